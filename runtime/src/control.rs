@@ -1,6 +1,6 @@
-//! Steering a session from outside, as a person at a terminal does: killing a process or an actor, and cancelling a
-//! call. The head carries it out, and says when it is done. It takes such orders from every client of the session's
-//! store, and so from processes of the same user alone.
+//! Control of a session from outside, for a person at a terminal: to kill a process or an actor, and to cancel a call.
+//! The head carries out the order, and answers when it is done. It takes orders from every client of the session's
+//! store. Only processes of the same user can be such clients.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,10 +13,10 @@ use crate::mail::ask::ask;
 use crate::state::{ActorState, NoSuchTarget, Observer, Snapshot};
 use crate::wire::{CancelCall, FromHead, Obeyed, ToHead};
 
-/// How long the head, and a process that made a call, may take.
+/// The longest wait for the answer of the head, or of the process that made a call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A part of a session, as a person names it.
+/// A process, an actor or a call, as a person names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
@@ -57,7 +57,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// What was done.
+/// An order that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Carried {
@@ -87,7 +87,7 @@ pub enum ControlError {
     /// The call or the actor is over.
     #[error("{what} is over, or was never there: there is nothing to do")]
     Over {
-        /// What was meant.
+        /// The call or the actor.
         what: String,
     },
     /// It is a driver, whose session ends with it.
@@ -104,10 +104,10 @@ pub enum ControlError {
         /// The call.
         task: String,
     },
-    /// Nobody has said that it was done.
+    /// No answer has come.
     #[error("{what}: not done within {} s, since {who} has not answered. It may still be done", .waited.as_secs())]
     NoAnswer {
-        /// What was ordered.
+        /// The order, in words.
         what: String,
         /// The process that was asked.
         who: String,
@@ -120,9 +120,9 @@ pub enum ControlError {
 }
 
 /// Kills a process, an actor, or the process that runs a call, and waits until it has ended. Calls that it ran fail or
-/// are retried, as when a process dies by itself. A call that is named is over, and is not retried.
+/// are retried, as when a process dies by itself. If `target` is a call, this call is not retried.
 ///
-/// With `restart`, an actor is restarted if its options allow that; without, it is over.
+/// With `restart`, an actor is restarted if its options allow it; otherwise it has ended for good.
 ///
 /// # Errors
 /// See [`ControlError`].
@@ -143,8 +143,8 @@ pub fn kill(observer: &Observer, target: &Target, restart: bool) -> Result<Carri
     }
 }
 
-/// Cancels a call. If it has not begun, it never does; if it runs, it learns of it. By `force`, the process that runs
-/// it ends. If `recursive`, the calls that it made are cancelled, too.
+/// Cancels a call. A call that has not begun never runs; a running call is told that it is cancelled. With `force`, the
+/// process that runs it is ended. With `recursive`, the calls that it made are cancelled, too.
 ///
 /// # Errors
 /// See [`ControlError`].
@@ -177,7 +177,7 @@ fn actor(snapshot: &Snapshot, name: &str) -> Result<ActorState, ControlError> {
     }
 }
 
-/// The heads of a session, and who its processes are.
+/// The heads of a session, and its processes.
 struct Orders<'a> {
     client: &'a Client,
     clients: Vec<ClientInfo>,
@@ -200,8 +200,8 @@ impl<'a> Orders<'a> {
         self.clients.iter().find(|info| info.pid == pid && !is_head(info))
     }
 
-    /// What becomes of an order. Each head is asked until one has what it is about, which may need the answer of a
-    /// process.
+    /// Sends an order to one head after the other, until one of them has the process or the actor that it names. The
+    /// answer of that head may depend on the answer of a process.
     fn order(
         &self,
         what: &str,

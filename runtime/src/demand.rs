@@ -1,5 +1,5 @@
-//! What a call or an actor demands: resources, and the environment of its process. The head compares demands, and
-//! processes keep them while they run.
+//! The demand of a call or an actor: resources, and the environment of its process. The head compares demands. A
+//! process keeps the demand of its running call.
 
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
@@ -28,7 +28,7 @@ impl Demand {
         Self::within(Environment::default(), resources)
     }
 
-    /// Resources, in a process that has this environment.
+    /// Resources, and the environment of the process.
     pub(crate) fn within(environment: Environment, resources: Resources) -> Self {
         let environment = environment.for_gpus(resources.gpu_count());
         let is_usual = environment.is_usual() && resources == *ONE_CPU;
@@ -44,7 +44,7 @@ impl Demand {
         self.0.is_none()
     }
 
-    /// Whether any process of the usual environment will do, at any time.
+    /// Whether every process of the usual environment can run it at any time.
     pub(crate) fn is_any_process(&self) -> bool {
         self.is_nothing() && self.environment().is_usual()
     }

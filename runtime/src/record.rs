@@ -1,10 +1,10 @@
-//! What this process records of the calls that it makes and runs: events and counts in the client's
+//! The record of the calls that this process makes and runs: events and counts in the client's
 //! [recorder](mobula_client::internal::recorder), which others can read while it runs and after its death.
 //!
-//! A process says which call runs, how many calls wait in it, and what its sleeping threads wait for: plain stores. It
-//! counts the calls that it makes, and records an event where a call is made and one where it runs, only if the
-//! [environment](crate::process) asks for them. What else happens to a call is recorded where it costs nothing that
-//! matters: when it fails, or when it promises its result to another process.
+//! By plain stores, a process records its running call, the lengths of its queues, and the waits of its sleeping
+//! threads. Only if the [environment](crate::process) asks for it, the process also counts the calls that it makes, and
+//! records an event where a call is made and one where it runs. Rare events of a call are recorded where their cost
+//! does not matter: a failure, and a result that is promised to another process.
 
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
@@ -24,7 +24,7 @@ use crate::error::{ExitReason, Failure};
 /// The most functions and methods whose numbers a process keeps at hand.
 const KNOWN_MAX: usize = 4096;
 
-/// What is recorded where calls are made. It is part of the submitter's state, and so under its lock.
+/// The recorder of the calls that are made. It is part of the submitter's state, and so under its lock.
 #[derive(Debug)]
 pub(crate) struct Calls {
     recorder: Arc<Recorder>,
@@ -160,7 +160,7 @@ fn address(name: &Name) -> u64 {
     name.as_ptr().addr() as u64
 }
 
-/// So many calls wait in one of this process's queues. The queue is locked.
+/// Records the length of one of this process's queues. The queue is locked.
 #[inline]
 pub(crate) fn queue(recorder: Option<&Arc<Recorder>>, queue: Queue, calls: usize) {
     if let Some(recorder) = recorder {
@@ -168,8 +168,8 @@ pub(crate) fn queue(recorder: Option<&Arc<Recorder>>, queue: Queue, calls: usize
     }
 }
 
-/// What a thread waits for that waits for this result. `place` says where a call is: what it waits for, and the second
-/// value of that.
+/// The wait of a thread for this result. `place` returns the wait of a call that was not sent, and the second value of
+/// that wait.
 pub(crate) fn waits_for(
     result: &ResultCell,
     place: impl FnOnce(u64) -> (WaitFor, u64),
@@ -245,7 +245,7 @@ pub(crate) fn failed(client: &Client, task: &Task, failure: &Failure) {
     recorder.note_failed(cause as u8, name, [task.id, pid.into(), 0, 0, 0, 0]);
 }
 
-/// What is recorded where calls run: by the thread that runs them.
+/// The recorder of the calls that run. The thread that runs them uses it.
 #[derive(Debug)]
 pub(crate) struct Runs {
     recorder: Option<Arc<Recorder>>,
@@ -262,7 +262,7 @@ struct Names {
     last: Said,
 }
 
-/// What the host has said: a class, if it is a method that runs, and a function.
+/// The names from the host: the class, if a method runs, and the function.
 #[derive(Debug, Default, Clone)]
 struct Said {
     class: String,

@@ -22,10 +22,11 @@ const GPU: &str = "GPU";
 const MEMORY: &str = "memory";
 /// The names of single GPUs, which the head counts beside their sum, begin so.
 const EACH_GPU: &str = "GPU:";
-/// The names of the resources of placement groups, which the head counts beside the session's, begin so: the group's
-/// number follows, then the number of the bundle, or `*` for all of them together, then the resource.
+/// The first part of the name of a placement group's resource. The head counts these resources in addition to those of
+/// the session. The group's number follows, then the number of the bundle, or `*` for the sum of all bundles, then the
+/// resource.
 const GROUP: &str = "group:";
-/// The calls and actors that can be in a placement group at a time: each takes one unit of the group itself.
+/// The most calls and actors in a placement group at a time: each takes one unit of the group itself.
 const GROUP_UNITS: u64 = u64::MAX / 4;
 
 /// Amounts of resources: those of a session, or those of it that are free. Returned by
@@ -118,7 +119,8 @@ impl fmt::Display for Resources {
             let (of, name) = match name.strip_prefix(GROUP).map(|name| name.split_once(":*:")) {
                 None => (None, name),
                 Some(Some((group, name))) => (Some(group), name),
-                // The group itself, and what is of one bundle: the same is of all bundles together.
+                // Hides the unit of the group itself and the amounts of single bundles: the sums of all bundles contain
+                // them.
                 Some(None) => continue,
             };
             match name {
@@ -135,7 +137,7 @@ impl fmt::Display for Resources {
 }
 
 impl Resources {
-    /// One CPU, as most calls demand.
+    /// One CPU: the demand of most calls.
     pub(crate) fn one_cpu() -> Self {
         Self { units: BTreeMap::from([(CPU.into(), UNITS)]) }
     }
@@ -158,13 +160,13 @@ impl Resources {
         all
     }
 
-    /// The same without single GPUs, and without what placement groups have.
+    /// The same without single GPUs, and without the resources of placement groups.
     pub(crate) fn of_session(mut self) -> Self {
         self.units.retain(|name, _| !name.starts_with(EACH_GPU) && !name.starts_with(GROUP));
         self
     }
 
-    /// The same, demanded within a placement group: of this bundle, or of any.
+    /// The same, demanded from a placement group: from this bundle, or from any.
     pub(crate) fn within_group(&self, group: u64, bundle: Option<usize>) -> Self {
         let mut within = Self::default();
         within.set(&group_name(group), 1);
@@ -177,7 +179,7 @@ impl Resources {
         within
     }
 
-    /// All that a placement group with these bundles has.
+    /// All resources of a placement group with these bundles.
     pub(crate) fn of_group(group: u64, bundles: &[Self]) -> Self {
         let mut all = Self::default();
         for (number, bundle) in bundles.iter().enumerate() {
@@ -187,7 +189,7 @@ impl Resources {
         all
     }
 
-    /// The placement group within which this is demanded.
+    /// The placement group from which this is demanded.
     pub(crate) fn group(&self) -> Option<u64> {
         let from = (Bound::Included(GROUP), Bound::Unbounded);
         let (name, _) = self.units.range::<str, _>(from).next()?;
@@ -323,8 +325,8 @@ pub struct Amounts {
     pub placement: Option<Placement>,
 }
 
-/// How the bundles of a placement group are spread over machines. There is one machine, so three of them mean the same,
-/// and [`StrictSpread`](Self::StrictSpread) of several bundles can never be.
+/// The way in which the bundles of a placement group are spread over machines. There is one machine, so three
+/// strategies mean the same, and [`StrictSpread`](Self::StrictSpread) of several bundles is an error.
 ///
 /// ```
 /// use mobula::{Bundle, PlacementGroup, PlacementOptions, Strategy};
@@ -371,8 +373,8 @@ pub enum GroupState {
     Removed,
 }
 
-/// The place of a call or an actor in a placement group: one of its bundles, or any of them. From
-/// [`PlacementGroup::bundle`](crate::PlacementGroup::bundle) and [`any`](crate::PlacementGroup::any).
+/// The place of a call or an actor in a placement group: one of its bundles, or any of them.
+/// [`PlacementGroup::bundle`](crate::PlacementGroup::bundle) and [`any`](crate::PlacementGroup::any) return it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
     pub(crate) group: u64,
@@ -381,7 +383,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// What is demanded of the group, if one of these bundles has so much.
+    /// The demand in terms of the group's resources, if one of these bundles has as much.
     pub(crate) fn place(&self, demand: &Resources) -> Option<Resources> {
         let mut bundles = self.bundles.iter().enumerate();
         let fits = bundles.any(|(number, bundle)| {

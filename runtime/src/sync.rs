@@ -1,6 +1,6 @@
-//! The atomics and locks of the parts that a model checker explores. `shm/tests/loom` includes the files of these parts
-//! as they are, with a module of this name that has the checker's. In every build of this crate they are the ordinary
-//! ones.
+//! The atomics and locks of the files that a model checker explores. `shm/tests/loom` includes these files unchanged,
+//! with a module of this name that contains the checker's types. In every build of this crate they are the ordinary
+//! types.
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 

@@ -1,5 +1,5 @@
-//! The options of a call: what it demands, how often it is retried, and when it must be over. A call that was made
-//! keeps what they came to; see [`Task`](crate::call::task::Task).
+//! The options of a call: its demand, its retries, and its time limits. A [`Task`](crate::call::task::Task) keeps the
+//! values that result from them.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use crate::error::TaskError;
 use crate::process::launch::Launch;
 use crate::resources::{Amounts, Placement};
 
-/// As a number of retries or restarts: no limit.
+/// The number of retries or restarts that stands for no limit.
 ///
 /// ```
 /// let options = mobula::TaskOptions::new().max_retries(mobula::UNLIMITED);
 /// ```
 pub const UNLIMITED: u32 = u32::MAX;
 
-/// How often a call is retried because of errors where nothing is said about that.
+/// The number of retries because of errors, unless the program sets one.
 const RETRIES_OF_ERRORS: u32 = 3;
 
 /// Whether a call or an actor that has had `retries` may have one more.
@@ -26,7 +26,7 @@ pub(crate) fn is_within(retries: u32, max: u32) -> bool {
 }
 
 /// Options of a call, given as `function::options(options).remote(arguments)`. Options that are not set have the values
-/// that the attribute `#[remote]` of the function gives them, and these the defaults.
+/// of the function's attribute `#[remote]`; options that it does not set either have the defaults.
 ///
 /// ```
 /// use mobula::TaskOptions;
@@ -51,7 +51,7 @@ pub struct TaskOptions {
     /// The time limits, if the program gives any.
     pub(crate) limits: Option<Box<LimitOptions>>,
     pub(crate) detached: Option<bool>,
-    /// The demand, if the program gives one. Most calls have none, and pay for one pointer.
+    /// The demand, if the program gives one. Most calls have none, and store a null pointer.
     pub(crate) amounts: Option<Box<Amounts>>,
     /// The environment of the process, if the program gives one.
     pub(crate) environment: Option<Box<EnvironmentOptions>>,
@@ -70,7 +70,7 @@ impl TaskOptions {
     /// How often the call is retried when the process that runs it dies; [`UNLIMITED`] is possible. An `Err` or a panic
     /// is a result, and not retried, unless [`retry_exceptions`](Self::retry_exceptions) says so.
     ///
-    /// Default: 0. Then the function runs at most once, and a call that may have begun when its process died fails with
+    /// Default: 0: the function runs at most once, and a call that may have begun when its process died fails with
     /// [`Failure::WorkerDied`](crate::Failure::WorkerDied). A call that had not begun goes to another process; that is
     /// no retry. With *n* retries the function runs at most *n* + 1 times, and at least once if it succeeds. The
     /// effects of an attempt whose process died are not undone, so such a function must be able to run twice. A retry
@@ -139,7 +139,7 @@ impl TaskOptions {
     }
 
     /// Which [errors](Self::retry_exceptions) are reasons to retry the call: those for which this function returns
-    /// `true`. It stands for `retry_exceptions(true)`, unless that is set to `false`. Default: all errors.
+    /// `true`. Setting it implies `retry_exceptions(true)`, unless that is set to `false`. Default: all errors.
     ///
     /// ```
     /// use std::path::PathBuf;
@@ -178,8 +178,8 @@ impl TaskOptions {
     }
 
     /// The time before the first retry because of an [error](Self::retry_exceptions). It doubles with each further
-    /// retry, up to a minute, and a random part of it, less than half, is left out: so calls that failed together do
-    /// not come back together. Default: none, the call is retried at once.
+    /// retry, up to a minute. A random part of it, less than half, is subtracted, so that calls that failed together
+    /// are not retried at the same moment. Default: none, the call is retried at once.
     ///
     /// ```
     /// use std::time::Duration;
@@ -195,10 +195,10 @@ impl TaskOptions {
         self
     }
 
-    /// How long the call may run, from the moment that it begins: each attempt, if it is retried. Then its result is
+    /// The longest time that the call may run, counted for each attempt from its beginning. After that its result is
     /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), for each thread that waits for it and each call that
     /// has it as an argument, and the call is cancelled as by `cancel`, with the calls that it made. It is not retried
-    /// then. The time in which it waits for its arguments or for a worker does not count. Default: no limit.
+    /// then. The time that the call waits for its arguments or for a worker does not count. Default: no limit.
     ///
     /// ```
     /// use std::time::Duration;
@@ -221,9 +221,9 @@ impl TaskOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// A function that is running is not interrupted: it is told, as `cancel` tells it, and its worker is free when it
-    /// returns. A stream ends with the error as its last item. A call with a limit costs one more message, and a call
-    /// without one costs nothing more.
+    /// A function that is running is not interrupted: `is_cancelled` returns `true` in it from then on, as after
+    /// `cancel`, and its worker is free when it returns. A stream ends with the error as its last item. A call with a
+    /// limit costs one more message, and a call without one costs nothing more.
     ///
     /// Calls of an actor's methods take no options, so they have no limits: wait for their results with `get_timeout`,
     /// and cancel them.
@@ -232,7 +232,7 @@ impl TaskOptions {
         self
     }
 
-    /// How long after it is made the call must be over, with all its retries. Then its result is
+    /// The longest time from making the call to its end, with all retries. After that its result is
     /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), as with a [`timeout`](Self::timeout). A call that has
     /// not begun by then never runs. Default: no limit.
     ///
@@ -263,7 +263,7 @@ impl TaskOptions {
         self
     }
 
-    /// The same, as a moment: for several calls that answer one request.
+    /// The same limit, given as a moment: for several calls that answer one request.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -286,8 +286,8 @@ impl TaskOptions {
         self
     }
 
-    /// Whether the call goes on without the call that makes it. Otherwise it is cancelled when that call is cancelled,
-    /// and when the process of that call ends; its own cancellation works as for any call. Default: no.
+    /// Whether the call continues when the call that made it is cancelled, or the process of that call ends. Otherwise
+    /// it is cancelled with that call. It can itself be cancelled like any call. Default: no.
     ///
     /// ```
     /// use std::path::PathBuf;
@@ -314,16 +314,17 @@ impl TaskOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// A call that the dead process had not sent to a worker is lost with it: one whose arguments were not there, or
-    /// for which no worker was free. So are the results of a detached call, and its retries, which are that process's.
+    /// A call that the dead process had not sent to a worker yet is lost: its arguments were not there, or no worker
+    /// was free. The results of a detached call, and its retries, belong to the process that made it, and are lost with
+    /// that process.
     pub fn detached(mut self, detached: bool) -> Self {
         self.detached = Some(detached);
         self
     }
 
-    /// The number of CPUs that the call demands. It begins to run when so many are free: the calls that run at the same
-    /// time never demand more CPUs than the session has (`Builder::num_cpus`). Fractions count, down to 0.0001;
-    /// with 0, the call needs no CPU to run. Default: 1.
+    /// The number of CPUs that the call demands. The call begins when that many CPUs are free: the calls that run at
+    /// the same time never demand more CPUs than the session has (`Builder::num_cpus`). Fractions down to 0.0001 are
+    /// possible; with 0, the call needs no CPU to run. Default: 1.
     ///
     /// ```
     /// use mobula::TaskOptions;
@@ -340,25 +341,26 @@ impl TaskOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// CPUs are counted, and not given out: nothing keeps a call from using more. While a call waits for results of
-    /// others (in `get`, `get_timeout` or `wait`), its CPUs are free for them. It does not wait for a CPU to go on.
+    /// CPUs are only counted: nothing prevents a call from using more. While a call waits for the results of other
+    /// calls (in `get`, `get_timeout` or `wait`), those calls can have its CPUs. It does not wait for a CPU when the
+    /// results are there.
     ///
-    /// Calls that demand the same resources share workers, also if they are of different functions. A demand that is
-    /// new to a process costs a message to the head; a loop of calls with one demand costs no more than calls without
-    /// options, except for the options themselves.
+    /// Calls that demand the same resources share workers, even if they call different functions. The first call of a
+    /// process with a demand costs a message to the head. Later calls with it cost as much as calls without options,
+    /// apart from making the options.
     ///
-    /// Calls of different demands are served in turn. A call that demands much lets others go first that fit in
-    /// between; when it has waited for a while, it is served first.
+    /// Calls with different demands are served in turn. Calls that fit are served before a call that demands much; once
+    /// that call has waited for a while, it is served first.
     ///
-    /// A demand that the session can never meet is an error at once: [`Failure::NeverFits`](crate::Failure::NeverFits).
-    /// An amount that cannot be, such as -1, is [`Failure::BadOption`](crate::Failure::BadOption).
+    /// A demand that the session can never meet fails at once with [`Failure::NeverFits`](crate::Failure::NeverFits),
+    /// and an invalid amount, such as -1, with [`Failure::BadOption`](crate::Failure::BadOption).
     pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
         self.amounts().num_cpus = Some(cpus.into());
         self
     }
 
-    /// The GPUs that the call demands: a part of one, down to 0.0001, or a whole number. Calls that demand parts may
-    /// share a GPU, as long as the parts are at most 1 together; whole ones are for one call at a time. Default: 0.
+    /// The GPUs that the call demands: a part of one, down to 0.0001, or a whole number. Calls that demand parts share
+    /// a GPU, while the sum of the parts is at most 1. A whole GPU belongs to one call at a time. Default: 0.
     ///
     /// ```
     /// use mobula::TaskOptions;
@@ -375,14 +377,14 @@ impl TaskOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// [`gpu_ids`](crate::gpu_ids) says which ones they are. The process has them from its start on, and its variable
-    /// `CUDA_VISIBLE_DEVICES` names them before any code of the program runs; so libraries find them by themselves. A
-    /// process without GPUs sees none, where the session has some. Each GPU, and each set of them, has processes of its
+    /// [`gpu_ids`](crate::gpu_ids) returns them. The process has its GPUs from its start on: its variable
+    /// `CUDA_VISIBLE_DEVICES` names them before any code of the program runs, so libraries find them by themselves. In
+    /// a session with GPUs, a process without a GPU sees none. Each GPU, and each set of GPUs, has processes of its
     /// own.
     ///
-    /// A call that waits for others keeps its GPUs. Parts are counted, and nothing keeps a call from using more of its
-    /// GPU. The memory of a GPU may be in use until the process ends: so a process runs one call of a function whose
-    /// attribute has `num_gpus`, unless it has `max_calls` too.
+    /// A call that waits for others keeps its GPUs. Parts are only counted: nothing prevents a call from using more of
+    /// its GPU. A process may keep memory of a GPU in use until it ends. So a process runs one call of a function whose
+    /// attribute has `num_gpus`, unless the attribute has `max_calls` too.
     ///
     /// A number above 1 that is not whole is [`Failure::BadOption`](crate::Failure::BadOption), and more than the
     /// session has (`Builder::num_gpus`) is [`Failure::NeverFits`](crate::Failure::NeverFits).
@@ -391,9 +393,9 @@ impl TaskOptions {
         self
     }
 
-    /// The memory that the call demands of the session's (`Builder::memory`), in bytes. It is counted, so
-    /// that calls that run at the same time demand no more than there is; nothing keeps a call from using more, or says
-    /// where it is. A call that waits for others keeps it. Default: 0.
+    /// The part of the session's memory (`Builder::memory`) that the call demands, in bytes. Memory is only counted:
+    /// calls that run at the same time demand no more than there is, but nothing prevents a call from using more. A
+    /// call that waits for others keeps it. Default: 0.
     ///
     /// ```
     /// use mobula::TaskOptions;
@@ -414,8 +416,8 @@ impl TaskOptions {
         self
     }
 
-    /// Amounts that the call demands of the session's own resources (`Builder::resources`), by their names. A
-    /// call that waits for others keeps them. Default: none.
+    /// The amounts of the session's own resources (`Builder::resources`) that the call demands, by their names. A call
+    /// that waits for others keeps them. Default: none.
     ///
     /// ```
     /// use mobula::TaskOptions;
@@ -442,9 +444,8 @@ impl TaskOptions {
         self
     }
 
-    /// Environment variables of the process that runs the call, beside those of the driver; a variable that the driver
-    /// has too gets this value. They are there when the process starts, before any code of the program runs. Default:
-    /// none.
+    /// Environment variables of the process that runs the call, in addition to those of the driver. A variable that the
+    /// driver has too gets this value. They are set before any code of the program runs. Default: none.
     ///
     /// ```
     /// use mobula::TaskOptions;
@@ -461,11 +462,11 @@ impl TaskOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// Calls with the same variables and the same [`working_dir`](Self::working_dir) share processes, and calls with
-    /// others never run in these. So the first call with new ones waits for a process to start. A process that has been
-    /// idle for a second ends.
+    /// Calls with the same variables and the same [`working_dir`](Self::working_dir) share processes; calls with other
+    /// variables never run in these processes. So the first call with new variables waits until a process has started.
+    /// Such a process ends after an idle second.
     ///
-    /// Calls and actors that the call makes inherit its variables. Variables of their own come in addition.
+    /// Calls and actors that the call makes inherit its variables, and can have more of their own.
     ///
     /// An invalid name, such as an empty one, is [`Failure::BadOption`](crate::Failure::BadOption).
     pub fn env_vars(
@@ -476,9 +477,9 @@ impl TaskOptions {
         self
     }
 
-    /// The directory that the process which runs the call works in. A relative path begins in the directory of the
-    /// process that makes the call. Default: the directory that the driver was in when it started the session; for a
-    /// call that a call makes, that call's.
+    /// The working directory of the process that runs the call. A relative path begins in the working directory of the
+    /// process that makes the call. Default: the driver's directory at the start of the session; for a call that
+    /// another call makes, the directory of that call.
     ///
     /// ```
     /// use mobula::TaskOptions;
@@ -504,8 +505,8 @@ impl TaskOptions {
         self
     }
 
-    /// The program whose processes run the call, in place of the session's own. It is one of another language: the call
-    /// names a function that it [exports](crate::Key::exported).
+    /// The program whose processes run the call, in place of the session's own program. It is written in another
+    /// language, and the call names a function that it [exports](crate::Key::exported).
     // For fronts.
     #[doc(hidden)]
     pub fn program(mut self, program: Launch) -> Self {
@@ -513,7 +514,7 @@ impl TaskOptions {
         self
     }
 
-    /// The place of the call in a placement group: it has what it demands of the group's resources. See
+    /// The place of the call in a placement group: the call demands resources of the group. See
     /// [`PlacementGroup`](crate::PlacementGroup).
     ///
     /// ```

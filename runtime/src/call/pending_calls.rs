@@ -1,4 +1,4 @@
-//! The calls of a handle to an actor that count for its limit.
+//! The pending calls of a handle to an actor, which may be limited.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::call::result_cell::ResultCell;
 
-/// The calls of a handle whose results are not there, of which there may be so many. The clones of a handle share one.
+/// The number of calls of a handle whose results are not there yet, and its limit. The clones of a handle share one.
 ///
 /// A call leaves when its result is ready, so that a program that has its result finds room for the next call. The
 /// cells say that by themselves: nothing is counted when a result comes.
@@ -31,7 +31,7 @@ impl PendingCalls {
         (max > 0).then(|| Arc::new(Self { max, calls: Mutex::default() }))
     }
 
-    /// How many calls may be pending.
+    /// The most calls that may be pending.
     pub(crate) fn max(&self) -> u32 {
         self.max
     }

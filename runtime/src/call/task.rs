@@ -1,4 +1,4 @@
-//! A task: a call that was made, with its arguments, the cells that its results go to, and how often it was sent.
+//! A task: a call that was made, with its arguments, the cells of its results, and the number of times it was sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};

@@ -1,10 +1,10 @@
-//! The id of a call, which its caller and the process that runs it know.
+//! The id of a call. The caller and the process that runs the call know it.
 
 use std::fmt;
 
 use mobula_client::OwnerId;
 
-/// The id of a call: the same in all attempts, and of no other call of the session.
+/// The id of a call: the same in all attempts, and unique in the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TaskId {
     caller: OwnerId,

@@ -57,8 +57,7 @@ impl Waiter {
         self.waker.lock().take()
     }
 
-    /// How long it took until the results were there, or until now. The time in which the task is woken does not
-    /// count.
+    /// The time until the results were there, or until now. The time of waking the task does not count.
     pub(crate) fn took(&self) -> Duration {
         self.ended.get().map_or_else(|| self.began.elapsed(), |ended| ended.duration_since(self.began))
     }

@@ -53,7 +53,7 @@ pub enum ExitReason {
         /// Bytes that the process itself used, without shared memory. 0 where this is not known.
         own_bytes: u64,
     },
-    /// The session ended it because the placement group was removed in which it ran.
+    /// The session ended it because its placement group was removed.
     PlacementGroupRemoved,
     /// It ended, and the kernel does not say how: the driver ignores SIGCHLD, or has waited for the process itself.
     Unknown,

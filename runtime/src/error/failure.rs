@@ -315,10 +315,10 @@ pub enum ActorEnd {
     CreatorDied,
     /// It ended some time ago, and nobody knows any more why.
     Forgotten,
-    /// The driver whose actor it was has ended, in a session that drivers share; or the process that keeps the detached
-    /// actors of that driver was killed.
+    /// In a session that drivers share: its driver has ended, or the process that keeps the detached actors of that
+    /// driver was killed.
     DriverEnded,
-    /// The placement group in which it was is removed.
+    /// Its placement group was removed.
     PlacementGroupRemoved,
 }
 
@@ -435,7 +435,8 @@ impl Failure {
         }
     }
 
-    /// What travels of an error that user code had from this crate or from the client; `None` if it is another one.
+    /// The form in which an error of this crate or of the client travels, if user code returns it; `None` for any other
+    /// error.
     pub(super) fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
         if let Some(error) = error.downcast_ref::<Error>() {
             return Some(error.into());

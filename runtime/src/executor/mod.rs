@@ -37,7 +37,7 @@ use crate::wire::{self, Call, Callee, Cancel, NoResults, ToHead, ToWorker};
 /// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
 
-/// What the executor asks of the language of the functions that run. A [host](crate::host::Host) has the answers.
+/// The questions that the executor asks about the functions that run. A [host](crate::host::Host) answers them.
 pub(crate) trait Language: Send + Sync {
     /// The function that runs was cancelled. The queue is locked.
     fn interrupt(&self);
@@ -58,7 +58,7 @@ pub(crate) struct Executor {
     queue: Mutex<Queue>,
     /// Whether there may be work in the queue. Written with the queue locked.
     has_work: AtomicBool,
-    /// Others see here how long the queue is.
+    /// Observers read the length of the queue here.
     recorder: Option<Arc<Recorder>>,
     /// The process is, or becomes, an actor.
     is_actor: AtomicBool,
@@ -75,7 +75,7 @@ pub(crate) struct Executor {
     /// The actor wants to hear of callers that are gone.
     watches_callers: AtomicBool,
     stopping: AtomicBool,
-    /// How far the calls are, and who waits.
+    /// The progress of the calls, and the threads that wait.
     progress: Progress,
     /// The running call was cancelled.
     cancelled: AtomicBool,
@@ -84,7 +84,7 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// The length of the queue is said to the recorder.
+    /// Records the length of the queue.
     pub(crate) fn new(language: Box<dyn Language>, recorder: Option<Arc<Recorder>>) -> Self {
         Self {
             language,
@@ -105,7 +105,7 @@ impl Executor {
         }
     }
 
-    /// The queue, which is locked, is longer or shorter than it was.
+    /// The length of the queue has changed. The queue is locked.
     #[inline]
     fn queue_changed(&self, queue: &Queue) {
         self.has_work.store(!queue.work.is_empty(), Ordering::Release);
@@ -262,12 +262,12 @@ impl Executor {
         self.is_concurrent.load(Ordering::Acquire)
     }
 
-    /// From now on, the actor hears of callers that are gone, behind the last call that each has made.
+    /// From now on, the actor is told of each caller that is gone, after the last call of that caller.
     pub(crate) fn set_watches_callers(&self) {
         self.watches_callers.store(true, Ordering::Release);
     }
 
-    /// Whether the actor hears of callers that are gone: then it runs all calls that they have made.
+    /// Whether the actor is told of callers that are gone. Such an actor runs all calls of these callers.
     pub(crate) fn watches_callers(&self) -> bool {
         self.watches_callers.load(Ordering::Acquire)
     }
@@ -311,8 +311,8 @@ impl Executor {
 
     /// Removes the calls of a caller that is gone and that have not begun. If it made the running call, of a function,
     /// that call is cancelled and returned. Detached calls stay as they are. The calls of an actor go on; the wakers of
-    /// futures that hold their replies are returned. An actor that watches its callers runs all of their calls, and
-    /// then hears that the caller is gone.
+    /// futures that hold their replies are returned. An actor that watches its callers runs all of their calls, and is
+    /// then told that the caller is gone.
     pub(crate) fn on_caller_gone(&self, link: &Arc<Link>, head: Option<&Arc<Link>>) -> Option<Cancelled> {
         let is_its = |work: &Work| match work {
             Work::Call { from, call, .. } => Arc::ptr_eq(from, link) && !call.is_detached,

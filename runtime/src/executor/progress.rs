@@ -1,9 +1,9 @@
-//! How far the calls of a process are, and what follows from it for others: whether the process waits, so that its
-//! place is free; whether it is without calls; whether it declines calls.
+//! The progress of the calls of a process, and the state that others derive from it: whether the running call waits, so
+//! that its place is free; whether the process has no calls; whether it declines calls.
 //!
 //! The thread that runs calls, threads that begin to wait, and threads that handle the mail meet here. Each changes a
-//! word and then looks at the words of the others, all of it `SeqCst`: of two that meet, one sees the other. The head
-//! is told by the one that sees it.
+//! word and then looks at the words of the others, always with `SeqCst`. So of two threads that do this at the same
+//! time, at least one sees the change of the other, and tells the head.
 //!
 //! | word | changed by | looked at afterwards |
 //! |---|---|---|
@@ -13,9 +13,9 @@
 //! | `asked` | the thread that handles the head's record | `begun`, `over` |
 //! | `spent` | the thread that runs calls, or the mail's | the queue, which it empties |
 //!
-//! `blocked` and `spent` are set before the queue is emptied, and looked at with the queue locked: so no call that may
-//! be declined stays in the queue. It knows no calls, no links and no messages. `shm/tests/loom/executor.rs` explores
-//! it.
+//! `blocked` and `spent` are set before the queue is emptied, and read while the queue is locked. So no call that may
+//! be declined stays in the queue. This file knows no calls, no links and no messages. `shm/tests/loom/executor.rs`
+//! explores it.
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering};
 
@@ -71,18 +71,18 @@ impl Progress {
 
     /// Whether a call runs.
     pub(crate) fn runs(&self) -> bool {
-        // In this order no running call is overlooked.
+        // With this order of the loads, no running call is overlooked.
         let over = self.over.load(Ordering::SeqCst);
         self.begun.load(Ordering::SeqCst) != over
     }
 
-    /// Whether a call runs, or ran since the background poller last looked.
+    /// Whether a call runs, or has run since the last look of the background poller.
     pub(crate) fn is_active(&self) -> bool {
         let begun = self.begun.load(Ordering::SeqCst);
         begun != self.over.load(Ordering::SeqCst) || begun != self.begun_before.load(Ordering::Acquire)
     }
 
-    /// The background poller looks. Returns whether calls have begun since it last did, and whether one runs.
+    /// For a look of the background poller. Returns whether calls have begun since its last look, and whether one runs.
     pub(crate) fn look(&self) -> (bool, bool) {
         let begun = self.begun.load(Ordering::Acquire);
         let runs = self.runs();
@@ -97,13 +97,13 @@ impl Progress {
         self.waiting.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A thread waits no more.
+    /// A thread ends its wait.
     pub(crate) fn end_wait(&self) {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Tells whether the running call waits, each time that this has changed. `tell` is called by one thread at a time,
-    /// and the last time with the state as it is then.
+    /// Reports whether the running call waits, after each change. Only one thread at a time calls `tell`. Its last call
+    /// has the current state.
     pub(crate) fn tell_whether_blocked(&self, mut tell: impl FnMut(bool)) {
         let _telling = self.telling.lock();
         // Each thread that changes `blocked` checks afterwards whether it is still right.
@@ -116,7 +116,7 @@ impl Progress {
         }
     }
 
-    /// Whether someone may have to be told that a call has begun or is over. Mostly three loads.
+    /// Whether the head may have to be told that a call has begun or is over. Usually three loads.
     pub(crate) fn is_of_interest(&self) -> bool {
         let is_blocked = self.blocked.load(Ordering::SeqCst);
         let (is_asked, waits) = (self.is_asked(), self.waiting.load(Ordering::SeqCst) > 0);
@@ -135,15 +135,16 @@ impl Progress {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Whether no call runs and the head is to be told so, which is true once. The queue is empty, and locked: a call
-    /// is counted as begun when it is taken out.
+    /// Whether the head must be told now that no call runs. Returns `true` once for each question of the head. The
+    /// queue is empty, and locked: a call is counted as begun when it is taken out.
     pub(crate) fn take_asked(&self) -> bool {
         !self.runs() && self.asked.swap(false, Ordering::SeqCst)
     }
 
     // ---- declining ----
 
-    /// No more calls of functions begin. Returns whether this was so already. The caller empties the queue then.
+    /// From now on no call of a function begins. Returns whether this was so already. The caller then empties the
+    /// queue.
     pub(crate) fn set_spent(&self) -> bool {
         self.spent.swap(true, Ordering::AcqRel)
     }

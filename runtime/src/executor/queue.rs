@@ -1,4 +1,5 @@
-//! The work that waits in a process, and the call that was taken last. The [executor](super::Executor) locks it.
+//! The work that waits in a process, and the call that was taken last. The [executor](super::Executor) keeps it behind
+//! a lock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,13 +16,12 @@ use crate::wire::{Call, Callee, CancelPromised, NoResults};
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) work: VecDeque<Work>,
-    /// Memory for records to come.
+    /// Memory for later records.
     pub(super) spare: Vec<Vec<u8>>,
     pub(super) taken: Option<Taken>,
     /// Futures of the running call that are woken when it is cancelled.
     pub(super) cancel_wakers: Vec<Waker>,
-    /// The calls that have begun in an actor with several calls at a time, and that are not answered: by the number of
-    /// the link, and their own.
+    /// The calls under way in an actor that runs several at a time, by the number of the link and their own number.
     pub(super) under_way: FxHashMap<(u64, u64), Arc<UnderWay>>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Cancelled {
     pub(crate) wakers: Vec<Waker>,
 }
 
-/// The consequence of a record for the calls that this process made, and for futures.
+/// An effect of a record on the calls that this process made, or on futures.
 #[derive(Debug)]
 pub(crate) enum Ordered {
     /// The running call was cancelled.
@@ -75,7 +75,7 @@ pub(crate) enum Work {
         number: u64,
         call: Call,
         record: Vec<u8>,
-        /// The objects that the arguments name, if the caller may be gone before the call begins.
+        /// Handles to the objects that the arguments name, for a caller that may be gone before the call begins.
         held: Vec<Handle>,
     },
     Construct {
@@ -86,11 +86,11 @@ pub(crate) enum Work {
     },
     /// The process is spent: the calls that it made end before it does.
     AwaitCalls,
-    /// A caller is gone, and the actor wants to know: the number of its link.
+    /// A caller is gone, and the actor must be told: the number of its link.
     CallerGone(u64),
 }
 
-/// Whether another process may run a call in place of this one: if its caller is there to send it.
+/// Whether another process may run the call instead: only if its caller still lives and can send it.
 pub(super) fn may_be_declined(from: &Link, call: &Call) -> bool {
     matches!(call.callee, Callee::Function(_)) && !(call.is_detached && from.is_peer_gone())
 }

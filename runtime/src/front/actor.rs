@@ -295,7 +295,7 @@ struct Reserved {
     is_new: bool,
 }
 
-/// How often the head is asked again for an actor whose name another one has that has just ended.
+/// How often the head is asked again when another actor, which has just ended, still has the name.
 const RESERVE_TRIES: usize = 1000;
 
 /// A place for an actor, and what keeps it. A round trip to the head.
@@ -334,7 +334,7 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
     let ask = || runtime.ask(|request| ToHead::ReserveActor { request, actor: actor.clone() });
     let mut answer = ask()?;
     for _ in 0..RESERVE_TRIES {
-        // The actor that has the name, of another driver, has ended just now. Then the name is free, or another has it.
+        // The actor of another driver that had the name has just ended. Now the name is free, or a third actor has it.
         if !matches!(answer, Answer::Found(Ok(None))) {
             break;
         }
@@ -453,7 +453,7 @@ pub fn restarted() -> bool {
         .is_ok_and(|runtime| runtime.executor.as_ref().is_some_and(|executor| executor.restarts() > 0))
 }
 
-/// The number of the actor of this process, which is that of the [`ExportedActor`]; `None` where this process is none.
+/// The number of the actor of this process, as in its [`ExportedActor`]; `None` if this process is not an actor.
 #[must_use]
 pub fn actor_number() -> Option<u64> {
     current::runtime().ok()?.executor.as_ref()?.actor_number()

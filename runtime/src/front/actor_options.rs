@@ -204,9 +204,9 @@ impl ActorOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// In a session that drivers share, a detached actor outlives its driver, in a process beside it that keeps such
-    /// actors. The first one waits until that has started. What they print goes to the file `log` in the session's
-    /// directory.
+    /// In a session that drivers share, a detached actor outlives its driver: a process of its own keeps the driver's
+    /// detached actors. The first of them waits until that process has started. Their output goes to the file `log` in
+    /// the session's directory.
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = Some(lifetime);
         self
@@ -450,8 +450,8 @@ impl ActorOptions {
         self
     }
 
-    /// The place of the actor in a placement group: it has what it demands, for as long as it lives, of the group's
-    /// resources. See [`PlacementGroup`](crate::PlacementGroup).
+    /// The place of the actor in a placement group: as long as it lives, it has resources of the group. See
+    /// [`PlacementGroup`](crate::PlacementGroup).
     ///
     /// ```
     /// use mobula::{ActorOptions, Bundle, PlacementGroup};

@@ -86,8 +86,8 @@ impl Waiting {
 
     /// Handles the mail, and looks whether the wait is over. If it is not, the task of `context` is woken when it is.
     ///
-    /// The first poll looks for some microseconds, as a thread does before it sleeps, unless other futures wait. No
-    /// system call, unless the process's background thread sleeps and has to be woken to look at the mail.
+    /// The first poll spins for some microseconds, as a thread does before it sleeps, unless other futures wait. No
+    /// system call, unless the background poller sleeps and has to be woken.
     ///
     /// # Errors
     /// The failure of a reference, where all are waited for; [`Failure::Cancelled`]; [`Error::NotInitialized`];

@@ -1,4 +1,4 @@
-//! Placement groups: resources that are reserved together, for calls and actors that follow.
+//! Placement groups: resources that are reserved together for later calls and actors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::wire::{GroupRecord, NewGroup, ToHead};
 pub struct Bundle(Amounts);
 
 impl Bundle {
-    /// One without resources: it needs some before a group is made with it.
+    /// A bundle without resources. Give it some before you make a group with it.
     pub fn new() -> Self {
         Self::default()
     }
@@ -52,7 +52,7 @@ impl Bundle {
     /// The resources, for fronts.
     ///
     /// # Errors
-    /// [`Failure::BadOption`] for amounts that cannot be, and for none.
+    /// [`Failure::BadOption`]: an amount is invalid, or the bundle has no resources.
     #[doc(hidden)]
     pub fn resolved(&self) -> Result<Resources, Failure> {
         let resources = self.0.resolve(0.0).map_err(|bad| bad_option(bad.field, bad.value, &bad.expected))?;
@@ -85,8 +85,8 @@ impl PlacementOptions {
         Self::default()
     }
 
-    /// How the bundles are spread over machines. There is one machine, so only [`Strategy::StrictSpread`] of several
-    /// bundles differs: it is an error.
+    /// How the bundles are spread over machines. There is one machine, so all strategies mean the same, except that
+    /// [`Strategy::StrictSpread`] of several bundles is an error.
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
         self
@@ -104,16 +104,16 @@ impl PlacementOptions {
         self
     }
 
-    /// The group stays when the actor that has made it ends. Others stay in any case: a group ends when it is removed,
-    /// and with its driver.
+    /// The group stays when the actor that made it ends. Only a group that an actor made needs this: all groups end
+    /// when they are removed, or with their driver.
     pub fn detached(mut self) -> Self {
         self.is_detached = true;
         self
     }
 }
 
-/// Resources that are reserved together or not at all, in bundles, and kept until they are given back. Calls and actors
-/// are placed in a bundle, or in any, and demand what that has.
+/// Resources in bundles, which are reserved all together or not at all, and kept until the group is removed. Calls and
+/// actors are placed in one bundle, or in any, and demand its resources.
 ///
 /// ```
 /// use std::time::Duration;
@@ -149,13 +149,13 @@ impl PlacementOptions {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// Its calls and actors wait until it has its resources. A group that could never have them is an error at once. It is
-/// served in its turn among calls and actors, as an actor is that demands the sum of the bundles. Calls that are made
-/// within a call of the group are not in the group, unless they say so.
+/// Its calls and actors wait until the group has its resources. A group that the session can never serve is an error at
+/// once. A group is served in turn with calls and actors, like an actor that demands the sum of the bundles. A call
+/// that a call of the group makes is in the group only if its own options say so.
 ///
-/// GPUs have no place in bundles yet: an actor, or a call, demands them itself.
+/// Bundles have no GPUs yet: a call or an actor demands them itself.
 ///
-/// In a session that drivers share, a group is its driver's.
+/// In a session that drivers share, a group belongs to one driver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(u64, Vec<Resources>)", into = "(u64, Vec<Resources>)")]
 pub struct PlacementGroup {
@@ -164,7 +164,7 @@ pub struct PlacementGroup {
 }
 
 impl PlacementGroup {
-    /// Makes a group with the default options. Costs a round trip to the head, and does not wait for the resources.
+    /// Makes a group with the default options. One round trip to the head. Does not wait for the resources.
     ///
     /// # Errors
     /// As [`with`](Self::with).
@@ -175,8 +175,8 @@ impl PlacementGroup {
     /// Makes a group.
     ///
     /// # Errors
-    /// [`Failure::NeverFits`]: the session has less than the sum of the bundles. [`Failure::BadOption`] for what cannot
-    /// be: no bundles, bundles without resources, or several bundles with [`Strategy::StrictSpread`].
+    /// [`Failure::NeverFits`]: the session has less than the sum of the bundles. [`Failure::BadOption`]: there are no
+    /// bundles, a bundle has no resources, or there are several bundles with [`Strategy::StrictSpread`].
     /// [`Failure::NameTaken`], [`Error::NotInitialized`].
     pub fn with(options: PlacementOptions, bundles: impl IntoIterator<Item = Bundle>) -> Result<Self> {
         let runtime = current::runtime()?;
@@ -204,10 +204,10 @@ impl PlacementGroup {
         }
     }
 
-    /// The group that has a name in a namespace; `None`: that of the session. A round trip to the head.
+    /// Finds a group by its name in a namespace; `None` stands for the session's namespace. One round trip to the head.
     ///
     /// # Errors
-    /// [`Failure::BadOption`]: there is none. [`Error::NotInitialized`].
+    /// [`Failure::BadOption`]: no group has the name. [`Error::NotInitialized`].
     pub fn named(namespace: Option<&str>, name: &str) -> Result<Self> {
         let runtime = current::runtime()?;
         let namespace = namespace.unwrap_or(&runtime.namespace);
@@ -222,7 +222,7 @@ impl PlacementGroup {
         Ok(Self { group: record.group, bundles: record.made.bundles.into() })
     }
 
-    /// The group of this number and these bundles, for fronts that keep them otherwise.
+    /// The group with this number and these bundles, for fronts that keep groups in a form of their own.
     #[doc(hidden)]
     #[must_use]
     pub fn from_parts(group: u64, bundles: Vec<Resources>) -> Self {
@@ -253,13 +253,13 @@ impl PlacementGroup {
         Ok(Placement { group: self.group, bundle: Some(bundle), bundles: self.bundles.clone() })
     }
 
-    /// The place in whichever of its bundles has room.
+    /// The place in any bundle that has room.
     #[must_use]
     pub fn any(&self) -> Placement {
         Placement { group: self.group, bundle: None, bundles: self.bundles.clone() }
     }
 
-    /// Waits until it has its resources, for at most `timeout`. Returns whether it has them.
+    /// Waits until the group has its resources, for at most `timeout`. Returns whether it has them.
     ///
     /// # Errors
     /// [`Failure::PlacementGroupRemoved`]; [`Failure::SessionOver`]; [`Error::NotInitialized`].
@@ -278,8 +278,8 @@ impl PlacementGroup {
         }
     }
 
-    /// Gives its resources back. Calls and actors in it end: the processes that run them are killed. Does nothing the
-    /// second time. A round trip to the head.
+    /// Removes the group and releases its resources. Kills the processes that run its calls and actors. Does nothing
+    /// the second time. One round trip to the head.
     ///
     /// # Errors
     /// [`Failure::SessionOver`]; [`Error::NotInitialized`].
@@ -301,7 +301,7 @@ impl From<PlacementGroup> for (u64, Vec<Resources>) {
     }
 }
 
-/// What the session knows about a placement group.
+/// A placement group with its state.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GroupInfo {
@@ -317,7 +317,7 @@ pub struct GroupInfo {
     pub state: GroupState,
 }
 
-/// The placement groups of this driver, also those that were removed lately. Costs a round trip to the head.
+/// The placement groups of this driver, also those that were removed lately. One round trip to the head.
 ///
 /// ```
 /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;

@@ -176,8 +176,8 @@ impl Ref {
         }
     }
 
-    /// The id of the call whose result it is; `None` where another process has made the call, and for an object that
-    /// was put.
+    /// The id of the call whose result this is; `None` if another process made the call, and for an object that was
+    /// put.
     #[must_use]
     pub fn task_id(&self) -> Option<TaskId> {
         let runtime = current::runtime_of(self.session()).ok()?;

@@ -1,9 +1,9 @@
-//! The detached actors of a driver, in a session that drivers share: they outlive the driver, so they belong to a head
-//! in a process of its own.
+//! The detached actors of a driver, in a session that drivers share. They outlive the driver, so a head in a process of
+//! its own keeps them.
 //!
-//! [`DetachedHead`] is the driver's side: the head that it has started, and the actors that wait for that. The process
-//! takes a while to start, so a thread starts it, and the head goes on meanwhile. [`Detached`] is the other side: when
-//! that head is not needed any more.
+//! [`DetachedHead`] is the driver's side: the head that it has started, and the actors that wait for its start. A
+//! thread starts the process, so the driver's head does not wait for it. [`Detached`] is the side of the started head:
+//! it decides when that head is not needed any more.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct StartDetached(Arc<Start>);
 /// Tells the head that the head of its detached actors serves, or why it does not start.
 pub(super) type OnDetached = Arc<dyn Fn(Result<OwnerId, String>) + Send + Sync>;
 
-/// Gets the id of the driver's head, and blocks until the process serves. The error is the reason why it does not.
+/// Gets the id of the driver's head, and blocks until the process serves. The error says why it does not serve.
 type Start = dyn Fn(OwnerId) -> Result<OwnerId, String> + Send + Sync;
 
 impl StartDetached {
@@ -74,7 +74,7 @@ impl DetachedHead {
         Self { start, stage: Stage::None }
     }
 
-    /// The head that serves; `None`: none does yet.
+    /// The head that serves; `None` until one does.
     pub(super) fn at(&self) -> Option<OwnerId> {
         match self.stage {
             Stage::At(head) => Some(head),
@@ -82,8 +82,8 @@ impl DetachedHead {
         }
     }
 
-    /// A process wants a detached actor, and there is no head that serves. The first such request starts one. `started`
-    /// gets its id, on another thread.
+    /// A process wants a detached actor, and no head serves yet. The first such request starts one. `started` gets its
+    /// id, on another thread.
     pub(super) fn wait(
         &mut self,
         from: &Arc<Link>,
@@ -104,7 +104,7 @@ impl DetachedHead {
         }
     }
 
-    /// The head serves, or does not start. Returns the requests that wait for it.
+    /// The head serves, or has failed to start. Returns the requests that wait for it.
     pub(super) fn started(&mut self, head: Result<OwnerId, String>) -> Vec<Waiting> {
         let stage = std::mem::replace(&mut self.stage, Stage::None);
         let Stage::Starting(waiting) = stage else { return Vec::new() };
@@ -130,12 +130,12 @@ fn cannot_start(reason: &str) -> Failure {
     Failure::NoWorkers { reason: format!("the head of the detached actors does not start: {reason}") }
 }
 
-/// The task of a head that keeps detached actors: it ends behind the last of them.
+/// The task of a head that keeps detached actors. The head ends after the last of them.
 #[derive(Debug)]
 pub(crate) struct Detached {
-    /// The driver's head, for which this one stays, too.
+    /// The driver's head. This head stays as long as that one lives, too.
     driver: OwnerId,
-    /// The driver opens its link until then, or never.
+    /// If the driver has not opened its link by then, it never will.
     until: Instant,
     has_come: bool,
     /// Gets a message when this head is not needed any more.
@@ -151,7 +151,7 @@ impl Detached {
         (!self.has_come).then(|| self.until.saturating_duration_since(now))
     }
 
-    /// Looks whether this head is needed. `has_link` says whether a process has a link to it.
+    /// Checks whether this head is needed. `has_link` says whether a process has a link to it.
     pub(super) fn look(&mut self, has_link: impl Fn(OwnerId) -> bool, is_in_use: bool, is_store_lost: bool) {
         let is_there = has_link(self.driver);
         self.has_come |= is_there;

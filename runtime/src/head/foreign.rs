@@ -65,7 +65,7 @@ struct Watched {
     said: Option<Said>,
 }
 
-/// What the actor's head has said last.
+/// The last state that the actor's head reported.
 #[derive(Clone)]
 enum Said {
     At(OwnerId),
@@ -178,18 +178,18 @@ impl Foreign {
         true
     }
 
-    /// The arguments of the constructor of such an actor are there.
+    /// The arguments of the constructor of an actor of another head are there.
     pub(super) fn start(&mut self, actor: u64, arguments: u32, payloads: &[u8]) {
         self.reserved.remove(&actor);
         let Some(link) = self.link_of(actor) else { return };
-        // Held until that head holds them.
+        // This head holds the objects until that head holds them.
         match objects_of(&self.client, arguments, payloads) {
             Ok(held) => _ = link.send(&ToHead::StartActor { actor, arguments, payloads }, held),
             Err(failure) => _ = link.send(&ToHead::AbandonActor { actor, failure }, Vec::new()),
         }
     }
 
-    /// They will never be there.
+    /// The arguments will never be there.
     pub(super) fn abandon(&mut self, actor: u64, failure: Failure) {
         self.reserved.remove(&actor);
         if let Some(link) = self.link_of(actor) {
@@ -264,7 +264,7 @@ impl Foreign {
             }
             return;
         };
-        // Held until the process holds it, as above.
+        // This head holds the object until the process holds it.
         let held = result.iter().map(|reserved| self.client.hold(reserved.token)).collect();
         let result = match &held {
             Ok(_) => result,

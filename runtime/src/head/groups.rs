@@ -1,4 +1,4 @@
-//! The placement groups of a driver: their names, what is known about each, and the processes that wait for them. The
+//! The placement groups of a driver: their names, their states, and the processes that wait for them. The
 //! [pool](super::pool) has their resources.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ struct Awaited {
 }
 
 impl Groups {
-    /// Notes a group that is made. Returns its number.
+    /// Adds a group. Returns its number.
     pub(super) fn make(&mut self, made: NewGroup, creator: Option<u64>) -> Result<u64, Failure> {
         let is_taken = |group: &Group| {
             group.state != GroupState::Removed
@@ -65,7 +65,7 @@ impl Groups {
         true
     }
 
-    /// The groups of actors that do not live any more.
+    /// The groups whose actors do not live any more.
     pub(super) fn without_actor(&self, is_living: impl Fn(u64) -> bool) -> Vec<u64> {
         let is_over = |group: &Group| {
             group.state != GroupState::Removed && group.creator.is_some_and(|actor| !is_living(actor))
@@ -82,7 +82,7 @@ impl Groups {
         self.awaited.retain(|awaited| !Arc::ptr_eq(&awaited.by, link));
     }
 
-    /// Answers the processes whose groups wait no more.
+    /// Answers the processes whose groups have their resources now, or are removed.
     pub(super) fn settle(&mut self, is_placed: impl Fn(u64) -> Option<bool>) {
         for (number, group) in &mut self.all {
             if group.state == GroupState::Pending && is_placed(*number) == Some(true) {

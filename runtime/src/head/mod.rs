@@ -62,7 +62,7 @@ pub(crate) struct HeadOptions {
     pub(crate) memory: MemoryOptions,
     /// Whether other drivers share the session.
     pub(crate) is_shared: bool,
-    /// What starts the head of this driver's detached actors, in a session that drivers share.
+    /// Starts the head of this driver's detached actors, in a session that drivers share.
     pub(crate) starts_detached: Option<StartDetached>,
     /// This head keeps the detached actors of a driver.
     pub(crate) detached: Option<Detached>,
@@ -75,7 +75,7 @@ enum Command {
     EndActors(Sender<usize>, Duration),
     /// There is a connection to the process of the session, which other drivers share.
     Connected(Socket),
-    /// The head of the detached actors serves, or does not start.
+    /// The head of the detached actors serves, or has failed to start.
     DetachedStarted(Result<OwnerId, String>),
     Stop,
 }
@@ -129,7 +129,7 @@ impl Head {
         ended.recv_timeout(timeout.saturating_add(KILL_PATIENCE)).unwrap_or(0)
     }
 
-    /// What tells the head of a connection to the process of the session.
+    /// Tells the head of messages from the session's process.
     pub(crate) fn connector(&self) -> impl Fn(Socket) + Send + 'static {
         let (commands, client) = (self.commands.clone(), self.client.clone());
         move |socket| {
@@ -153,7 +153,7 @@ impl Drop for Head {
     }
 }
 
-/// What tells the head that the head of the detached actors serves.
+/// Tells this head that the head of the detached actors serves.
 fn on_detached(commands: &Sender<Command>, client: &Client) -> OnDetached {
     let (commands, client) = (commands.clone(), client.clone());
     Arc::new(move |head| {

@@ -1,5 +1,5 @@
-//! What an observer of the session orders: that a process is killed, or a call cancelled. The observer hears what
-//! became of it: of a kill when the process has ended, of a call when the process that made it has cancelled it.
+//! Orders of observers of the session: to kill a process, or to cancel a call. The head answers the observer when the
+//! process has ended, or when the process that made the call has cancelled it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::state::State;
 use crate::mail::link::Link;
 use crate::wire::{CancelCall, FromHead, Obeyed};
 
-/// The orders that are not carried out; see the module's documentation.
+/// The orders that are not carried out yet; see the module's documentation.
 #[derive(Default)]
 pub(super) struct Orders {
     orders: Vec<Order>,
@@ -20,9 +20,9 @@ pub(super) struct Orders {
 struct Order {
     number: u64,
     by: Arc<Link>,
-    /// The number that the observer gave it.
+    /// The number that the observer gave the order.
     request: u64,
-    /// What must happen first.
+    /// The event after which the observer is answered.
     awaits: Awaits,
 }
 
@@ -60,13 +60,13 @@ impl Orders {
         self.orders.extract_if(.., is_it).for_each(|order| tell(&order.by, order.request, outcome));
     }
 
-    /// Answers the kills of processes that are not there any more.
+    /// Answers the orders to kill whose processes have ended.
     pub(super) fn look(&mut self, is_there: impl Fn(u64) -> bool) {
         let has_ended = |order: &mut Order| matches!(order.awaits, Awaits::End(token) if !is_there(token));
         self.orders.extract_if(.., has_ended).for_each(|order| tell(&order.by, order.request, Obeyed::Done));
     }
 
-    /// A link is gone: of an observer, or of a process, which cancels nothing any more.
+    /// A link is gone: of an observer, or of a process, which cannot cancel calls any more.
     pub(super) fn on_link_gone(&mut self, link: &Arc<Link>) {
         self.orders.retain(|order| !Arc::ptr_eq(&order.by, link));
         let is_its =
@@ -100,7 +100,7 @@ impl State {
     }
 }
 
-/// Tells an observer what became of its order.
+/// Answers an observer.
 fn tell(by: &Link, request: u64, outcome: Obeyed) {
     let _ = by.send(&FromHead::Obeyed { request, outcome }, Vec::new());
 }

@@ -1,11 +1,10 @@
-//! The output of workers, from their pipes to log files, and to this process's own output.
+//! The path of the output of workers: from their pipes to log files, and to this process's own output.
 //!
-//! The head reads the pipes. A thread of its own writes, because it may have to wait for the reader of the output. The
-//! log files come first: they have all lines that a reader of the output keeps waiting.
-//! Nothing is lost while the session lives: while the output that was read cannot be written, the head reads no pipes,
-//! and workers that print wait. The pipes of a process that has ended are kept until they are empty. Output is lost
-//! only if the driver's output is closed, or its reader has not read it when the session ends; a message on standard
-//! error says so.
+//! The head reads the pipes. A thread of its own writes, because it may have to wait for the reader of this process's
+//! output. It writes the log files first: so they have every line at once, even if that reader is slow. Nothing is lost
+//! while the session lives: while the output that was read cannot be written, the head reads no pipes, and workers that
+//! print wait. The pipes of a process that has ended are kept until they are empty. Output is lost only if the driver's
+//! output is closed, or its reader has not read it when the session ends; a message on standard error says so.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -49,19 +48,19 @@ pub(super) struct Output {
     lost_bytes: u64,
 }
 
-/// Where the output of workers goes.
+/// The destinations of the output of workers.
 #[derive(Debug)]
 pub(super) struct Destinations {
     /// Log files.
     pub(super) logs: Option<LogFiles>,
-    /// Whether it goes to this process's own output, too.
+    /// Whether the output goes to this process's own output, too.
     pub(super) is_forwarded: bool,
-    /// What takes it there in place of that.
+    /// A function that gets the output instead.
     pub(super) sink: Option<OutputSink>,
     failed: [bool; 2],
 }
 
-/// What one pipe had at a time.
+/// The bytes of one read of a pipe.
 #[derive(Debug)]
 struct Piece {
     stream: Stream,
@@ -91,7 +90,7 @@ impl Destinations {
         if let Some(logs) = &mut self.logs
             && let Err(error) = logs.write(*pid, *stream, *at, lines)
         {
-            output::say(format_args!("what workers print is in no log file from now on: {error}"));
+            output::say(format_args!("the log files get no more output of workers: {error}"));
             self.logs = None;
         }
         if !self.is_forwarded {
@@ -104,7 +103,7 @@ impl Destinations {
         if let Err(error) = &result
             && !*failed
         {
-            let text = format!("what workers print cannot be written to {stream} and is lost: {error}");
+            let text = format!("the output of workers cannot be written to {stream}, and is lost: {error}");
             output::say(text);
         }
         *failed = result.is_err();

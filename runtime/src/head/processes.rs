@@ -43,7 +43,7 @@ pub(crate) struct WorkerOptions {
     pub(crate) forward_output: bool,
     /// Where it goes; `None`: to this process's own output.
     pub(crate) output: Option<OutputSink>,
-    /// The directory in which log files are kept; `None`: they go with the session.
+    /// The directory in which log files are kept; `None`: they are removed with the session.
     pub(crate) log_dir: Option<PathBuf>,
     /// The most bytes of log files; 0: there are none.
     pub(crate) log_bytes_max: u64,

@@ -1,25 +1,25 @@
-//! Processes that do not come up: after a few of them in a row, no more processes of their environment are started.
+//! Processes that fail to start: after some failures in a row, no more processes of that environment are started.
 
 use std::collections::HashMap;
 
 use crate::environment::Environment;
 use crate::error::ExitReason;
 
-/// After so many processes in a row that do not come up, no more are started.
+/// The number of failures in a row after which no more processes are started.
 const FAILURES_MAX: u32 = 3;
-/// The same for processes that are killed from outside before they come up. Such a death says little about the next
-/// process; but where memory is short, none comes up.
+/// The same number for processes that are killed from outside before they serve. Such a death says little about the
+/// next process; but when memory is short, every start fails.
 const KILLS_MAX: u32 = 100;
 
-/// The processes that did not come up lately, for each environment that has some.
+/// The recent failures of each environment that has some.
 #[derive(Debug, Default)]
 pub(super) struct StartFailures(HashMap<Environment, Counts>);
 
-/// Processes in a row that did not come up.
+/// Failures in a row.
 #[derive(Debug, Default)]
 struct Counts {
     failures: u32,
-    /// Those that were killed from outside.
+    /// The processes that were killed from outside.
     kills: u32,
 }
 
@@ -47,7 +47,7 @@ impl StartFailures {
         self.0.entry(environment.clone()).or_default().failures += 1;
     }
 
-    /// No process of this environment can serve.
+    /// Processes of this environment can never serve.
     pub(super) fn give_up(&mut self, environment: Environment) {
         self.0.entry(environment).or_default().failures = FAILURES_MAX;
     }
@@ -57,12 +57,12 @@ impl StartFailures {
         self.0.get(environment).is_some_and(|counts| counts.failures >= FAILURES_MAX)
     }
 
-    /// There is a reason to start processes again of each environment.
+    /// Allows to start processes of every environment again.
     pub(super) fn try_again(&mut self) {
         self.0.retain(|_, counts| counts.failures < FAILURES_MAX);
     }
 
-    /// Of these environments one more process may be started. If that fails too, no more are.
+    /// Allows one more process of each of these environments. If its start fails too, no more are started.
     pub(super) fn try_once_more(&mut self, is_meant: impl Fn(&Environment) -> bool) {
         let too_many = self.0.iter_mut().filter(|(_, counts)| counts.failures >= FAILURES_MAX);
         too_many.filter(|(environment, _)| is_meant(environment)).for_each(|(_, counts)| {

@@ -267,7 +267,7 @@ impl State {
         self.pool.register(token, from, Instant::now());
     }
 
-    /// What a process runs before it serves has failed.
+    /// The code that a process runs before it serves has failed.
     fn on_init_failed(&mut self, from: &Arc<Link>, token: u64, error: TaskError) {
         let _ = from.send(&FromHead::Exit, Vec::new());
         if self.pool.is_starting(token) {
@@ -473,8 +473,8 @@ impl State {
         if let Some(share) = &mut self.share {
             share.after(&self.pool, now);
         }
-        // The processes that were to serve will not: the head tries once more. If that fails too, no caller waits for
-        // more workers.
+        // The processes that were started will never serve: the head tries once more. If that fails too, no caller
+        // waits for more workers.
         self.start_failures.try_once_more(|environment| self.pool.is_hopeless(environment, now));
         for process in self.pool.lacking(self.actors.waiting().len(), now) {
             // Nothing would wake the head for another try later.

@@ -46,7 +46,7 @@ pub struct Invocation<'a> {
     later: Option<&'a dyn Fn() -> Reply>,
     /// Where the name of what runs is recorded.
     runs: Option<&'a Runs>,
-    /// Which call it is, and how often it was retried; `None`: a constructor.
+    /// The id of the call, and the number of its retries; `None` for a constructor.
     call: Option<(TaskId, u16)>,
 }
 
@@ -80,12 +80,12 @@ impl<'a> Invocation<'a> {
         }
     }
 
-    /// Which call it is, and how often it was retried.
+    /// Sets the id of the call, and the number of its retries.
     pub(crate) fn set_call(&mut self, id: TaskId, attempt: u16) {
         self.call = Some((id, attempt));
     }
 
-    /// The id of the call, and how often it was retried before; `None` for a constructor.
+    /// The id of the call, and the number of its retries so far; `None` for a constructor.
     #[must_use]
     pub fn call(&self) -> Option<(TaskId, u16)> {
         self.call

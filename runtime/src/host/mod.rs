@@ -102,9 +102,8 @@ pub trait Instance: Any {
         false
     }
 
-    /// Whether the instance wants to hear of callers that are gone. Then all calls that a process has made run, also
-    /// those that were waiting when it died, and [`caller_gone`](Self::caller_gone) comes behind the last one. Asked
-    /// once.
+    /// Whether the instance wants to be told of callers that are gone. Then all calls of a process run, also those that
+    /// were waiting when it died, and [`caller_gone`](Self::caller_gone) is called after the last one. Asked once.
     fn watches_callers(&self) -> bool {
         false
     }

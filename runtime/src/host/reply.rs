@@ -44,7 +44,7 @@ impl Reply {
         self.returns
     }
 
-    /// The number of the process that made the call. This process gives no other caller the same one.
+    /// The number of the process that made the call. It is unique among the callers of this process.
     #[must_use]
     pub fn caller(&self) -> u64 {
         self.to.id

@@ -1,4 +1,4 @@
-//! Reading log files: all lines, and then those that were added.
+//! Reads log files: first all lines, then the lines that were added.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::{DIRECTORY, OLDER_SUFFIX, SUFFIX};
 
-/// The log files of a session, or of one that has ended and whose files were kept.
+/// The log files of a session. The session may have ended, if its files were kept.
 #[derive(Debug, Clone)]
 pub struct Logs {
     directory: PathBuf,
@@ -19,19 +19,19 @@ pub struct Logs {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LogLine {
-    /// When the head read it, in seconds since 1970.
+    /// The time at which the head read it, in seconds since 1970.
     pub at: f64,
     /// The process that printed it.
     pub pid: u32,
-    /// Where it printed it.
+    /// The stream that the line came from.
     pub stream: LogStream,
-    /// The function, or the class of the actor, that ran; `worker` if none had run.
+    /// The function, or the class of the actor, that ran; `worker` if none had run yet.
     pub function: String,
     /// The line, without its end.
     pub text: Vec<u8>,
 }
 
-/// Where a line comes from.
+/// The source of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogStream {
@@ -39,14 +39,14 @@ pub enum LogStream {
     Out,
     /// Standard error.
     Err,
-    /// The session: it says that lines are missing here.
+    /// The session: a notice that lines are missing here.
     Notice,
 }
 
-/// How far files were read.
+/// The place up to which files were read.
 #[derive(Debug, Default, Clone)]
 pub struct LogCursor {
-    /// By the pid: the file that was read, and how many of its bytes.
+    /// By the pid: the file, and the number of bytes that were read.
     files: HashMap<u32, Position>,
 }
 
@@ -56,7 +56,7 @@ struct Position {
     bytes: u64,
 }
 
-/// Tells a file from one that has replaced it, also where the inode is used again.
+/// Distinguishes a file from the one that replaced it, even if the inode is used again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct FileId(u64, Option<SystemTime>);
 
@@ -68,13 +68,13 @@ impl FileId {
 }
 
 impl Logs {
-    /// Those of the session that has this store.
+    /// The log files of the session with this store.
     #[must_use]
     pub fn of_session(socket: &Path) -> Self {
         Self { directory: socket.parent().unwrap_or(Path::new("/")).join(DIRECTORY) }
     }
 
-    /// Those in a directory in which a session has kept them.
+    /// The log files in a directory in which a session has kept them.
     #[must_use]
     pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
@@ -99,7 +99,7 @@ impl Logs {
         Ok(pids)
     }
 
-    /// The lines of the chosen processes behind the cursor, in the order of their times. Moves the cursor behind them.
+    /// The lines of the chosen processes after the cursor, in the order of their times. Moves the cursor past them.
     ///
     /// # Errors
     /// The directory or a file cannot be read.
@@ -109,7 +109,7 @@ impl Logs {
             let position = cursor.files.entry(pid).or_default();
             self.read_one(pid, position, &mut lines)?;
         }
-        // Lines of one process stay in their order.
+        // The sort is stable: lines of one process stay in their order.
         lines.sort_by(|one, other| one.at.total_cmp(&other.at));
         Ok(lines)
     }
@@ -118,7 +118,7 @@ impl Logs {
         let Some(mut file) = open(&self.directory.join(format!("{pid}{SUFFIX}")))? else { return Ok(()) };
         let id = FileId::of(&file)?;
         if position.file != id {
-            // The file was replaced, or none was read before: what is left of the older one comes first.
+            // The file was replaced, or no file was read before: the unread part of the older one comes first.
             if let Some(mut older) = open(&self.directory.join(format!("{pid}{OLDER_SUFFIX}")))? {
                 let its = FileId::of(&older)?;
                 let from = if its == position.file { position.bytes } else { 0 };
@@ -136,13 +136,13 @@ impl Logs {
 fn open(path: &Path) -> io::Result<Option<File>> {
     match File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
         Ok(file) => Ok(Some(file)),
-        // It is being replaced.
+        // The file is being replaced.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Reads the whole lines from a place on. Returns how many bytes they have.
+/// Reads the complete lines from a place on. Returns their number of bytes.
 fn take(file: &mut File, from: u64, pid: u32, lines: &mut Vec<LogLine>) -> io::Result<u64> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(from))?;
@@ -153,7 +153,7 @@ fn take(file: &mut File, from: u64, pid: u32, lines: &mut Vec<LogLine>) -> io::R
     Ok(whole as u64)
 }
 
-/// A line of a file. What is no such line is passed over: the file is only ever this program's.
+/// Parses a line of a file. Other text is skipped: only this program writes the file.
 fn parse(pid: u32, line: &[u8]) -> Option<LogLine> {
     let line = line.strip_suffix(b"\n")?;
     let mut fields = line.splitn(4, |byte| *byte == b'\t');

@@ -1,4 +1,4 @@
-//! Writing log files, within a number of bytes.
+//! Writes log files, up to a number of bytes in all.
 //!
 //! No file stays open: the descriptors of a driver limit the number of its processes.
 
@@ -24,7 +24,7 @@ pub(crate) struct LogFiles {
     bytes_max: u64,
     bytes: u64,
     files: HashMap<u32, LogFile>,
-    /// Counts the writes, so that the file is known that was written longest ago.
+    /// Counts the writes, to find the file that was written longest ago.
     turn: u64,
 }
 
@@ -38,7 +38,7 @@ struct LogFile {
 }
 
 impl LogFiles {
-    /// Files in `kept`, or in a directory of the session's, for at most so many bytes.
+    /// Writes to files in `kept`, or in a directory of the session, of at most `bytes_max` bytes in all.
     ///
     /// # Errors
     /// The directory cannot be made.
@@ -49,9 +49,9 @@ impl LogFiles {
                 let name = session.file_name().unwrap_or_default();
                 let directory = std::path::absolute(kept)?.join(name);
                 make(&directory)?;
-                // So that a command finds them while the session runs.
+                // The command finds the files by this link while the session runs.
                 match symlink(&directory, &of_session) {
-                    // Another driver of the session has put it there.
+                    // Another driver of the session has made it.
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                     _ => directory,
                 }
@@ -67,7 +67,7 @@ impl LogFiles {
     /// Appends lines of a process.
     ///
     /// # Errors
-    /// The system's. Some of the lines may be written.
+    /// The error of the system. Some of the lines may have been written.
     pub(crate) fn write(
         &mut self,
         pid: u32,
@@ -86,7 +86,7 @@ impl LogFiles {
             let _ = write!(bytes, "{time}\t{stream}\t{name}\t");
             bytes.extend_from_slice(text);
             bytes.push(b'\n');
-            // Lines with their heads may be many times what was printed.
+            // With their fields, short lines need many times the bytes that were printed.
             if bytes.len() as u64 >= self.file_bytes_max() / 2 {
                 self.append(pid, &time, &bytes)?;
                 bytes.clear();
@@ -111,7 +111,7 @@ impl LogFiles {
         Ok(())
     }
 
-    /// Replaces the file of a process if it is full, and removes files until all have room for so many bytes more.
+    /// Replaces the file of a process if it is full, and removes files until there is room for `more` bytes.
     fn make_room(&mut self, pid: u32, more: u64, time: &str) -> io::Result<()> {
         let file_max = self.file_bytes_max();
         if let Some(file) = self.files.get_mut(&pid)
@@ -140,7 +140,7 @@ impl LogFiles {
         Ok(())
     }
 
-    /// Removes the output of a process: the older half first.
+    /// Removes output of a process, its older file first.
     fn remove(&mut self, pid: u32, time: &str) -> io::Result<()> {
         let Some(file) = self.files.get_mut(&pid) else { return Ok(()) };
         let path = self.directory.join(format!("{pid}{SUFFIX}"));
@@ -150,12 +150,12 @@ impl LogFiles {
             file.removed_bytes += std::mem::take(&mut file.older_bytes);
             let notice = removed(time, file.removed_bytes);
             append(&path, notice.as_bytes())?;
-            // A notice is not counted: it must not make room necessary itself.
+            // A notice is not counted, so that it needs no room itself.
             return Ok(());
         }
         self.bytes -= file.bytes;
         file.removed_bytes += std::mem::take(&mut file.bytes);
-        // A new file, so that its readers notice.
+        // A new file, so that readers notice the removal.
         let _ = fs::remove_file(&path);
         append(&path, removed(time, file.removed_bytes).as_bytes())
     }
@@ -163,7 +163,7 @@ impl LogFiles {
 
 fn removed(time: &str, bytes: u64) -> String {
     format!(
-        "{time}\tlog\t\t{bytes} bytes of older output were removed: logs have a limit (MOBULA_LOG_BYTES_MAX)\n"
+        "{time}\tlog\t\t{bytes} bytes of older output were removed: the log files have reached their limit (MOBULA_LOG_BYTES_MAX)\n"
     )
 }
 
@@ -173,7 +173,7 @@ fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// Makes a directory that its user alone can use.
+/// Makes a directory that only this user can use.
 fn make(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
@@ -232,10 +232,10 @@ mod tests {
             .map(|entry| entry.unwrap().metadata().unwrap().len())
             .sum();
         assert!(on_disk < bytes_max + 7 * 1024, "{on_disk}");
-        // A reader that keeps up misses nothing.
+        // A reader that keeps up misses no line.
         let read = follower.iter().filter(|line| line.contains("xxx")).count();
         assert_eq!(read, 3000);
-        // One that comes late is told.
+        // A reader that is late gets a notice.
         let logs = Logs::in_directory(session.path().join(DIRECTORY));
         let late = logs.read(&mut LogCursor::default(), |_| true).unwrap();
         assert!(late.iter().any(|line| line.stream == LogStream::Notice), "no notice");

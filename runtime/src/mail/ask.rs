@@ -1,4 +1,4 @@
-//! Questions to the head by a client that is no process of the session: an observer.
+//! Questions of an observer to the head. An observer is a client that is not a process of the session.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use mobula_client::{Client, OwnerId};
 use crate::mail::link::Link;
 use crate::wire::{self, FromHead, ToHead};
 
-/// How long a wait lasts at most before the link is looked at again.
+/// The longest wait before the link is checked again.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Sends records to a head, and returns what `take` makes of its answers; `None` if there is none in time, or the head
-/// is gone. The head may need the answer of another process (`of`). Opens a channel and closes it again.
+/// Sends records to a head, and returns the value that `take` makes of its answers; `None` if no answer comes in time,
+/// or the head is gone. The head may need the answer of another process (`of`). Opens a channel and closes it again.
 pub(crate) fn ask<T>(
     client: &Client,
     head: OwnerId,
@@ -38,7 +38,7 @@ pub(crate) fn ask<T>(
         if answer.is_some() || is_over {
             break;
         }
-        // A process that waits for nothing reads its mail when an event comes, such as a channel to it.
+        // A process that waits for nothing reads its mail when an event comes, for example a new channel.
         if let Some(channel) = of.and_then(|process| client.connect_to(process).ok()) {
             Link::new(channel, false).close();
         }

@@ -8,5 +8,5 @@ pub(crate) mod pace;
 pub(crate) mod spin;
 pub(crate) mod waiters;
 
-/// What the threads of a process sleep on, and are rung by. The model checker has another one; see `crate::sync`.
+/// The bell on which the threads of a process sleep. The model checker has another one; see `crate::sync`.
 pub(crate) use mobula_client::Client as Bell;

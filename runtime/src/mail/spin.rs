@@ -100,7 +100,7 @@ impl Spin {
         self.waited(since.elapsed());
     }
 
-    /// A wait is over in which the thread could not look itself, and that took so long.
+    /// Notes the length of a wait in which the thread could not look for its result itself.
     pub(crate) fn waited(&self, took: Duration) {
         self.is_short.store(took < SHORT, Ordering::Relaxed);
         self.ended_nanos.store(self.born.elapsed().as_nanos() as u64, Ordering::Relaxed);

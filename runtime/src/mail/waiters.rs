@@ -259,10 +259,10 @@ impl Waiters {
         found
     }
 
-    /// Handles the mail for a moment, as a thread does before it sleeps, until `is_over`: on behalf of a future that
-    /// would otherwise have to be woken by another thread.
+    /// Handles the mail for a moment, as a thread does before it sleeps, until `is_over`. A future does this; otherwise
+    /// another thread would have to wake it.
     pub(crate) fn look_for_a_moment(&self, mail: &impl Mail, mut is_over: impl FnMut() -> bool) {
-        // However much arrives for others, the thread goes on with other tasks.
+        // The number of looks is limited, so that mail for others does not keep the thread from its other tasks.
         for _ in 0..SPINS_IN_VAIN_MAX {
             // SeqCst: before all looks, as in `wait`.
             let arrivals = self.arrivals.load(Ordering::SeqCst);
@@ -277,7 +277,7 @@ impl Waiters {
         }
     }
 
-    /// A future's wait is over, whose results came after this time.
+    /// The wait of a future is over; its results came after this time.
     pub(crate) fn future_waited(&self, took: Duration) {
         self.spin.waited(took);
     }
@@ -514,11 +514,11 @@ mod tests {
     use super::*;
     use crate::call::with_store;
 
-    /// Mail for this thread, which arrives after some looks.
+    /// Mail for this thread. It arrives after some looks.
     struct Arriving {
         looks_before: Cell<u32>,
         handled: Cell<u32>,
-        /// How much there is at most.
+        /// The most records.
         count: u32,
     }
 
@@ -579,7 +579,8 @@ mod tests {
             let mail = arriving(0, u32::MAX);
             waiters.look_for_a_moment(&mail, || mail.handled.get() == 3);
             assert_eq!(mail.handled.get(), 3, "it looks until its own result is there");
-            // With time to spin, also what is not there yet. A busy machine leaves it a few looks.
+            // With time to spin, it also finds a result that is not there yet. On a busy machine, there is time for a
+            // few looks.
             let waiters = Waiters::new(client.clone(), Duration::from_secs(60));
             let mail = arriving(3, u32::MAX);
             waiters.look_for_a_moment(&mail, || mail.handled.get() == 1);

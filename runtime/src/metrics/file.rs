@@ -1,4 +1,4 @@
-//! The file of a process's metrics: one record for each series, which is appended once and whose values are written in
+//! The file of a process's metrics. Each series is one record: it is appended once, and its values are written in
 //! place.
 //!
 //! A record is a line of JSON, filled with blanks so that it ends at a multiple of 8 bytes, and then its values, 8
@@ -14,18 +14,18 @@ use parking_lot::Mutex;
 
 use super::MetricDescription;
 
-/// The directory in that of a session.
+/// The name of the directory in the session's directory.
 pub(super) const DIRECTORY: &str = "metrics";
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct MetricFile {
     file: Arc<File>,
-    /// Where the next record comes.
+    /// The offset of the next record.
     end: Mutex<u64>,
 }
 
-/// Where the values of a series are.
+/// The offset of the values of a series.
 #[derive(Debug)]
 pub(super) struct Place {
     file: Arc<File>,

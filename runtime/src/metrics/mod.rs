@@ -1,9 +1,9 @@
-//! Metrics of a program: counters, gauges and histograms of each process, which `mobula metrics` adds up and exports.
+//! Metrics of a program: counters, gauges and histograms of each process. `mobula metrics` adds them up and exports
+//! them.
 //!
-//! Each process has the values of its own. It writes them into a [file] of the session's, one 8-byte word each,
-//! so that they are seen from outside without a message, and stay when the process is killed. A change costs a lock of
-//! this process and one system call. Without a session, a change stays in the process; the
-//! file of the next session begins with it.
+//! Each process has its own values. It writes them into a [file] of the session, one 8-byte word each. So others read
+//! them without a message, and they remain when the process is killed. A change costs a lock of this process and one
+//! system call. Without a session, a change stays in the process, and the file of the next session starts with it.
 
 mod file;
 mod read;
@@ -19,10 +19,10 @@ use crate::error::{Error, Result};
 use crate::runtime::current;
 use crate::session_number::SessionNumber;
 
-/// The most series of a process. More are an error: tags with ever new values would fill the memory.
+/// The most series of a process. More are an error, because tags with always new values would fill the memory.
 const SERIES_MAX: usize = 10_000;
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -31,35 +31,35 @@ pub enum MetricKind {
     Counter,
     /// A number that goes up and down.
     Gauge,
-    /// How many values lie between boundaries.
+    /// The numbers of values between boundaries.
     Histogram,
 }
 
-/// What a series is called, and what tells it from the others of its metric.
+/// The description of a series: its metric, and the tags that distinguish it from the other series of the metric.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MetricDescription {
     /// The name of the metric.
     pub name: String,
-    /// What it is.
+    /// A description for people.
     pub help: String,
     /// Its kind.
     pub kind: MetricKind,
-    /// Names and values that tell its series apart.
+    /// The tags: names with values that distinguish the series of one metric.
     pub tags: Vec<(String, String)>,
     /// The upper ends of a histogram's buckets.
     pub bounds: Vec<f64>,
 }
 
-/// One series of a metric of this process. Clones, and series of the same name and tags, are one.
+/// One series of a metric of this process. Clones, and series with the same name and tags, share one value.
 #[derive(Debug, Clone)]
 pub struct Series(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     description: MetricDescription,
-    /// The value; of a histogram, the counts of its buckets, one more for what is above, and the sum.
+    /// The value; for a histogram, the counts of its buckets, the count of larger values, and the sum.
     values: Vec<f64>,
-    /// Where they are in the session's file.
+    /// The offset of the values in the session's file.
     place: Option<(SessionNumber, Place)>,
 }
 
@@ -70,10 +70,11 @@ static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 static FILE: Mutex<Option<(SessionNumber, Arc<MetricFile>)>> = Mutex::new(None);
 
 impl Series {
-    /// The series with this name and these tags. It is made, if it is not there.
+    /// The series with this name and these tags. It is made at the first use.
     ///
     /// # Errors
-    /// [`Error::Config`]: a name or boundaries cannot be so, the name is another kind's, or there are too many series.
+    /// [`Error::Config`]: a name or the boundaries are invalid, a metric of another kind has the name, or there are too
+    /// many series.
     pub fn new(description: MetricDescription) -> Result<Self> {
         check(&description)?;
         let mut known = KNOWN.lock();
@@ -119,7 +120,7 @@ impl Series {
         });
     }
 
-    /// The value; of a histogram, the counts of its buckets, one more for what is above, and the sum.
+    /// The value; for a histogram, the counts of its buckets, the count of larger values, and the sum.
     #[must_use]
     pub fn values(&self) -> Vec<f64> {
         self.0.lock().values.clone()
@@ -134,7 +135,8 @@ impl Series {
 }
 
 impl State {
-    /// Writes the values into the file of the session, if there is one. What cannot be written stays here.
+    /// Writes the values into the file of the session, if there is one. If that fails, the values stay in this process
+    /// only.
     fn publish(&mut self) {
         let session = current::number();
         if session == SessionNumber::NONE {
@@ -169,7 +171,7 @@ fn file_of(session: SessionNumber) -> Option<Arc<MetricFile>> {
             Some(made)
         }
         Err(error) => {
-            tracing::warn!(%error, "metrics of this process cannot be seen from outside");
+            tracing::warn!(%error, "the file for the metrics of this process cannot be made, so other processes do not see them");
             None
         }
     }

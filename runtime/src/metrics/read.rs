@@ -1,11 +1,11 @@
-//! Reading the metrics of all processes of a session.
+//! Reads the metrics of all processes of a session.
 
 use std::path::Path;
 
 use super::file::DIRECTORY;
 use super::{MetricDescription, MetricKind};
 
-/// A longer file is none of these.
+/// The most bytes of a file of metrics; a longer file is something else.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// The most values of a series.
 const VALUES_MAX: usize = 10_000;
@@ -14,15 +14,15 @@ const VALUES_MAX: usize = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MetricSeries {
-    /// The process, which may be gone.
+    /// The process. It may have ended.
     pub pid: u32,
-    /// What it is.
+    /// Its description.
     pub description: MetricDescription,
-    /// The value; of a histogram, the counts of its buckets, one more for what is above, and the sum.
+    /// The value; for a histogram, the counts of its buckets, the count of larger values, and the sum.
     pub values: Vec<f64>,
 }
 
-/// The metrics of all processes of the session with this store, also of those that are gone. Reads a file for each.
+/// The metrics of all processes of the session with this store, also of those that have ended. Reads one file for each.
 #[must_use]
 pub fn metrics_of_session(socket: &Path) -> Vec<MetricSeries> {
     let Some(session) = socket.parent() else { return Vec::new() };
@@ -39,7 +39,7 @@ pub fn metrics_of_session(socket: &Path) -> Vec<MetricSeries> {
     all
 }
 
-/// The whole records of a file.
+/// The complete records of a file.
 fn read(pid: u32, mut bytes: &[u8], all: &mut Vec<MetricSeries>) {
     while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
         let Ok(description) = serde_json::from_slice::<MetricDescription>(&bytes[..end]) else { return };

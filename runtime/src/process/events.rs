@@ -1,17 +1,17 @@
-//! Which events a process records: what its environment says, and without that none. A process that records any also
-//! says which call runs in it, what its threads wait for, and how many calls wait. To record [what is rare](USUAL) and
-//! to record an event for each call are asked for in different words, because the second costs each call more.
+//! The events that a process records: those that its environment names, and none by default. A process that records any
+//! events also records its running call, the waits of its threads, and the lengths of its queues. [Rare events](USUAL)
+//! and an event for each call have different words, because the second costs each call more.
 
 use mobula_client::internal::recorder::{Kind, ORIGINS};
 
-/// The variable that says which events are recorded: `all`, `none`, `usual`, or names of [`GROUPS`] with commas between
-/// them. Without it: none.
+/// The variable that selects the events to record: `all`, `none`, `usual`, or names of [`GROUPS`] separated by commas.
+/// Without the variable, no events are recorded.
 const EVENTS: &str = "MOBULA_EVENTS";
 
-/// The variable that asks where each object is made, to be seen in `mobula memory`: 1, or nothing.
+/// The variable that, set to 1, records the place where each object is made, for `mobula memory`.
 const CALL_SITES: &str = "MOBULA_CALL_SITES";
 
-/// What can be recorded, by name.
+/// The groups of events, by name.
 const GROUPS: [(&str, &[Kind]); 7] = [
     ("calls", &[Kind::Made, Kind::Sent, Kind::Began, Kind::Ran]),
     ("exceptions", &[Kind::Blocked, Kind::Failed]),
@@ -22,7 +22,7 @@ const GROUPS: [(&str, &[Kind]); 7] = [
     ("processes", &[Kind::Process]),
 ];
 
-/// What `usual` stands for: no event for each call.
+/// The events of `usual`: none of them comes with each call.
 const USUAL: [Kind; 8] = [
     Kind::Failed,
     Kind::Promised,
@@ -34,7 +34,7 @@ const USUAL: [Kind; 8] = [
     Kind::Process,
 ];
 
-/// The kinds of events that this process records, as bits; 0: nothing at all.
+/// The kinds of events that this process records, as bits; 0 for none.
 pub(crate) fn kinds() -> u32 {
     let kinds = kinds_in(std::env::var(EVENTS).ok().as_deref());
     let is_on = std::env::var(CALL_SITES).is_ok_and(|on| !matches!(on.trim(), "" | "0"));

@@ -1,4 +1,4 @@
-//! How a process of a session is started: its program, and its [role](crate::process::role) as the last argument.
+//! The start of a process of a session: its program, and its [role](crate::process::role) as the last argument.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

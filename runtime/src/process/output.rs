@@ -21,7 +21,7 @@ const MARK: u8 = 0x1e;
 const LINE_BYTES_MAX: usize = 64 << 10;
 /// A longer name is no label: each line gets it, and lines may be short.
 const NAME_BYTES_MAX: usize = 128;
-/// The name of lines that have none.
+/// The name for lines without a label.
 const NO_NAME: &str = "worker";
 
 static FORWARDED: AtomicBool = AtomicBool::new(false);
@@ -167,14 +167,14 @@ fn write(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// Whole lines of one stream of one worker, each with the name in the label before it.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    /// The texts, without what separates them.
+    /// The texts, without the separators.
     bytes: Vec<u8>,
     /// The name of each, and where its text ends.
     lines: Vec<(Arc<str>, usize)>,
 }
 
 impl Lines {
-    /// Appends a line, which is empty then.
+    /// Appends a line, and empties it.
     pub(crate) fn push(&mut self, name: &Arc<str>, line: &mut Vec<u8>) {
         self.bytes.append(line);
         self.lines.push((name.clone(), self.bytes.len()));

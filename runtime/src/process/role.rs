@@ -32,7 +32,7 @@ pub(crate) struct WorkerRole {
     /// The number by which the head knows the process.
     pub(crate) token: u64,
     pub(crate) lifeline: WatchedNumbers,
-    /// Whether it labels its output: somebody reads it.
+    /// Whether it labels its output, because a process reads it.
     pub(crate) labels_output: bool,
     /// The resources of the session.
     pub(crate) resources: Resources,
@@ -71,9 +71,9 @@ pub(crate) struct SessionRole {
 pub(crate) struct HeadRole {
     /// The session's directory.
     pub(crate) directory: OsString,
-    /// The driver's head. This one stays while that one is there.
+    /// The driver's head. This head stays while that one lives.
     pub(crate) driver: mobula_client::OwnerId,
-    /// What the process inherits from the driver, and has no use for.
+    /// Descriptors that the process inherits from the driver, and closes.
     pub(crate) lifeline: WatchedNumbers,
     /// The program of the workers, and that of the session's process.
     pub(crate) launch: Launch,
@@ -82,7 +82,7 @@ pub(crate) struct HeadRole {
     pub(crate) processes_max: usize,
     pub(crate) build_id: u64,
     pub(crate) forward_output: bool,
-    /// Where log files are kept, and how many bytes they may have.
+    /// The directory of log files, and their most bytes.
     pub(crate) log_dir: Option<OsString>,
     pub(crate) log_bytes_max: u64,
     pub(crate) spin: std::time::Duration,

@@ -61,7 +61,7 @@ pub struct Runtime {
     events: Events,
 }
 
-/// What a process has of its session.
+/// The parts of a session in one process.
 pub(crate) struct Place {
     /// The resources of the session.
     pub(crate) resources: Resources,
@@ -167,7 +167,7 @@ impl Runtime {
         self.await_end(timeout, |request| ToHead::AwaitActorEnd { request, actor })
     }
 
-    /// Waits until the head says that something has happened, for at most `timeout`.
+    /// Waits until the head reports the end of a wait, for at most `timeout`.
     ///
     /// # Errors
     /// As [`await_actor_end`](Self::await_actor_end).
@@ -455,9 +455,9 @@ impl Runtime {
         self.waiters.wait(self, deadline, sleeps, awaited, || is_found().then_some(()));
     }
 
-    /// Handles the mail on behalf of a future that is about to wait. If no other future waits, it looks for a moment:
-    /// a result that comes soon then costs no switch to another thread and back. Where several wait, the executor has
-    /// other tasks to run.
+    /// Handles the mail for a future that is about to wait. If no other future waits, it spins for a moment: a result
+    /// that comes soon then costs no switch to another thread and back. If several wait, the executor has other tasks
+    /// to run.
     pub(crate) fn look_for_future(&self, is_over: impl FnMut() -> bool) {
         if self.submitter.any_future() {
             self.look();
@@ -466,7 +466,7 @@ impl Runtime {
         }
     }
 
-    /// A future's wait is over, whose results came after this time.
+    /// The wait of a future is over; its results came after this time.
     pub(crate) fn future_waited(&self, took: Duration) {
         self.waiters.future_waited(took);
     }

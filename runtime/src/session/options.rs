@@ -53,9 +53,10 @@ pub struct SessionOptions {
     pub namespace: Option<String>,
     /// Whether the output of workers appears in this process's output, with a prefix. `None`: yes.
     pub forward_output: Option<bool>,
-    /// The directory in which the log files of workers are kept behind the end of the session. `None`: they go with it.
+    /// The directory that keeps the log files of workers after the end of the session. `None`: they are removed with
+    /// the session.
     pub log_dir: Option<PathBuf>,
-    /// The most bytes of log files. 0: there are none. `None`: 64 MiB.
+    /// The most bytes of log files. 0: no log files. `None`: 64 MiB.
     pub log_bytes_max: Option<u64>,
     /// Where it goes in place of this process's output.
     pub output: Option<OutputSink>,
@@ -153,7 +154,7 @@ impl SessionOptions {
         self.max_processes.unwrap_or_else(|| surroundings::default_processes_max(workers))
     }
 
-    /// What the memory monitor is told.
+    /// The options of the memory monitor.
     pub(super) fn memory(&self) -> MemoryOptions {
         MemoryOptions {
             threshold: self.memory_usage_threshold.unwrap_or(MEMORY_USAGE_THRESHOLD),

@@ -49,7 +49,7 @@ enum Home {
     Shared(Joined),
 }
 
-/// What the session consists of, as the head is told.
+/// The parts of the session that the head needs.
 struct Whole {
     socket: PathBuf,
     resources: Resources,
@@ -175,7 +175,7 @@ impl Running {
     }
 }
 
-/// What starts the head of the driver's detached actors.
+/// The function that starts the head of the driver's detached actors.
 fn start_detached(
     options: &SessionOptions,
     joined: &Joined,

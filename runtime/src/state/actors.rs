@@ -17,9 +17,9 @@ pub struct ActorState {
     pub namespace: Option<String>,
     /// Its name, if it has one.
     pub name: Option<String>,
-    /// Whether it lives without handles.
+    /// Whether it lives on without handles.
     pub is_detached: bool,
-    /// The process that made it; 0 if nothing is known of it any more.
+    /// The process that made it; 0 if that is not known any more.
     pub creator_pid: u32,
     /// `reserved`, `waiting`, `constructing`, `alive` or `dead`.
     pub state: String,

@@ -1,4 +1,4 @@
-//! The same as JSON, for fronts of languages that do not share the types.
+//! The state of a session as JSON, for fronts in other languages.
 
 use mobula_client::ClientError;
 use serde::Serialize;
@@ -6,9 +6,9 @@ use serde::Serialize;
 use super::snapshot::Observer;
 
 impl Observer {
-    /// Looks, and returns a part of what it sees as a JSON text, with the keys of the types' fields: `tasks`,
-    /// `summary`, `actors`, `workers`, `drivers`, `queues`, `objects`, `names`, `memory`, `overview`, `timeline`;
-    /// `None` for any other word.
+    /// Returns a part of the state as a JSON text, whose keys are the names of the types' fields: `tasks`, `summary`,
+    /// `actors`, `workers`, `drivers`, `queues`, `objects`, `names`, `memory`, `overview`, `timeline`; `None` for any
+    /// other word.
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -31,7 +31,7 @@ impl Observer {
     }
 }
 
-/// A failure to write is none to look: numbers, texts and lists can always be written.
+/// Writing cannot fail, because the types consist of numbers, texts and lists.
 fn text(found: &impl Serialize) -> Option<String> {
     serde_json::to_string(found).ok()
 }

@@ -1,8 +1,8 @@
-//! Who holds which object of the store, and how: for the question why a store is full.
+//! The holders of the objects of a store. They explain why a store is full.
 //!
-//! What a process holds is seen from outside, by its pins. From outside, a handle in a variable, one in an argument of
-//! a call that waits, and one in the state of an actor look the same; the holder says which it can be: an actor, a
-//! process that runs a call, or one whose calls wait.
+//! The pins of a process show which objects it holds. They do not show whether a handle is in a variable, in an
+//! argument of a waiting call, or in the state of an actor. The report derives this from the process: it is an actor,
+//! runs a call, or has calls that wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -13,44 +13,44 @@ use serde::Serialize;
 use super::objects::ObjectState;
 use super::snapshot::{Observer, Process, Snapshot};
 
-/// What the objects of a store take, and who holds them.
+/// The memory of a store's objects, and their holders.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct MemoryReport {
-    /// Objects of the store. Those that stand for actors are left out, and a buffer that only one other object holds
-    /// counts as part of that, as a large value and its bytes are.
+    /// The number of objects. Objects that stand for actors do not count. A buffer that only one other object holds
+    /// counts as a part of that object, as in a large value with its bytes.
     pub objects: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
     /// The objects, the largest first.
     pub held: Vec<HeldObject>,
-    /// The same by what holds them, the most bytes first.
+    /// The objects grouped by their holders, the most bytes first.
     pub groups: Vec<MemoryGroup>,
-    /// The same by where they were made, the most bytes first; empty unless programs were started with
+    /// The objects grouped by the place that made them, the most bytes first; empty unless programs were started with
     /// `MOBULA_CALL_SITES=1`.
     pub sites: Vec<SiteGroup>,
-    /// Objects that keep each other, and that nothing else is seen to hold.
+    /// Circles of objects that keep each other alive, and have no other visible holder.
     pub circles: Vec<Circle>,
 }
 
-/// An object, and all that holds it.
+/// An object and its holders.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct HeldObject {
     /// The object.
     #[serde(flatten)]
     pub object: ObjectState,
-    /// What holds it.
+    /// Its holders.
     pub holds: Vec<Hold>,
 }
 
-/// Something that holds an object.
+/// A holder of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[non_exhaustive]
 pub struct Hold {
-    /// `name`; `object`: another object has a reference to it; `bytes_in_use`: a process reads its bytes, such as an
-    /// array on them; and handles without that: `actor_state`, of an actor; `running_call`, of a process that runs a
-    /// call; `pending_argument`, of a process in which calls wait, one of which may have it as an argument;
+    /// `name`; `object`: another object has a reference to it; `bytes_in_use`: a process uses its bytes, for example by
+    /// an array. The other kinds are handles: `actor_state`, of an actor; `running_call`, of a process that runs a
+    /// call; `pending_argument`, of a process with waiting calls, one of which may have the object as an argument;
     /// `handle`, of any other process.
     pub kind: &'static str,
     /// The process; 0 for names, and for the objects of processes that have ended.
@@ -59,21 +59,21 @@ pub struct Hold {
     pub by: Option<String>,
 }
 
-/// Objects that are held in the same way by the same.
+/// Objects with the same holder and the same kind of hold.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct MemoryGroup {
-    /// What holds them: a kind of [`Hold`].
+    /// The kind of the [`Hold`].
     pub kind: &'static str,
     /// The process.
     pub pid: u32,
     /// The function, the actor's class, or the command of a driver.
     pub holder: String,
-    /// How many objects.
+    /// The number of objects.
     pub objects: u64,
     /// Bytes of their payloads. An object with several holders counts for each.
     pub bytes: u64,
-    /// Bytes of those that nothing else holds: so much would be free without this holder.
+    /// Bytes of the objects without another holder: they would be free without this one.
     pub alone_bytes: u64,
 }
 
@@ -81,17 +81,17 @@ pub struct MemoryGroup {
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct SiteGroup {
-    /// The line that puts them, or the function whose results they are.
+    /// The line that put them, or the function that returned them.
     pub made_at: String,
-    /// How many objects.
+    /// The number of objects.
     pub objects: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
-    /// How long the oldest has been there, in seconds.
+    /// The age of the oldest, in seconds.
     pub oldest_s: f64,
 }
 
-/// Objects that keep each other.
+/// Objects that keep each other alive.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Circle {
@@ -99,12 +99,12 @@ pub struct Circle {
     pub objects: Vec<String>,
     /// Bytes of their payloads.
     pub bytes: u64,
-    /// The processes that made them. A handle that such a process still has is not seen from outside.
+    /// The processes that made them. Handles in these processes are not visible to others.
     pub pids: Vec<u32>,
 }
 
 impl Snapshot {
-    /// The objects of the store, and who holds them. The store is asked now: a round trip for each thousand objects.
+    /// The objects of the store with their holders. One round trip to the store for each thousand objects.
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -172,7 +172,7 @@ impl Snapshot {
         Ok(report)
     }
 
-    /// How a client holds an object, which these other objects refer to.
+    /// The hold of a client on an object that these other objects refer to.
     fn hold(&self, info: &HolderInfo, outer: &[ObjectId]) -> Vec<Hold> {
         let owner = info.client.bits();
         let pid = self.pid_of(owner);
@@ -180,7 +180,7 @@ impl Snapshot {
             let by = self.process(owner).and_then(|process| self.holder_name(process).1);
             return vec![Hold { kind: "bytes_in_use", pid, by }];
         }
-        // A reference inside an object is a pin of the object's owner, or of the store, once that has died.
+        // A reference inside an object is a pin of the object's owner, or of the store once the owner has died.
         let captured: Vec<Hold> = outer
             .iter()
             .filter(|outer| outer.owner() == info.client)
@@ -196,7 +196,7 @@ impl Snapshot {
         vec![Hold { kind, pid, by }]
     }
 
-    /// What a handle in a process is likely to be, and what has it.
+    /// The likely kind of a handle in a process, and the actor or function that has it.
     fn holder_name(&self, process: &Process) -> (&'static str, Option<String>) {
         let mut known = self.head.iter().flat_map(|head| &head.processes);
         let known = known.find(|known| known.owner == Some(process.owner.bits()));
@@ -225,7 +225,7 @@ impl Snapshot {
         (hold.kind, hold.pid, holder)
     }
 
-    /// The circles of references among objects that nothing but objects of the same circle is seen to hold.
+    /// The reference cycles of objects that have no visible holder outside the cycle.
     fn circles(&self, held: &[HeldObject], references: &[mobula_client::ReferenceInfo]) -> Vec<Circle> {
         let mut refers: HashMap<String, Vec<String>> = HashMap::new();
         for reference in references {
@@ -261,7 +261,7 @@ impl Snapshot {
     }
 }
 
-/// The objects, and each buffer that only one other object holds as a part of that.
+/// Counts each buffer that only one other object holds as a part of that object.
 fn without_parts(held: Vec<HeldObject>) -> Vec<HeldObject> {
     let ids: HashSet<String> = held.iter().map(|held| held.object.object.clone()).collect();
     let outer_of = |held: &HeldObject| match held.holds.as_slice() {
@@ -290,8 +290,8 @@ fn without_parts(held: Vec<HeldObject>) -> Vec<HeldObject> {
     whole
 }
 
-/// What holds an object in the end: instead of each object that refers to it, what holds that one. An object that
-/// nothing holds but a circle of others keeps the objects as its holders.
+/// The last holders of an object: each object that refers to it is replaced by the holders of that object. If only a
+/// cycle of objects holds it, these objects stay its holders.
 fn outermost(holds: &[Hold], by_id: &HashMap<&str, &[Hold]>) -> BTreeSet<Hold> {
     let mut found = BTreeSet::new();
     let mut seen: HashSet<&str> = HashSet::new();
@@ -309,9 +309,9 @@ fn outermost(holds: &[Hold], by_id: &HashMap<&str, &[Hold]>) -> BTreeSet<Hold> {
     if found.is_empty() { holds.iter().cloned().collect() } else { found }
 }
 
-/// All objects on circles through this one: those that it leads to and that lead back to it.
+/// All objects on cycles through this one: those that it refers to, directly or not, and that refer back to it.
 fn circle_from(start: &str, refers: &HashMap<String, Vec<String>>) -> Option<BTreeSet<String>> {
-    /// So many objects are followed.
+    /// The most objects that are followed.
     const STEPS_MAX: usize = 100_000;
     let mut reached: BTreeSet<String> = BTreeSet::new();
     let mut back: HashMap<&str, Vec<&str>> = HashMap::new();

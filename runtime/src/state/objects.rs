@@ -14,23 +14,23 @@ use crate::format;
 pub struct ObjectState {
     /// Its id.
     pub object: String,
-    /// Bytes of its payload; 0 of a promise.
+    /// Bytes of its payload; 0 for a promise.
     pub bytes: u64,
-    /// The form of its payload: such as `plain`, `tensor`, `arrow`, `python` or `raw`; `-` of a promise.
+    /// The format of its payload, such as `plain`, `tensor`, `arrow`, `python` or `raw`; `-` for a promise.
     pub format: &'static str,
     /// `sealed`, `promised` or `spilled`.
     pub state: &'static str,
-    /// The process that made it; 0 if nothing is known of it any more.
+    /// The process that made it; 0 if that is not known any more.
     pub owner_pid: u32,
     /// Whether that process has ended, and the store keeps the object for others.
     pub is_orphan: bool,
     /// The number of clients that hold it, its owner included.
     pub holders: u32,
-    /// Its names. Bytes that are no text become `�`.
+    /// Its names. Invalid UTF-8 becomes `�`.
     pub names: Vec<String>,
-    /// How long it has been there, in seconds; `None` unless its program was started with `MOBULA_CALL_SITES=1`.
+    /// Its age in seconds; `None` unless its program was started with `MOBULA_CALL_SITES=1`.
     pub age_s: Option<f64>,
-    /// Where it was made, where that is known: the line that put it, or the function whose result it is.
+    /// The place that made it, if it is known: the line that put it, or the function that returned it.
     pub made_at: Option<String>,
 }
 
@@ -38,7 +38,7 @@ pub struct ObjectState {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct NameState {
-    /// The name. Bytes that are no text become `�`.
+    /// The name. Invalid UTF-8 becomes `�`.
     pub name: String,
     /// The namespace, of an actor.
     pub namespace: Option<String>,
@@ -55,7 +55,7 @@ pub struct NameState {
 }
 
 impl Snapshot {
-    /// The objects of the store, the largest first. The store is asked now: a round trip for each thousand.
+    /// The objects of the store, the largest first. One round trip to the store for each thousand.
     ///
     /// # Errors
     /// When the store cannot be asked.

@@ -1,7 +1,7 @@
 //! A session at a glance: resources, drivers, processes, queues, the store, and what is unusual.
 //!
-//! All of this is known also where no events are recorded, from the heads and the store. With the usual events there is
-//! more: the lengths of the queues, the threads that wait for memory, and what happened lately.
+//! The heads and the store know this even when no events are recorded. The usual events add the lengths of the queues,
+//! the threads that wait for memory, and recent events.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +18,17 @@ use crate::wire::WantRecord;
 pub struct Overview {
     /// The resources of the session; empty if no head has answered.
     pub resources: Vec<ResourceUse>,
-    /// The programs that have made the session, or joined it.
+    /// The programs that started the session, or joined it.
     pub drivers: Vec<DriverState>,
-    /// The processes that run calls, by what they do.
+    /// The processes that run calls, by their states.
     pub workers: ProcessCounts,
     /// The actors by their states, such as `alive`.
     pub actors: BTreeMap<String, u64>,
-    /// The calls that wait, by what they wait for.
+    /// The waiting calls, grouped by the reason of their wait.
     pub queues: Vec<QueueState>,
     /// The store.
     pub store: StoreUse,
-    /// What a person may want to look at.
+    /// Things in the session that a person should look at.
     pub unusual: Vec<Unusual>,
 }
 
@@ -38,23 +38,23 @@ pub struct Overview {
 pub struct ResourceUse {
     /// `CPU`, `GPU`, `memory`, or the session's own name for it.
     pub name: String,
-    /// How much the session has; memory in bytes.
+    /// The session's amount; memory in bytes.
     pub total: f64,
-    /// How much of it calls and actors have. More than there is where calls go on after a wait.
+    /// The amount that calls and actors have. It can exceed the total when calls continue after a wait.
     pub used: f64,
-    /// How much is free.
+    /// The free amount.
     pub free: f64,
 }
 
-/// A program that has made the session, or joined it.
+/// A program that started the session, or joined it.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct DriverState {
     /// Its process.
     pub pid: u32,
-    /// Its words on the command line, as the system tells them; empty if it does not.
+    /// Its command line, as the system reports it; empty if it does not.
     pub command: String,
-    /// When it joined, in seconds since 1970; `None` if it records nothing.
+    /// The time at which it joined, in seconds since 1970; `None` if it records nothing.
     pub since: Option<f64>,
     /// Calls that it made and that wait for a worker, or for arguments.
     pub waiting_calls: u64,
@@ -62,7 +62,7 @@ pub struct DriverState {
     pub workers: u64,
     /// Actors that it made.
     pub actors: u64,
-    /// What its threads wait for, and how long they have waited, in seconds.
+    /// The waits of its threads, each with its length in seconds.
     pub waits: Vec<(String, f64)>,
     /// Bytes of store memory that it has leased.
     pub leased_bytes: u64,
@@ -92,20 +92,20 @@ pub struct ProcessCounts {
     pub ending: u64,
 }
 
-/// Calls that wait for the same.
+/// Calls that wait for the same reason.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct QueueState {
     /// `resources`: a worker with these; `worker`: a worker that is busy with calls before them; `arguments`; `actor`:
     /// an actor that is busy with calls before them; `process`: an actor waits for a process of its own.
     pub kind: &'static str,
-    /// What they wait for, in words.
+    /// The reason of the wait, in words.
     pub waits_for: String,
     /// How many calls wait.
     pub calls: u64,
     /// The process in which they wait; 0 for an actor that waits for a process.
     pub pid: u32,
-    /// How long none of them has got what it waits for, in seconds; `None`: this is not known.
+    /// The time since a wait of this group ended, in seconds; `None` if it is not known.
     pub waited_s: Option<f64>,
 }
 
@@ -123,7 +123,7 @@ pub struct StoreUse {
     pub objects: u64,
     /// Bytes of their payloads.
     pub object_bytes: u64,
-    /// Those of them that are in spill files.
+    /// Objects of these that are in spill files.
     pub spilled_objects: u64,
     /// Bytes of their payloads.
     pub spilled_bytes: u64,
@@ -166,7 +166,7 @@ impl Snapshot {
         head.resources.iter().map(used).collect()
     }
 
-    /// The programs that have made the session, or joined it, the first of them first.
+    /// The programs that started the session, or joined it, in the order of joining.
     pub fn drivers(&self) -> Vec<DriverState> {
         let drivers = self.processes.iter().filter(|process| process.is_driver() && !process.dead);
         drivers.map(|driver| self.driver(driver)).collect()
@@ -196,7 +196,7 @@ impl Snapshot {
         }
     }
 
-    /// What the threads of a process wait for, and for how many seconds they have.
+    /// The waits of the threads of a process, each with its length in seconds.
     pub(super) fn waits_of(&self, process: &Process) -> Vec<(String, f64)> {
         let waits = process.waits.iter().filter(|_| !process.dead);
         waits
@@ -225,7 +225,7 @@ impl Snapshot {
         counts
     }
 
-    /// The calls that wait, by what they wait for; the longest queue first.
+    /// The waiting calls, grouped by the reason of their wait; the longest queue first.
     pub fn queues(&self) -> Vec<QueueState> {
         let mut queues = Vec::new();
         let wants = || self.head.iter().flat_map(|head| &head.wants);
@@ -254,7 +254,8 @@ impl Snapshot {
         queues
     }
 
-    /// The calls for which a process wants workers. The process says how many they are, if all wait for the same.
+    /// The calls for which a process wants workers. If all wait for the same resources, the process's own count is
+    /// used.
     pub(super) fn queue_of(&self, want: &WantRecord, wants_of_caller: usize) -> QueueState {
         let (waits_for, waited_s) = (want.demand.clone(), Some(want.waited_nanos as f64 / 1e9));
         let Some(caller) = want.caller else {
@@ -295,7 +296,7 @@ impl Snapshot {
     }
 }
 
-/// The words on the command line of a process, as far as the system tells.
+/// The command line of a process, if the system reports it.
 fn command_of(pid: u32) -> String {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);

@@ -1,4 +1,4 @@
-//! What a process did last that is gone.
+//! The last events of a process that has ended.
 
 use mobula_client::internal::recorder::{Cause, Event, Kind};
 use serde::Serialize;
@@ -10,13 +10,13 @@ use super::why::NoSuchTarget;
 /// Events that are shown.
 const LAST: usize = 20;
 
-/// What is known of a process that has ended. Times are seconds since 1970.
+/// The record of a process that has ended. Times are seconds since 1970.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Postmortem {
     /// Its pid.
     pub pid: u32,
-    /// What it was.
+    /// Its kind.
     pub label: String,
     /// How it ended, if the head saw it: such as `signal 9`, `exit 1`, `out of memory`.
     pub reason: Option<String>,
@@ -26,7 +26,7 @@ pub struct Postmortem {
     pub function: Option<String>,
     /// The call that ran.
     pub task: Option<String>,
-    /// What its threads waited for.
+    /// The waits of its threads.
     pub waits: Vec<String>,
     /// The calls that failed because it died.
     pub lost_tasks: Vec<String>,
@@ -45,7 +45,7 @@ pub struct LastEvent {
 }
 
 impl Snapshot {
-    /// What is known of the processes that have ended, the last one first.
+    /// The records of the processes that have ended, the last one first.
     pub fn postmortems(&self) -> Vec<Postmortem> {
         let is_one = |process: &&Process| process.dead && !process.is_head();
         let mut all: Vec<Postmortem> =
@@ -59,7 +59,7 @@ impl Snapshot {
         all
     }
 
-    /// What is known of a process that has ended: by its pid, or by the name or number of the actor that it was.
+    /// The record of a process that has ended: by its pid, or by the name or number of its actor.
     ///
     /// # Errors
     /// It runs, or nothing is known of it any more.

@@ -16,11 +16,11 @@ use crate::wire::{FromHead, HeadState, ToHead};
 const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 /// A scale from a shorter time is not exact enough.
 const BASE_MIN: Duration = Duration::from_millis(20);
-/// What the label of the head's client begins with.
+/// The first part of the label of the head's client.
 pub(crate) const HEAD_LABEL: &str = "head ";
 const DRIVER_LABEL: &str = "driver ";
 const WORKER_LABEL: &str = "worker ";
-/// The label of an [`Observer`], which is no part of the session.
+/// The label of an [`Observer`], which is not a part of the session.
 const OBSERVER_LABEL: &str = "observer";
 
 /// Looks at a session from outside: a client of its store that records nothing and puts nothing.
@@ -29,7 +29,7 @@ pub struct Observer {
     client: Client,
 }
 
-/// What the head knows, and nobody else.
+/// The state that only the head knows.
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct HeadReport {
@@ -47,7 +47,7 @@ pub struct HeadReport {
 pub struct Wanted {
     /// The process that wants them; 0 for an actor, which wants a process for itself.
     pub pid: u32,
-    /// What each call demands.
+    /// The demand of each call.
     pub demand: String,
     /// How many it wants.
     pub workers: u32,
@@ -55,8 +55,8 @@ pub struct Wanted {
     pub waited_s: f64,
 }
 
-/// A client of the session's store as its recorder shows it. One that records nothing has no events, and nothing that
-/// goes on in it is known.
+/// A client of the session's store, as its recorder shows it. A client that records nothing has no events and no known
+/// state.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) owner: OwnerId,
@@ -78,7 +78,7 @@ pub(super) struct Process {
     pub(super) counts: Vec<Counts>,
 }
 
-/// What an [`Observer`] saw.
+/// A snapshot of an [`Observer`].
 #[derive(Debug)]
 pub struct Snapshot {
     /// When, in nanoseconds of `CLOCK_MONOTONIC`.
@@ -199,7 +199,8 @@ impl Process {
         }
     }
 
-    /// When and where the object with this index was made: a tick and a place; `None` where this is not noted.
+    /// The time and place at which the object with this index was made: a tick and a name; `None` if they were not
+    /// recorded.
     pub(super) fn origin(&self, index: u32) -> Option<(u64, &str)> {
         let (tick, name) = self.recorded.as_ref()?.origin(index)?;
         Some((tick, self.name(name)))
@@ -219,7 +220,7 @@ impl Process {
         self.label.starts_with(WORKER_LABEL)
     }
 
-    /// The number of calls in one of its queues; 0 where it records nothing, or has died.
+    /// The number of calls in one of its queues; 0 if it records nothing, or has died.
     pub(super) fn queue(&self, queue: Queue) -> u64 {
         if self.dead { 0 } else { self.queues[queue as usize] }
     }
@@ -245,7 +246,7 @@ fn scale(began: impl Iterator<Item = Moment>) -> Scale {
 }
 
 impl Snapshot {
-    /// What the head knows; `None` if it has not answered.
+    /// The state that the head reported; `None` if it has not answered.
     pub fn head(&self) -> Option<HeadReport> {
         let head = self.head.as_ref()?;
         let wanted = head.wants.iter().map(|want| Wanted {

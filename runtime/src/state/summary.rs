@@ -13,7 +13,7 @@ use super::snapshot::Snapshot;
 pub struct FunctionSummary {
     /// The function, or the class and the method.
     pub function: String,
-    /// Calls that were made; where the callers do not count them, those that have begun.
+    /// Calls that were made; if the callers do not count them, calls that have begun.
     pub made: u64,
     /// Those of them that wait for arguments, for a worker, or for calls before them.
     pub pending: u64,
@@ -117,7 +117,7 @@ impl Snapshot {
     fn function(&self, name: &str, sum: &Sum) -> FunctionSummary {
         let seconds = |ticks: f64| self.length(ticks as u64) as f64 / 1e9;
         let (ran, ticks) = (sum.of(Counter::Ran), sum.of(Counter::Ticks));
-        // A caller that does not count its calls leaves it to the processes that run them.
+        // If a caller does not count its calls, the processes that run them do.
         let (made, finished, failed) = match sum.of(Counter::Made) {
             0 => {
                 let failed = sum.of(Counter::RanFailed);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::snapshot::{Process, Snapshot};
 
-/// What became of a call so far.
+/// The state of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -45,7 +45,7 @@ pub struct TaskState {
     pub task: String,
     /// The function, or the class and the method.
     pub function: String,
-    /// What became of it so far.
+    /// Its state.
     pub state: TaskPhase,
     /// The process that made it.
     pub caller_pid: u32,
@@ -61,11 +61,11 @@ pub struct TaskState {
     pub ended: Option<f64>,
     /// How long it ran, or has run so far, in seconds.
     pub ran_s: Option<f64>,
-    /// What it waits for, if it waits for an argument: a task, or an object's id.
+    /// The argument that it waits for, if it does: a task, or an object's id.
     pub waits_for: Option<String>,
     /// Why it failed.
     pub cause: Option<&'static str>,
-    /// How large its arguments are, if that it was made is recorded.
+    /// The sizes of its arguments, if the event of making it is recorded.
     pub arguments: Option<ArgumentSizes>,
 }
 
@@ -82,7 +82,7 @@ pub struct ArgumentSizes {
 }
 
 impl ArgumentSizes {
-    /// As events have them.
+    /// The sizes as events contain them.
     fn from_bits(bits: u64) -> Self {
         Self { inline_bytes: bits & u64::from(u32::MAX), objects: bits >> 32 & 0xffff, results: bits >> 48 }
     }
@@ -158,7 +158,7 @@ impl Snapshot {
         }
     }
 
-    /// What a wait is for, in words.
+    /// The reason of a wait, in words.
     pub(super) fn awaited(&self, pid: u32, what: WaitFor, values: [u64; 2]) -> String {
         match what {
             WaitFor::Call | WaitFor::Actor | WaitFor::Worker => format!("{pid}.{}", values[0]),
@@ -168,7 +168,7 @@ impl Snapshot {
         }
     }
 
-    /// What the recorders say of each call.
+    /// The calls, as the recorders show them.
     pub(super) fn calls(&self) -> HashMap<CallId, Call> {
         let mut calls: HashMap<CallId, Call> = HashMap::new();
         for process in &self.processes {
@@ -192,7 +192,7 @@ impl Snapshot {
                 }
             }
             for wait in process.waits.iter().filter(|_| !process.dead) {
-                // A thread says where the call is that it waits for, although no event says that it was made.
+                // The wait of a thread names a call and its process even if no event of that call is recorded.
                 let [number, at] = wait.values;
                 let is_known = match wait.what {
                     WaitFor::Call | WaitFor::Actor => number != 0 && at != 0,

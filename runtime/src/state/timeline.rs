@@ -2,8 +2,8 @@
 //! the calls that it ran and made, what its threads waited for, and two arrows for each call: from where it was made to
 //! where it ran, and from there to where its result was waited for.
 //!
-//! In that format, two parts of one row either lie apart or one lies within the other, and an end of an arrow lies in a
-//! part. So parts that overlap get rows of their own, and a call that is made is a part, too, if a short one.
+//! In that format, two slices of one row are either disjoint or nested, and each end of an arrow lies in a slice. So
+//! slices that overlap get rows of their own, and making a call is a short slice, too.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,16 +19,16 @@ const CALLS: u32 = 1;
 const WAITS: u32 = 2;
 const MARKS: u32 = 3;
 const MADE: u32 = 4;
-/// From a thread to the next one for parts that overlap.
+/// The distance between the row numbers of a thread and of its overlapping slices.
 const NEXT_ROW: u32 = 10;
-/// The length of a call that is made, if there is so much time before the next one, in microseconds.
+/// The length of the slice of making a call, in microseconds, if the next one leaves as much time.
 const MADE_MICROS: f64 = 1.0;
 
 /// An event of the trace format. Times are in microseconds.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct TraceEvent {
-    /// What it says.
+    /// Its arguments.
     pub name: String,
     /// Its category: `task` (a call that runs), `made` (one that is made), `wait`, `memory`, `mark`, `queue`,
     /// `process`.
@@ -44,7 +44,7 @@ pub struct TraceEvent {
     pub pid: u32,
     /// The row in its track.
     pub tid: u32,
-    /// What ties the ends of an arrow.
+    /// The id that both ends of an arrow share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// An arrow ends at the event that encloses it.
@@ -99,7 +99,7 @@ impl Snapshot {
         json!({ "traceEvents": self.timeline(), "displayTimeUnit": "ms", "otherData": other }).to_string()
     }
 
-    /// When this look was, in seconds on the clock of the [timeline](Self::timeline).
+    /// The time of this snapshot, in seconds on the clock of the [timeline](Self::timeline).
     pub fn now_s(&self) -> f64 {
         self.now as f64 / 1e9
     }
@@ -169,7 +169,7 @@ impl Snapshot {
         span
     }
 
-    /// The calls that were made and that ran, and how many of each process were under way.
+    /// The calls that were made and that ran, and the number of calls under way in each process.
     fn trace_calls(&self, calls: &HashMap<CallId, Call>, trace: &mut Vec<TraceEvent>) {
         let mut changes: Vec<(u32, u64, i64)> = Vec::new();
         let mut made: BTreeMap<u32, Vec<(u64, CallId)>> = BTreeMap::new();
@@ -212,7 +212,7 @@ impl Snapshot {
         }
     }
 
-    /// The arrows between the parts that are there.
+    /// The arrows between slices that are both in the timeline.
     fn trace_arrows(&self, calls: &HashMap<CallId, Call>, trace: &mut Vec<TraceEvent>) {
         let text = |event: &TraceEvent, name: &str| Some(event.args.get(name)?.as_str()?.to_owned());
         let mut runs: HashMap<String, (u32, u32, f64, f64)> = HashMap::new();
@@ -239,14 +239,14 @@ impl Snapshot {
         for wait in trace.iter().filter(|event| event.cat == "wait") {
             let Some(id) = text(wait, "for") else { continue };
             let Some((ran_in, tid, began, took)) = runs.get(&id) else { continue };
-            // A little before the ends, so that they lie within.
+            // A little before the ends, so that the arrows end within the slices.
             let (ended, woke) = (began + took - (took / 2.0).min(1.0), wait.ts + wait.dur.unwrap_or(0.0));
             if woke < began + took {
-                // It woke for something else.
+                // The thread woke for another reason.
                 continue;
             }
             let woke = (woke - 1.0).max(ended).max(wait.ts);
-            // Several threads may have waited for it.
+            // Several threads may have waited for the result.
             let id = format!("{id} to {}.{}.{:.0}", wait.pid, wait.tid, wait.ts);
             arrows.extend(arrow("result", id, (*ran_in, *tid, ended), (wait.pid, wait.tid, woke)));
         }
@@ -258,9 +258,9 @@ impl Snapshot {
 const THREADS: [(u32, &str); 4] =
     [(CALLS, "calls"), (WAITS, "waits"), (MARKS, "marks and memory"), (MADE, "calls made")];
 
-/// Gives parts rows of their own that overlap with others and do not lie within them.
+/// Moves slices that overlap others without lying within them to rows of their own.
 fn rows_apart(trace: &mut Vec<TraceEvent>) {
-    /// Times are rounded to that.
+    /// The precision of times.
     const EXACT: f64 = 1e-3;
     let mut parts: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
     for (at, event) in trace.iter().enumerate().filter(|(_, event)| event.ph == "X") {
@@ -268,12 +268,12 @@ fn rows_apart(trace: &mut Vec<TraceEvent>) {
     }
     let end = |event: &TraceEvent| event.ts + event.dur.unwrap_or(0.0);
     for ((pid, tid), mut parts) in parts {
-        // Those around others come before them.
+        // Outer slices come before inner ones.
         parts.sort_by(|one, other| {
             let (one, other) = (&trace[*one], &trace[*other]);
             one.ts.total_cmp(&other.ts).then_with(|| end(other).total_cmp(&end(one)))
         });
-        // For each row, the ends of the parts that are not over, the innermost last.
+        // For each row, the ends of the open slices, the innermost last.
         let mut rows: Vec<Vec<f64>> = Vec::new();
         for at in parts {
             let (begins, ends) = (trace[at].ts, end(&trace[at]));

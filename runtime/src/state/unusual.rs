@@ -1,4 +1,4 @@
-//! What is unusual in a session: what a person may want to look at first.
+//! Unusual things in a session, which a person should look at first.
 
 use std::collections::BTreeMap;
 
@@ -10,34 +10,34 @@ use super::postmortem::reason;
 use super::snapshot::Snapshot;
 use crate::wire::WantRecord;
 
-/// A call that has waited for so many seconds for resources is worth a word.
+/// A call that has waited for resources for this many seconds is reported.
 const WAIT_S: f64 = 2.0;
-/// The same of a thread that waits for something else, and of a call that runs.
+/// The same for a thread that waits for something else, and for a running call.
 const LONG_S: f64 = 30.0;
-/// The same of a thread that waits for memory.
+/// The same for a thread that waits for memory.
 const MEMORY_S: f64 = 0.5;
-/// What happened so many seconds ago is not of now any more.
+/// Events of the last this many seconds are reported.
 const LATELY_S: f64 = 60.0;
-/// So many calls of an actor that wait are many.
+/// This many waiting calls of an actor are reported.
 const CROWD: u64 = 1_000;
 /// The store is nearly full if less than this part of it is free.
 const FULL: f64 = 0.05;
 
-/// Something that is worth a look.
+/// An unusual thing.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Unusual {
     /// `starved`, `impossible`, `slow`, `stuck`, `memory`, `full`, `spilling`, `died`, `failing`, `crowded`, `stopped`,
     /// or `silent`.
     pub kind: &'static str,
-    /// What it is, in words.
+    /// A description in words.
     pub text: String,
     /// The command that says more.
     pub command: Option<String>,
 }
 
 impl Snapshot {
-    /// What is unusual, given the rest of the overview.
+    /// The unusual things, given the rest of the overview.
     pub(super) fn unusual(&self, overview: &Overview) -> Vec<Unusual> {
         let mut found = Vec::new();
         self.starved(overview, &mut found);
@@ -129,7 +129,7 @@ impl Snapshot {
         }
     }
 
-    /// Objects, and their bytes, that were spilled or restored lately.
+    /// The objects that were spilled or restored lately, and their bytes.
     fn moved_lately(&self, kind: Kind) -> (u64, u64) {
         let events = self.processes.iter().flat_map(|process| &process.other.events);
         let lately = events.filter(|event| event.kind == kind && self.for_s(event.tick) < LATELY_S);
@@ -162,14 +162,14 @@ impl Snapshot {
         }
     }
 
-    /// What has died, and what has failed, in the last minute.
+    /// The processes that died, and the functions that failed, in the last minute.
     fn lately(&self, found: &mut Vec<Unusual>) {
         let mut failed: BTreeMap<&str, u64> = BTreeMap::new();
         for process in &self.processes {
             for event in process.other.events.iter().filter(|event| self.for_s(event.tick) < LATELY_S) {
                 match event.kind {
                     Kind::Failed => *failed.entry(process.name(event.name)).or_default() += 1,
-                    // Exit code 0 is how a process ends that is not needed any more.
+                    // A process that is not needed any more ends with exit code 0.
                     Kind::Process if event.values[2..4] != [1, 0] => {
                         let pid = event.values[1];
                         let reason = reason(event.values[2], event.values[3]);

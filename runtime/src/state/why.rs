@@ -19,8 +19,7 @@ const LINKS_MAX: usize = 64;
 pub struct Why {
     /// Each waits for the next one.
     pub chain: Vec<WhyLink>,
-    /// What is at the end: `computes`, `idle`, `worker`, `memory`, `disk`, `deadlock`, `dead`, `over`, `actor`,
-    /// `unknown`.
+    /// The last cause: `computes`, `idle`, `worker`, `memory`, `disk`, `deadlock`, `dead`, `over`, `actor`, `unknown`.
     pub end: &'static str,
     /// The end in words.
     pub text: String,
@@ -34,7 +33,7 @@ pub struct WhyLink {
     pub kind: &'static str,
     /// Its id: of a task as in `4711.12`, of a process its pid.
     pub id: String,
-    /// What it is and does, in words.
+    /// A description in words.
     pub text: String,
     /// How long it has waited, or run, in seconds.
     pub for_s: Option<f64>,
@@ -47,7 +46,7 @@ pub struct WhyLink {
      or object of this session, or nothing is known of it any more"
 )]
 pub struct NoSuchTarget {
-    /// What was asked for.
+    /// The subject of the question.
     pub target: String,
 }
 
@@ -149,7 +148,7 @@ impl Walk<'_> {
             return Step::End("unknown", "its events were overwritten, or it is no call".to_owned());
         };
         let phase = call.phase();
-        // Of a call that a thread waits for, and of which no event says more, the function is not known.
+        // If a wait names a call without recorded events, the function of the call is not known.
         let called = if call.name == "?" { "a call" } else { call.name.as_str() };
         let since = if phase == TaskPhase::Running { call.started } else { call.created };
         let verb = match phase {

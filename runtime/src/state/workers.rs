@@ -11,14 +11,13 @@ use super::snapshot::Snapshot;
 pub struct WorkerState {
     /// Its pid.
     pub pid: u32,
-    /// What it is: `driver`, `worker`, `actor`, or `client` of the store alone.
+    /// Its kind: `driver`, `worker`, `actor`, or `client` for a client of the store alone.
     pub kind: &'static str,
-    /// What it does, as the head knows it: such as `idle`, `leased` or `actor`; `dead`.
+    /// Its state in the head, such as `idle`, `leased` or `actor`; or `dead`.
     pub state: String,
-    /// Whether it records what goes on in it. Without that, the function, the call, the waits and the number of calls
-    /// are not known.
+    /// Whether it records events. If not, the function, the call, the waits and the number of calls are not known.
     pub recorded: bool,
-    /// The actor that it is.
+    /// Its actor.
     pub actor: Option<u64>,
     /// The function that runs.
     pub function: Option<String>,
@@ -26,7 +25,7 @@ pub struct WorkerState {
     pub task: Option<String>,
     /// How long it has run, in seconds.
     pub running_s: Option<f64>,
-    /// What its threads wait for, and how long they have waited, in seconds.
+    /// The waits of its threads, each with its length in seconds.
     pub waits: Vec<(String, f64)>,
     /// Calls that arrived here and have not begun.
     pub queued: u64,
@@ -34,7 +33,7 @@ pub struct WorkerState {
     pub waiting_calls: u64,
     /// The process whose calls it runs.
     pub caller_pid: Option<u32>,
-    /// How long it has been leased to that process, or an actor's, in seconds.
+    /// The time since it was leased to that process, or became an actor's, in seconds.
     pub held_s: Option<f64>,
     /// The resources that it holds.
     pub holds: String,
@@ -57,7 +56,7 @@ impl Snapshot {
             let seen = head.and_then(|head| head.processes.iter().find(|known| known.owner == Some(owner)));
             let is_actor = seen.is_some_and(|known| known.actor.is_some());
             let run = process.run.filter(|_| !process.dead);
-            // What the head was told, where the process itself says nothing.
+            // If the process records nothing, the waits that it reported to the head.
             let told = seen.and_then(|known| known.waits.as_ref());
             let told_function = told.map(|told| told.function.clone()).filter(|name| !name.is_empty());
             let mut waits = self.waits_of(process);
@@ -102,7 +101,7 @@ impl Snapshot {
                 memory_bytes: if process.dead { None } else { memory_of(process.pid) },
             });
         }
-        // Processes that have not come up yet are known to the head alone.
+        // Only the head knows processes that have not started completely.
         for known in self.head.iter().flat_map(|head| &head.processes).filter(|known| known.owner.is_none()) {
             workers.push(WorkerState {
                 pid: known.pid,

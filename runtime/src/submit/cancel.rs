@@ -32,7 +32,7 @@ impl Submitter {
         }
     }
 
-    /// An observer of the session cancels a call of this process, and hears from the head what became of it.
+    /// An observer of the session cancels a call of this process. The head answers the observer.
     pub(super) fn on_cancel_call(&self, request: u64, cancel: CancelCall) {
         let CancelCall { task: number, force, recursive, by } = cancel;
         let is_it = |task: &Task| {
@@ -75,7 +75,7 @@ impl Submitter {
         Ok(())
     }
 
-    /// Returns how many calls there were.
+    /// Returns the number of calls.
     fn cancel_by(&self, by: u32, is_chosen: &dyn Fn(&Task) -> bool, force: bool, recursive: bool) -> usize {
         let failure = |task: &Task| Failure::TaskCancelled { function: task.target.name(), by };
         self.cancel_with(is_chosen, &failure, force, recursive)
@@ -90,7 +90,7 @@ impl Submitter {
         self.cancel_with(&|task| reached.contains_key(&task.id), &failure, false, true);
     }
 
-    /// Cancels the chosen calls, which end with this failure. Returns how many there were.
+    /// Cancels the chosen calls, which end with this failure. Returns their number.
     fn cancel_with(
         &self,
         is_chosen: &dyn Fn(&Task) -> bool,

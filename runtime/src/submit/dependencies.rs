@@ -47,7 +47,7 @@ struct Foreign {
 }
 
 impl Dependencies {
-    /// The number of calls that wait is said to the recorder.
+    /// Records the number of calls that wait.
     pub(super) fn new(recorder: Option<Arc<Recorder>>) -> Self {
         Self { recorder, foreign: Mutex::default(), count: AtomicUsize::new(0), blocked: Mutex::default() }
     }

@@ -245,7 +245,7 @@ impl<C, W> Leases<C, W> {
     /// The number of calls of this length that a worker may have.
     fn ahead(&self, nanos: u64) -> u64 {
         let few = (AHEAD_NANOS / (nanos + 1)).clamp(1, AHEAD_MAX);
-        // The rest, with its divisions, is for calls that wait.
+        // The rest, which divides, is only needed for calls that wait.
         if self.waiting.is_empty() {
             return few;
         }

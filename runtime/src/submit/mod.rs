@@ -107,7 +107,7 @@ struct State {
     running: RunningCalls,
     delayed: Delayed,
     limits: Limits,
-    /// What is recorded of the calls, if anything is.
+    /// The recorder of the calls, if they are recorded.
     calls: Option<Calls>,
 }
 

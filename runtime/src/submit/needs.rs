@@ -1,4 +1,4 @@
-//! What a result needs before it can come, for the search for deadlocks.
+//! The needs of a result, for the search for deadlocks.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ impl Submitter {
         self.find(call).map(|(task, _)| task.target.name())
     }
 
-    /// What a thread waits for that waits for this call, and the process that the call was sent to, or its actor. It
-    /// looks through the calls that wait, if the call was not sent.
+    /// The wait of a thread for this call, and the process that the call was sent to, or its actor. Searches the
+    /// waiting calls if the call was not sent.
     pub(crate) fn wait_for(&self, call: u64) -> (WaitFor, u64) {
         match self.find(call) {
             Some((_, Place::Sent(process))) => (WaitFor::Call, process.bits()),
@@ -32,7 +32,7 @@ impl Submitter {
         }
     }
 
-    /// What the result of a call of this process needs.
+    /// The needs of the result of a call of this process.
     pub(crate) fn needs_of(&self, call: u64) -> Vec<Need> {
         let mut needs = Vec::new();
         self.add_needs(call, CHAIN_MAX, &mut needs);
@@ -114,7 +114,7 @@ pub(crate) enum Awaited {
     Promise(ObjectId),
 }
 
-/// What a result cell waits for; `None`: it is ready.
+/// The needs of a result cell; `None` if it is ready.
 pub(crate) fn awaited(cell: &ResultCell) -> Option<Awaited> {
     if cell.is_pending() {
         return Some(Awaited::Call(cell.call));

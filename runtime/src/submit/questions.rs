@@ -41,11 +41,11 @@ pub(crate) struct Questions {
     answers: Mutex<FxHashMap<u64, Answer>>,
     /// The names that have come, while others are to come.
     names: Mutex<FxHashMap<u64, Vec<NamedActor>>>,
-    /// The questions about ends of actors, and of other waits, that are not answered.
+    /// The unanswered questions about ends of actors, and of other waits.
     ends: Mutex<FxHashSet<u64>>,
 }
 
-/// A question about the end of an actor, or of another wait. Dropping it forgets the question.
+/// A question about the end of an actor, or of another wait. Dropping it withdraws the question.
 pub(crate) struct AwaitsEnd<'a> {
     questions: &'a Questions,
     request: u64,
@@ -89,7 +89,7 @@ impl Questions {
         self.links.head().is_none_or(|head| head.is_closed())
     }
 
-    /// Asks the head to say when something has happened, such as the end of an actor's process.
+    /// Asks the head for an answer at the end of a wait, such as the end of an actor's process.
     ///
     /// # Errors
     /// [`Failure::SessionOver`].
@@ -100,7 +100,7 @@ impl Questions {
         Ok(awaits)
     }
 
-    /// Whether that has happened; `None` before the answer is there.
+    /// Whether the wait has ended; `None` before the answer is there.
     pub(crate) fn has_ended(&self, request: u64) -> Option<Result<(), Failure>> {
         let has_ended = !self.ends.lock().contains(&request);
         has_ended.then_some(Ok(())).or_else(|| self.is_head_gone().then_some(Err(Failure::SessionOver)))

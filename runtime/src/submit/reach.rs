@@ -1,7 +1,7 @@
 //! Channels to the processes that run calls of this one.
 //!
-//! An actor may have a handle to itself. Its calls go through a channel within the process, so that they take the way
-//! of all calls, and keep their order.
+//! An actor may have a handle to itself. Its calls to itself go through a channel within the process. So they take the
+//! path of all calls, and keep their order.
 //!
 //! A process that is short of descriptors or memory can neither open nor accept a channel. No call may hang for that
 //! reason: the calls that would be sent fail with it, and the next call tries again.
@@ -70,7 +70,8 @@ impl Reach {
         Ok(link)
     }
 
-    /// Opens a channel to this process. Its other end receives calls, as those that other processes have opened.
+    /// Opens a channel to this process itself. Its other end receives calls like the channels that other processes
+    /// opened.
     fn loop_back(&self) -> Result<Channel, ClientError> {
         let [own, other] = self.client.loop_back()?;
         self.links.add(&Arc::new(Link::new(other, true)));

@@ -61,7 +61,7 @@ pub(crate) struct Call {
     pub(crate) limits: Option<CallBegin>,
     /// The call goes on when its caller is gone.
     pub(crate) is_detached: bool,
-    /// How often the call was retried before.
+    /// The number of retries so far.
     pub(crate) attempt: u16,
 }
 
@@ -103,8 +103,8 @@ struct CallLayout {
     /// A function's key, or a method's number.
     callee: u64,
     is_method: u32,
-    /// 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream; and in the upper 16 bits how
-    /// often the call was retried.
+    /// 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream; in the upper 16 bits the number
+    /// of retries.
     shape: u32,
     returns: u32,
     arguments: u32,
@@ -175,7 +175,7 @@ impl Call {
 const LIMITED: u32 = 1 << 8;
 /// A bit of the shape: the call goes on when its caller is gone.
 const DETACHED: u32 = 1 << 9;
-/// Above the other bits of the shape: how often the call was retried.
+/// The number of retries is above the other bits of the shape.
 const ATTEMPT_SHIFT: u32 = 16;
 
 /// Cancels a call that was sent before.

@@ -64,9 +64,9 @@ pub(crate) enum ToHead<'a> {
     AskResources { request: u64 },
     /// Makes a placement group. Answered by `GroupMade`.
     MakeGroup { request: u64, group: NewGroup },
-    /// Asks to be told when a placement group has its resources, or is removed. Answered by `GroupSettled`.
+    /// Asks for an answer when a placement group has its resources, or is removed. Answered by `GroupSettled`.
     AwaitGroup { request: u64, group: u64 },
-    /// Removes a placement group, and ends what is in it. Answered by `GroupSettled`.
+    /// Removes a placement group, and ends its calls and actors. Answered by `GroupSettled`.
     RemoveGroup { request: u64, group: u64 },
     /// Asks for all placement groups. Answered by `Groups`.
     ListGroups { request: u64 },
@@ -94,9 +94,9 @@ pub(crate) enum ToHead<'a> {
     },
     /// The constructor has run, in this process.
     Constructed { actor: u64, result: Result<(), Failure> },
-    /// Kills the worker or actor with this pid. Answered by `Obeyed`, once it has ended.
+    /// Kills the worker or actor with this pid. Answered by `Obeyed` after its end.
     KillProcess { request: u64, pid: u32 },
-    /// Cancels a call that this process has made. Answered by `Obeyed`, once that process has done so.
+    /// Cancels a call of another process. Answered by `Obeyed` when that process has cancelled it.
     CancelCall { request: u64, process: OwnerId, cancel: CancelCall },
     /// A call of this process was to be cancelled. Answers `CancelCall`.
     CallCancelled { request: u64, outcome: Obeyed },
@@ -108,11 +108,11 @@ pub(crate) struct CancelCall {
     pub(crate) task: u64,
     pub(crate) force: bool,
     pub(crate) recursive: bool,
-    /// The pid of the process that wants it.
+    /// The pid of the process that cancels it.
     pub(crate) by: u32,
 }
 
-/// What became of an observer's order.
+/// The outcome of an observer's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Obeyed {
     Done,

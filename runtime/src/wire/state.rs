@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the head knows.
+/// The state of a head.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct HeadState {
     /// All resources, and those that are free.
@@ -14,7 +14,7 @@ pub(crate) struct HeadState {
 }
 
 impl HeadState {
-    /// What two heads of one session know. The resources are the session's, of which both know.
+    /// Adds the state of another head of the session. Both have the same resources, those of the session.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.processes.extend(other.processes);
         self.wants.extend(other.wants);
@@ -35,16 +35,16 @@ pub(crate) struct ProcessRecord {
     pub(crate) holds: String,
     /// The client whose calls it runs.
     pub(crate) lessee: Option<u64>,
-    /// How long it has been leased, or an actor's.
+    /// The time since it was leased, or became an actor's.
     pub(crate) given_nanos: Option<u64>,
-    /// What its thread waits for, if that has lasted for a while.
+    /// The wait of its thread, if it has lasted for a while.
     pub(crate) waits: Option<ToldWait>,
 }
 
-/// A wait of which the head was told, because it may be one of a deadlock.
+/// A wait that was reported to the head, because it may be a part of a deadlock.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ToldWait {
-    /// The function that waits, and the function whose result it waits for; empty where it cannot be said.
+    /// The function that waits, and the function whose result it waits for; empty if they are not known.
     pub(crate) function: String,
     pub(crate) waits_for: String,
     /// The place in the program.

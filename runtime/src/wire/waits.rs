@@ -1,4 +1,4 @@
-//! What processes that wait tell the head, which finds [deadlocks](crate::head).
+//! The reports of waiting processes to the head, which finds [deadlocks](crate::head).
 
 use mobula_client::{ObjectId, OwnerId};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub(crate) struct Waits {
     pub(crate) results: Vec<Vec<Need>>,
 }
 
-/// What a result needs before it can come.
+/// The needs of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Need {
     /// A call that was sent to this process, by its number.

@@ -5,10 +5,10 @@ use crate::error::Failure;
 use crate::mail::link::Link;
 use crate::wire::{NoResults, Results, StreamEnd};
 
-/// The most bytes of results in one record. A record of a ring has room for them.
+/// The most bytes of results in one record. A ring has room for such a record.
 const RESULTS_BYTES_MAX: usize = 8 << 10;
 
-/// Sends the results, in as many records as they need.
+/// Sends the results, in as many records as needed.
 pub(crate) fn reply(to: &Link, task: u64, mut payloads: Payloads, ran_nanos: u64) {
     let mut held = payloads.take_held();
     let mut first = 0;
@@ -16,7 +16,7 @@ pub(crate) fn reply(to: &Link, task: u64, mut payloads: Payloads, ran_nanos: u64
         let next = end_of_part(&payloads, first);
         let is_last = next == payloads.count();
         let results = Results { task, first: first as u32, count: (next - first) as u32, is_last, ran_nanos };
-        // Objects that earlier records name are held until the last record has been handled.
+        // Objects in earlier records are held until the last record has been handled.
         let held = if is_last { std::mem::take(&mut held) } else { Vec::new() };
         let sent = to.send_with(held, |record| {
             results.append_to(record);
@@ -36,7 +36,7 @@ pub(crate) fn fail(to: &Link, task: u64, failure: Failure, ran_nanos: u64) {
     let _ = to.send_with(Vec::new(), |record| failed.append_to(record));
 }
 
-/// Sends the end of a stream, with the one result of the call.
+/// Sends the end of a stream, which is the one result of the call.
 pub(super) fn reply_with_end(to: &Link, end: StreamEnd, mut result: Payloads) {
     let held = result.take_held();
     let sent = to.send_with(held, |record| {
@@ -46,7 +46,7 @@ pub(super) fn reply_with_end(to: &Link, end: StreamEnd, mut result: Payloads) {
     debug_assert!(sent.is_ok(), "a payload fits a record");
 }
 
-/// The end of the results that go into one record with those from `first` on: at least one, if there are any.
+/// The end of the results that fit into one record, beginning with `first`: at least one result, if there is one.
 fn end_of_part(payloads: &Payloads, first: usize) -> usize {
     let count = payloads.count();
     (first + 1..count)

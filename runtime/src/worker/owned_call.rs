@@ -59,13 +59,13 @@ impl OwnedCall {
         self.0.as_ref().map_or(Returns::One, |parts| parts.call.returns)
     }
 
-    /// The id of the call, and how often it was retried before.
+    /// The id of the call, and the number of its retries so far.
     #[must_use]
     pub fn id(&self) -> Option<(TaskId, u16)> {
         self.0.as_ref().map(|parts| (TaskId::new(parts.from.peer, parts.call.task), parts.call.attempt))
     }
 
-    /// Looks at the first argument, which the call still has when it runs; `None`: it has none.
+    /// Reads the first argument without removing it; `None` if there is none.
     pub fn peek<R>(&self, look: impl FnOnce(Payload<'_>, &Client) -> R) -> Option<R> {
         let runtime = current::runtime().ok()?;
         let parts = self.0.as_ref().filter(|parts| parts.call.arguments > 0)?;

@@ -1,4 +1,4 @@
-//! Who asks the pool for workers, as far as the pool knows it.
+//! The callers that ask the pool for workers.
 
 use mobula_client::OwnerId;
 

@@ -4,8 +4,8 @@
 //! - Callers make calls, in half of the lives with random demands, and calls make calls. Some have time limits, some
 //!   are detached. They are cancelled, by their callers or by other processes, wherever they are. Those that fail are
 //!   retried, at once or after a while.
-//! - Some make streams, whose callers take the items, or drop them. Each item is taken once and in order, and no more
-//!   are in flight than may be, however often the call is retried.
+//! - Some make streams, whose callers take the items, or drop the stream. Each item is taken once and in order, and no
+//!   more items are in flight than allowed, however often the call is retried.
 //! - Workers run them, wait for others, and decline what has to wait behind them, or everything once they are spent.
 //! - The head ends processes that are not needed, and one when memory is short. Anybody but the head dies at any time,
 //!   which the others hear late.
@@ -93,7 +93,7 @@ enum Record {
     Item(u64, u64, bool),
     /// How many items the stream has; the call is done.
     StreamEnd(u64, u64),
-    /// How many items of a call are taken.
+    /// The number of items of a call that were taken.
     Taken(u64, u64),
     /// From any process to the caller of a call.
     CancelPromised(u64),
@@ -126,10 +126,10 @@ struct Server {
     asked: bool,
     /// The running call was cancelled, or nobody waits for it.
     cancelled: bool,
-    /// How many items the running call has sent, and how many of them are taken as far as it knows.
+    /// The number of items that the running call has sent, and the number that were taken as far as it knows.
     items_sent: u64,
     items_taken: u64,
-    /// It is blocked until items are taken, and not by calls that it has made.
+    /// It waits until items are taken, and not for a call that it has made.
     waits_for_room: bool,
     /// It begins no more calls.
     spent: bool,
@@ -148,7 +148,7 @@ struct Call {
     timeout: Option<Duration>,
     /// When it must be over.
     deadline: Option<Instant>,
-    /// Of a call that makes one.
+    /// The stream that the call makes.
     stream: Option<Stream>,
     /// The attempt that was sent last has begun.
     has_begun: bool,
@@ -173,7 +173,7 @@ struct Life {
     unnoticed: Vec<u64>,
     /// Those that were ended because memory was short.
     short_of_memory: BTreeSet<u64>,
-    /// Who asked how these processes ended, before the head knew.
+    /// The callers that asked how these processes ended, before the head knew it.
     asked_deaths: BTreeSet<(u64, u64)>,
     calls: BTreeMap<u64, Call>,
 }
@@ -341,7 +341,7 @@ impl Life {
             Record::Cancel(call) => self.on_cancel(to, from, call),
             Record::Begun(call) => self.on_begun(to, call),
             Record::Done(call) => {
-                // Some functions fail; a stream that says no more than this has.
+                // Some functions fail.
                 let has_failed = self.calls[&call].stream.is_some() || self.random.below(8) == 0;
                 self.on_over(to, call, Some(self.ran_nanos(call)), has_failed);
             }

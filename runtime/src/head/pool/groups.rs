@@ -1,12 +1,12 @@
 //! Placement groups: resources that are taken together, in bundles, and kept until the group is removed.
 //!
 //! ```text
-//! Waiting ──► Placed ──► Removed ──► forgotten, when no process holds anything of it
+//! Waiting ──► Placed ──► Removed ──► forgotten, when no process holds a resource of it
 //! ```
 //!
-//! A group waits among the [wants](super::wants), as an actor does that demands the sum of the bundles, and so it is
-//! served in its turn and can reserve. When it has all of that, the [ledger](super::ledger) has more resources: those
-//! of the group, by names of their own. Calls and actors within the group demand these, and are served as all others.
+//! A group waits among the [wants](super::wants) like an actor that demands the sum of the bundles. So it is served in
+//! its turn, and can reserve. When it has the sum, the [ledger](super::ledger) gets more resources: those of the group,
+//! with names of their own. Calls and actors in the group demand these, and are served like all others.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
@@ -23,7 +23,7 @@ pub(super) struct Groups(BTreeMap<u64, Group>);
 #[derive(Debug)]
 struct Group {
     demand: Resources,
-    /// What it has for calls and actors.
+    /// The resources that it offers to calls and actors.
     offer: Resources,
     /// With single GPUs.
     held: Resources,
@@ -38,15 +38,15 @@ enum Stage {
 }
 
 impl Groups {
-    /// What each has taken of the session's resources.
+    /// The part of the session's resources that each group has taken.
     pub(super) fn held(&self) -> impl Iterator<Item = &Resources> {
         self.0.values().map(|group| &group.held)
     }
 }
 
-/// What was in a group that is removed.
+/// The processes and callers of a group that is removed.
 pub(in crate::head) struct Evicted<C> {
-    /// The processes whose calls or actors hold something of it, each with its actor.
+    /// The processes whose calls or actors hold resources of it, each with its actor.
     pub(in crate::head) processes: Vec<(u64, Option<u64>)>,
     /// The callers that wanted workers in it.
     pub(in crate::head) callers: Vec<(C, Demand)>,
@@ -68,7 +68,7 @@ impl<C: Caller> Pool<C> {
         Some(group.stage == Stage::Placed)
     }
 
-    /// What a group demands fits.
+    /// The group has its resources.
     pub(super) fn place_group(&mut self, group: u64) {
         let Some(group) = self.groups.0.get_mut(&group) else { return };
         group.stage = Stage::Placed;
@@ -76,7 +76,7 @@ impl<C: Caller> Pool<C> {
         self.ledger.add_group(&group.offer);
     }
 
-    /// Removes a group. What is in it must end; then its resources are free.
+    /// Removes a group. Its resources are free when the processes in it have ended.
     pub(in crate::head) fn remove_group(&mut self, number: u64) -> Evicted<C> {
         let mut evicted = Evicted { processes: Vec::new(), callers: Vec::new() };
         let Some(group) = self.groups.0.get_mut(&number).filter(|group| group.stage != Stage::Removed) else {
@@ -103,7 +103,7 @@ impl<C: Caller> Pool<C> {
         evicted
     }
 
-    /// Gives back what removed groups have taken, of those in which nothing runs any more.
+    /// Gives back the resources of the removed groups in which nothing runs any more.
     pub(super) fn settle_groups(&mut self) {
         if !self.groups.0.values().any(|group| group.stage == Stage::Removed) {
             return;

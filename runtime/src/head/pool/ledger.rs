@@ -13,11 +13,11 @@ use crate::resources::Resources;
 pub(super) struct Ledger {
     /// With single GPUs, as `used`.
     total: Resources,
-    /// What is taken, and what is elsewhere.
+    /// The resources that are taken, or that other drivers have.
     used: Resources,
-    /// What other drivers of the session may have.
+    /// The resources that other drivers of the session may have.
     elsewhere: Resources,
-    /// The part of `total` that placement groups have beside what they have taken.
+    /// The part of `total` that are resources of placement groups, in addition to those that they have taken.
     groups: Resources,
 }
 
@@ -37,13 +37,13 @@ impl Ledger {
         self.elsewhere = elsewhere;
     }
 
-    /// A placement group has this.
+    /// Adds the resources of a placement group.
     pub(super) fn add_group(&mut self, offer: &Resources) {
         self.total.add(offer);
         self.groups.add(offer);
     }
 
-    /// The group is gone.
+    /// Removes the resources of a placement group.
     pub(super) fn remove_group(&mut self, offer: &Resources) {
         self.total.subtract(offer);
         self.groups.subtract(offer);

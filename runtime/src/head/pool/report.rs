@@ -1,4 +1,4 @@
-//! What an observer wants to know of the pool.
+//! The state of the pool, for observers.
 
 use std::time::Instant;
 

@@ -18,7 +18,7 @@ impl<C: Caller> Pool<C> {
     /// The demands that do not fit into what is free, and how many of each, at most `max`.
     pub(in crate::head) fn lacked(&self, max: u32) -> HashMap<Resources, u32> {
         let (mut free, mut lacked) = (self.ledger.free_with_gpus(), HashMap::new());
-        // What is within a placement group is this driver's already.
+        // The resources of a placement group belong to this driver already.
         for want in self.wants.iter().filter(|want| want.demand.group().is_none()) {
             for _ in 0..want.workers.min(max) {
                 let taken = want.demand.on_gpus(&self.ledger.best_gpus(&want.demand, &free)).into_owned();

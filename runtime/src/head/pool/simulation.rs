@@ -6,8 +6,8 @@
 //!
 //! In half of the schedules all calls demand one CPU, and what is decided can be told exactly. In the others, their
 //! demands are random. Then no more is granted than there is, no GPU is given out above 1, what fits and may go runs,
-//! each caller is served by and by however much it demands, and everything is given back. There, placement groups come
-//! and go: each gets all that it demands or nothing, and what runs in one has what that has.
+//! each caller is served by and by however much it demands, and everything is given back. There, placement groups are
+//! made and removed: each gets all that it demands or nothing, and its calls and actors take their resources from it.
 //!
 //! [Seeds](super::simulated) are those of the other simulation.
 
@@ -251,7 +251,7 @@ impl Schedule {
         }
     }
 
-    /// A group is removed. What runs in it is killed.
+    /// A group is removed. Its calls and actors are killed.
     fn remove_group(&mut self, number: u64) {
         self.groups.remove(&number);
         let is_of_it = |demand: &Demand| demand.group() == Some(number);
@@ -267,7 +267,7 @@ impl Schedule {
         assert_eq!(self.pool.is_group_placed(number), None);
     }
 
-    /// Notes the groups that have what they demand: from now on, calls and actors may be in them.
+    /// Notes the groups that have their resources: from now on, calls and actors may be in them.
     fn note_placed(&mut self) {
         for (number, group) in &mut self.groups {
             if !group.is_placed && self.pool.is_group_placed(*number) == Some(true) {
@@ -359,7 +359,7 @@ impl Schedule {
             || !self.groups.is_empty()
         {
             rounds += 1;
-            // Groups are placed by and by, and removed.
+            // Groups get their resources one after the other, and are removed.
             let placed = self.groups.iter().find(|(_, group)| group.is_placed);
             if let Some(group) = placed.map(|(number, _)| *number) {
                 self.remove_group(group);

@@ -29,7 +29,7 @@ pub(super) enum Seeker<C> {
     Caller(C),
     /// An actor that demands something. It gets one process, and keeps what it demands for life.
     Actor(u64),
-    /// A placement group. It needs no process, and keeps what it demands until it is removed.
+    /// A placement group. It needs no process, and keeps its resources until it is removed.
     Group(u64),
 }
 
@@ -129,7 +129,7 @@ impl<C: Caller> Wants<C> {
         self.0.push(Want { seeker: Seeker::Group(group), demand, workers: 1, since: now });
     }
 
-    /// It does not any more, and nobody wants anything within it.
+    /// A placement group does not wait any more, and no call or actor waits for a resource of it.
     pub(super) fn remove_group(&mut self, group: u64) -> Vec<Want<C>> {
         let is_of_it = |want: &mut Want<C>| match want.seeker {
             Seeker::Group(number) => number == group,

@@ -10,12 +10,12 @@ use crate::demand::Demand;
 use crate::environment::Environment;
 use crate::resources::Resources;
 
-/// How long a process may take until it registers. One that takes longer never will: what it said was lost, or it
-/// hangs.
+/// The longest time until a process registers. After that it is given up: its message was lost, or it hangs.
 pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
-/// A worker whose lease ended while it may have been busy says within this time that it is free, unless it is busy.
+/// If the lease of a worker ends while the worker may be busy, it reports within this time that it is free, or it is
+/// busy.
 pub(super) const FREE_PATIENCE: Duration = Duration::from_millis(100);
-/// How long a broken process may run on. Mostly it is ending, and the way in which it ends is worth knowing.
+/// The time before a broken process is killed. Usually it is already ending, and its own exit reason tells more.
 pub(super) const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A process of the session other than the driver.

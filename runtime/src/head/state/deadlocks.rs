@@ -10,7 +10,7 @@ use crate::head::deadlock::{self, Deadlocked, Known};
 use crate::wire::{FromHead, Waits};
 
 impl State {
-    /// Asks the processes that may be stuck, and tells those that are.
+    /// Asks the processes that may be stuck, and informs those that are.
     pub(in crate::head) fn look_after_deadlocks(&mut self) {
         let Self { deadlocks, actors, pool, links, .. } = self;
         for step in deadlocks.step(&Known { actors, pool }, Instant::now()) {
@@ -34,7 +34,8 @@ impl State {
     }
 }
 
-/// The circle for its report. What a process runs is what the one before waits for, if it does not say so itself.
+/// The circle for its report. If a process does not name its running function, it is the one that the process before it
+/// waits for.
 fn waiting_calls(cycle: Vec<(OwnerId, Waits)>, pid: impl Fn(OwnerId) -> u32) -> Vec<WaitingCall> {
     let of_before: Vec<String> = cycle.iter().map(|(_, waits)| waits.waits_for.clone()).collect();
     let calls = cycle.into_iter().enumerate().map(|(position, (process, waits))| {

@@ -1,4 +1,4 @@
-//! The head among those of other drivers: what concerns their actors, and the detached actors of this driver, which
+//! The head among the heads of other drivers: actors of other drivers, and the detached actors of this driver, which
 //! have a head of their own.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::mail::link::Link;
 use crate::wire::{self, FromHead, NewActor};
 
 impl State {
-    /// The detached actors of this driver have a head of their own, which this starts; or this head is one of those.
+    /// Sets how detached actors are kept: by a head of their own, which this head starts; or this head is such a head.
     pub(in crate::head) fn has_detached(
         &mut self,
         starts: Option<(StartDetached, OnDetached)>,
@@ -22,7 +22,7 @@ impl State {
         self.detached = detached;
     }
 
-    /// The head of another driver says something.
+    /// Handles a record of the head of another driver.
     pub(super) fn on_record_of_head(&mut self, from: &Arc<Link>, record: &[u8]) {
         match (wire::read(record), &mut self.foreign) {
             (Ok(record), Some(foreign)) => foreign.on_record(record),
@@ -40,7 +40,7 @@ impl State {
                 let failure = Failure::OtherBuild { class: self.actors.class_name(actor) };
                 let _ = from.send(&FromHead::ActorOver { actor, pid: 0, failure }, Vec::new());
             }
-            // What another head asks about is here, or nowhere.
+            // If another head asks, the actor is here, or does not exist.
             Some(foreign) if foreign.is_elsewhere(actor) && !foreign.is_head(from) => {
                 foreign.watch(from, actor);
             }
@@ -92,14 +92,14 @@ impl State {
             if foreign.reserve(from, request, at, actor) {
                 return;
             }
-            // It was killed, or has ended: another one starts.
+            // That head was killed, or has ended: another one starts.
             head.is_gone();
         }
         let on_started = on_started.clone();
         head.wait(from, request, actor, client.id(), move |head| on_started(head));
     }
 
-    /// The head of the detached actors serves, or does not start.
+    /// The head of the detached actors serves, or has failed to start.
     pub(in crate::head) fn detached_started(&mut self, started: Result<OwnerId, String>) {
         let (Some((head, _)), Some(foreign)) = (&mut self.detached_head, &mut self.foreign) else { return };
         for waiting in head.started(started) {
@@ -110,7 +110,7 @@ impl State {
         }
     }
 
-    /// Looks whether this head, which keeps detached actors, is still needed.
+    /// Checks whether this head, which keeps detached actors, is still needed.
     pub(in crate::head) fn look_after_use(&mut self) {
         let Some(detached) = &mut self.detached else { return };
         let links = &self.links;

@@ -1,4 +1,4 @@
-//! What the head does about placement groups: it makes and removes them, and ends what is in one that is removed.
+//! Placement groups in the head: it makes and removes them, and ends the calls and actors of a removed group.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +21,7 @@ impl State {
         let _ = from.send(&FromHead::GroupMade { request, result }, Vec::new());
     }
 
-    /// Gives the resources of a group back, and ends what is in it.
+    /// Gives the resources of a group back, and ends its calls and actors.
     pub(super) fn remove_group(&mut self, group: u64) {
         if !self.groups.remove(group) {
             return;
@@ -55,7 +55,7 @@ impl State {
         }
     }
 
-    /// Tells the processes that wait for groups, and removes the groups of actors that have ended.
+    /// Answers the processes that wait for groups, and removes the groups of actors that have ended.
     pub(in crate::head) fn look_after_groups(&mut self) {
         for group in self.groups.without_actor(|actor| self.actors.is_living(actor)) {
             self.remove_group(group);

@@ -1,4 +1,4 @@
-//! What the head does when memory runs short: it carries out the steps of the [monitor](crate::head::memory).
+//! Shortage of memory in the head: it carries out the steps of the [monitor](crate::head::memory).
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -31,7 +31,7 @@ impl State {
                 });
                 monitor.asked(asked.collect(), now);
             }
-            // Another driver ends one of its processes: this one looks again later.
+            // Another driver is ending one of its processes: this head checks again later.
             Some(Step::End(..)) if self.share.as_mut().is_some_and(|share| !share.takes_turn()) => {}
             Some(Step::End(figures, calls)) => self.end_one(&figures, &calls, now),
         }

@@ -1,9 +1,9 @@
-//! The head of a driver's detached actors: a process of the driver's program, which the driver starts for its first
-//! detached actor, and which outlives it.
+//! The head of a driver's detached actors: a process of the driver's program. The driver starts it for its first
+//! detached actor, and it outlives the driver.
 //!
-//! It joins the session as a driver does, and has leases of resources, workers and actors like one, but no calls of
-//! its own. It ends when the driver and all its actors have ended, or when the session is stopped. What its actors
-//! print goes to the file `log` in the session's directory, because the driver's output may be gone.
+//! It joins the session as a driver does, and has leases of resources, workers and actors like a driver, but makes no
+//! calls. It ends when the driver and all its actors have ended, or when the session is stopped. The output of its
+//! actors goes to the file `log` in the session's directory, because the driver's output may be gone.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::process::output::{self, Stream};
 use crate::process::role::{HeadRole, Role};
 use crate::session::surroundings;
 
-/// The workers that are kept beside the actors: one, so that the next actor, and a restart, find a process.
+/// The idle workers that it keeps: one, so that the next actor, or a restart, finds a process.
 const WORKERS: usize = 1;
-/// How long the driver may take to open its link to this head.
+/// The longest time until the driver opens its link to this head.
 const DRIVER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts the head of the detached actors of the driver whose head is `role.driver`. Blocks until it serves.
@@ -51,10 +51,10 @@ pub(crate) fn run(role: HeadRole) -> i32 {
 }
 
 fn serve(role: HeadRole) -> Result<()> {
-    // Nothing of the terminal, or of the driver, ends it.
+    // Signals to the terminal's or the driver's process group do not end this process.
     let _ = nix::unistd::setsid();
     let failed = |error: &std::io::Error| Error::Start(explained(error));
-    // They end the actors. They are blocked before there is a second thread; workers unblock them.
+    // These signals end the actors. They are blocked before there is a second thread; workers unblock them.
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     signals.thread_block().map_err(|error| failed(&error.into()))?;
     surroundings::prepare()?;
@@ -92,7 +92,8 @@ fn serve(role: HeadRole) -> Result<()> {
     let thread = std::thread::Builder::new().name("mobula-signals".into()).stack_size(64 << 10).spawn(wait);
     thread.map_err(|error| failed(&error))?;
     let _ = Stream::Stdout.write_all(format!("{READY} {}\n", head.id().bits()).as_bytes());
-    // From here on, what the actors print goes where this process's messages go. The driver reads the end of its pipe.
+    // From now on, the output of the actors goes where the messages of this process go. The driver sees the end of its
+    // pipe.
     let _ = nix::unistd::dup2_stdout(std::io::stderr());
     fill_standard();
     while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(Duration::from_secs(3600)) {}

@@ -1,5 +1,5 @@
-//! How the processes of a shared session are started that outlive the process that starts them, and live apart from it:
-//! the session's process, and the heads of detached actors.
+//! The start of the processes of a shared session that outlive the process that starts them: the session's process, and
+//! the heads of detached actors.
 
 use std::fs::File;
 use std::io;
@@ -39,8 +39,8 @@ pub(super) fn start_process(launch: &Launch, directory: &Path) -> Result<()> {
     started.map(drop).map_err(|reason| Error::Start(format!("the session's process: {reason}")))
 }
 
-/// Starts a process that becomes what the role says, and waits until it says that it is [`READY`]. Returns what it
-/// says behind that word, or the reason why it does not serve.
+/// Starts a process with a role, and waits until it prints [`READY`]. Returns the rest of that line, or the reason why
+/// the process does not serve.
 pub(super) fn start_apart(
     launch: &Launch,
     shown: &str,

@@ -5,11 +5,12 @@
 //! and a thread that [divides](crate::head::share) the session's resources among the heads. Everything that it needs to
 //! start stands in the [description], a file of the session's directory.
 //!
-//! A driver's [detached] actors outlive it, so they have a head in a process of its own, which joins the session as
+//! A driver's [detached] actors outlive it, so a head in a process of its own keeps them. It joins the session as
 //! drivers do.
 //!
-//! When the session's process is killed, a driver [starts it again](joined), as the driver of a session of its own does
-//! with the store. A session lives as long as its process or one of its drivers has the lock of its directory.
+//! When the session's process is killed, a driver [starts it again](joined), as the driver of an unshared session
+//! starts the store again. A session lives as long as its process or one of its drivers holds the lock of its
+//! directory.
 
 mod address;
 mod description;

@@ -1,8 +1,7 @@
-//! Streams: the items of a call on their way to its caller, who takes them with the code that ships ([`Items`]).
+//! Streams: the items of a call on their way to its caller, which takes them by the product's own code ([`Items`]).
 //!
-//! The producer waits while too many items are in flight, and its place is free meanwhile. Every attempt begins with
-//! the first item again. An item in the memory of a worker that has died is lost, unless another attempt makes it
-//! again.
+//! The worker waits while too many items are in flight, and its place is free meanwhile. Every attempt begins with the
+//! first item again. An item in the memory of a worker that has died is lost, unless another attempt makes it again.
 
 use std::sync::Arc;
 
@@ -54,7 +53,7 @@ impl Stream {
         tell
     }
 
-    /// What must hold at the end: a stream that has ended well has brought every item.
+    /// Checks the end: a stream that has ended without an error has brought every item.
     pub(super) fn check(&mut self, call: u64) {
         while self.items.is_any_there() {
             self.take(call);
@@ -77,7 +76,7 @@ impl Life {
         }
     }
 
-    /// As the stream's destructor: the call is cancelled, unless it is over.
+    /// Drops a stream: the call is cancelled, unless it is over.
     pub(super) fn drop_stream(&mut self, call: u64) {
         let stream = self.made(call).stream.as_mut().expect("it makes one");
         stream.items.drop_all();
@@ -125,7 +124,7 @@ impl Life {
         is_wanted && self.calls[&call].stream.as_ref().is_some_and(|stream| server.items_sent < stream.length)
     }
 
-    /// Sends the next item. Behind it the worker waits if there is no room for another one.
+    /// Sends the next item. After it, the worker waits if there is no room for another one.
     pub(super) fn produce(&mut self, token: u64, caller: u64, call: u64) {
         let is_stored = self.random.below(3) == 0;
         let server = self.server(token);
@@ -153,7 +152,8 @@ impl Life {
         }
     }
 
-    /// What a call says last, if its function has not failed: a stream that was not cut short has its number of items.
+    /// The last record of a call whose function has not failed: a stream that was not cut short reports its number of
+    /// items.
     pub(super) fn end_record(&self, token: u64, call: u64) -> Option<Record> {
         let stream = self.calls[&call].stream.as_ref()?;
         let is_whole = self.servers[&token].items_sent == stream.length;

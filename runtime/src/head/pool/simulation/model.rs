@@ -1,4 +1,4 @@
-//! What the simulation knows of the workers, and what follows from it for the session's resources.
+//! The simulation's model of the workers, and of the session's resources.
 
 use super::super::*;
 use super::Schedule;
@@ -75,7 +75,7 @@ impl Schedule {
         self.demands.len() == 1
     }
 
-    /// What there is, with what groups have for calls and actors.
+    /// All resources, with those that groups offer to calls and actors.
     pub(super) fn offered(&self) -> Resources {
         let mut offered = self.total.clone();
         for (number, group) in self.groups.iter().filter(|(_, group)| group.is_placed) {
