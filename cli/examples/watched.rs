@@ -1,7 +1,7 @@
-//! A session to look at: it loads, fits and scores in rounds, and two actors keep the results, until its standard input
-//! ends. It prints the path of its store's socket.
+//! An example session for the commands: it loads, fits and scores in rounds, and two actors keep the results, until its
+//! standard input ends. It prints the path of its store's socket.
 //!
-//! Its events are recorded whatever the environment says. `mobula view` and its test look at it:
+//! It records all events, whatever the environment says. `mobula view` and its test show it:
 //!
 //! ```sh
 //! cargo run -p mobula-cli --example watched &
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use mobula::prelude::*;
 use mobula::{ActorHandle, ActorOptions, TaskOptions};
 
-/// Results of the last rounds that are kept, so that the store has something in it.
+/// The results of the last rounds are kept, so that the store has objects.
 const KEPT: usize = 12;
 
 static IS_OVER: AtomicBool = AtomicBool::new(false);
@@ -72,7 +72,7 @@ fn load_shard(round: u32, shard: u32) -> Vec<u8> {
 fn fit(shard: Vec<u8>) -> f64 {
     let loss = loss::remote(shard.len() as u64 + u64::from(shard[0]));
     compute(Duration::from_millis(4));
-    // A call that waits for another one: its worker gives its processor back meanwhile.
+    // A call that waits for another one: its worker releases its CPU meanwhile.
     loss.get().unwrap_or(f64::NAN)
 }
 

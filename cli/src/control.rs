@@ -1,4 +1,4 @@
-//! `mobula kill` and `mobula cancel`: ending what a session runs.
+//! `mobula kill` and `mobula cancel`: they end processes, actors and calls of a session.
 
 use std::error::Error;
 
@@ -7,7 +7,7 @@ use mobula_runtime::state::NoSuchTarget;
 
 use crate::session::Look;
 
-/// The exit codes of commands that name a part of a session.
+/// The exit codes of commands that name a process, an actor or a call.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  it is done
@@ -19,23 +19,23 @@ Exit codes:
 
 /// Kills a process, an actor, or the process that runs a call, and waits until it has ended.
 ///
-/// Calls that the process ran fail, or are retried, as when it dies by itself. An actor is over; a call that is named
-/// is over, and is not retried.
+/// Calls that the process ran fail, or are retried, as when it dies by itself. A killed actor is not restarted, and a
+/// call that is named is not retried.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct KillCommand {
     /// A worker (4711); an actor's name, or its number (actor:3); a call, as `mobula list tasks` shows it (4711.12).
     target: String,
-    /// An actor is restarted, if its options allow it.
+    /// Restart the actor, if its options allow it.
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
     look: Look,
 }
 
-/// Cancels a call: if it has not begun, it never does; if it runs, it learns of it.
+/// Cancels a call: if it has not begun, it never runs; if it runs, it is told.
 ///
-/// The call is over for everybody who waits for it. A function that runs goes on until it looks whether it was
+/// Waits for its result end with an error at once. A running Rust function continues until it asks whether it was
 /// cancelled, or waits; a Python function is interrupted. With --force, its process ends.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
@@ -45,7 +45,7 @@ pub(crate) struct CancelCommand {
     /// End the process that runs it. Not for calls of actors.
     #[arg(long)]
     force: bool,
-    /// Leave the calls alone that it has made.
+    /// Do not cancel the calls that it has made.
     #[arg(long)]
     no_recursive: bool,
     #[command(flatten)]

@@ -25,8 +25,7 @@ pub(crate) struct WhyCommand {
     look: Look,
 }
 
-/// Shows what a process did last that has ended: its call, its waits, its last events and lines of output, and what
-/// failed with it.
+/// Shows how a process ended: its last call, waits, events and lines of output, and the calls that failed with it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PostmortemCommand {
     /// A process (4711); an actor's name, or its number (actor:3). Without it: all that are known, the last first.
@@ -65,12 +64,12 @@ fn why_text(why: &Why) -> String {
     text
 }
 
-/// What is known of a process that has ended, and what it printed last.
+/// The record of a process that has ended, and its last lines of output.
 #[derive(Debug, Serialize)]
 struct Remains {
     #[serde(flatten)]
     found: Postmortem,
-    /// The last lines, the last of them last.
+    /// The last lines of output, in their order.
     output: Vec<String>,
 }
 
@@ -96,7 +95,7 @@ impl PostmortemCommand {
     }
 }
 
-/// The last lines that a process printed; none if the session keeps no log files.
+/// The last lines of output of a process; none if the session keeps no log files.
 fn last_lines(logs: &Logs, pid: u32) -> Vec<String> {
     let lines = logs.read(&mut LogCursor::default(), |of| of == pid).unwrap_or_default();
     let first = lines.len().saturating_sub(LAST_LINES);

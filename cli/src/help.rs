@@ -1,8 +1,8 @@
-//! `mobula --help`: the commands by what one wants to know.
+//! `mobula --help`: the commands, grouped by question.
 
 use clap::Command;
 
-/// What one wants, and the commands for it, the first to try first.
+/// Each question with the commands that answer it. The best one to begin with comes first.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("See what is going on", &["status", "top", "view", "list", "summary", "memory"]),
     ("Find out why", &["why", "stack", "logs", "postmortem"]),
@@ -11,7 +11,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Run sessions", &["start", "stop", "store"]),
 ];
 
-/// The command, with a help in which its subcommands stand in groups.
+/// The command, with a help that lists its subcommands in groups.
 pub(crate) fn grouped(command: Command) -> Command {
     let mut left: Vec<(String, String)> = command
         .get_subcommands()
@@ -30,12 +30,12 @@ pub(crate) fn grouped(command: Command) -> Command {
         append(&mut text, title, &found);
     }
     append(&mut text, "Others", &left);
-    // What is in braces would be taken for a part of the template.
+    // Braces would be a part of the template.
     let text = text.replace('{', "(").replace('}', ")");
     command.help_template(format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{text}Options:\n{{options}}\n\n\
-         `mobula COMMAND --help` says more. Most commands have --json, and find the one session that runs, or that of \
-         --socket.\n"
+         `mobula COMMAND --help` explains a command. Most commands have --json. They use the session that runs; if \
+         several run, name one with --session or --socket.\n"
     ))
 }
 
@@ -50,7 +50,7 @@ fn append(text: &mut String, title: &str, commands: &[(String, String)]) {
     text.push('\n');
 }
 
-/// As much of a text as a line has room for: up to the end of its first part.
+/// The first part of a text, which fits on a line.
 fn first_sentence(text: &str) -> &str {
     let ends = ["\n", "; ", ": ", ". ", ", or "];
     let end = ends.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());

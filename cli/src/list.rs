@@ -27,13 +27,13 @@ enum What {
     Tasks(Rows),
     /// The actors.
     Actors(Rows),
-    /// The processes: drivers, workers and actors, with what each runs and waits for.
+    /// The processes: drivers, workers and actors, each with its running call and its waits.
     Workers(Rows),
     /// The objects of the store, the largest first.
     Objects(Rows),
     /// The names of objects and of actors.
     Names(Rows),
-    /// The programs that have made the session, or joined it.
+    /// The programs that started the session, or joined it.
     Drivers(Rows),
 }
 
@@ -57,12 +57,12 @@ enum Summarized {
 const NO_TASKS: &str =
     "  none; MOBULA_EVENTS=usual records the calls that run and that fail, MOBULA_EVENTS=all each call\n";
 
-/// A row of a list, as the options that all lists have see it.
+/// The parts of a row that the common options use.
 pub(crate) trait Row: Serialize {
-    /// What `--state` compares.
+    /// The text that `--state` compares.
     fn state(&self) -> Cow<'_, str>;
 
-    /// What `--function` compares.
+    /// The text that `--function` compares.
     fn function(&self) -> Option<&str>;
 }
 

@@ -1,4 +1,4 @@
-//! `mobula memory`: who holds the objects of a store.
+//! `mobula memory`: the holders of the objects of a store.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -9,16 +9,15 @@ use mobula_runtime::state::{HeldObject, Hold, MemoryGroup, MemoryReport, SiteGro
 use crate::session::{Look, seconds};
 use crate::table::{Side, columns, printable};
 
-/// Shows who holds the objects of the store: by holder, the largest objects, and circles of objects that keep each
-/// other.
+/// Shows who holds the objects of the store: a table by holder, the largest objects, and reference cycles of objects.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemoryCommand {
     #[command(flatten)]
     look: Look,
-    /// At most so many objects.
+    /// Show at most this number of objects.
     #[arg(long, default_value_t = 20)]
     limit: usize,
-    /// Only objects of at least so many bytes.
+    /// Show only objects of at least this number of bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     min_bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! What every list can do: to choose rows, to sort them, and to show some of them.
+//! The options that every list has: to select, sort and limit rows.
 
 use std::cmp::Ordering;
 use std::error::Error;
@@ -15,24 +15,24 @@ use crate::session::Look;
 pub(crate) struct Rows {
     #[command(flatten)]
     pub(crate) look: Look,
-    /// Only rows in this state.
+    /// Show only rows in this state.
     #[arg(long)]
     state: Option<String>,
-    /// Only rows of functions, or classes, with this name; a `*` stands for any text.
+    /// Show only rows of functions, or classes, with this name; a `*` stands for any text.
     #[arg(long, value_name = "PATTERN")]
     function: Option<String>,
-    /// Only rows in which a key of the JSON has this value, or has not (`KEY!=VALUE`); a `*` stands for any text. May
-    /// be given several times.
+    /// Show only rows in which a key of the JSON has this value, or does not have it (`KEY!=VALUE`); a `*` stands for
+    /// any text. May be given several times.
     #[arg(long = "where", value_name = "KEY=VALUE")]
     filters: Vec<Filter>,
-    /// The key of the JSON by which rows are sorted: numbers from the largest, text from A. Without it, the list has
-    /// an order of its own.
+    /// Sort the rows by this key of the JSON: numbers from the largest, text from A. Without it, each list has its own
+    /// order.
     #[arg(long, value_name = "KEY")]
     sort: Option<String>,
-    /// The last rows first.
+    /// Reverse the order.
     #[arg(long)]
     reverse: bool,
-    /// At most so many rows.
+    /// Show at most this number of rows.
     #[arg(long, default_value_t = 100)]
     limit: usize,
 }
@@ -58,8 +58,8 @@ impl FromStr for Filter {
 }
 
 impl Rows {
-    /// Shows the rows that are wanted: as JSON, or as the text of those that are shown. `lost` events were
-    /// overwritten, so that rows may be missing.
+    /// Prints the selected rows, as JSON or as text. `lost` is the number of overwritten events: because of them, rows
+    /// may be missing.
     pub(crate) fn show<T: Row>(
         &self,
         name: &str,
@@ -139,7 +139,7 @@ fn compare(one: &Value, other: &Value) -> Ordering {
     }
 }
 
-/// Whether a text is as a pattern says, in which each `*` stands for any text.
+/// Whether a text matches a pattern, in which each `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut left) = text.strip_prefix(first) else { return false };

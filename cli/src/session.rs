@@ -13,7 +13,7 @@ pub(crate) struct Look {
     /// The socket of the session's store. Without it: the one session of this user's that is running.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// The session whose directory has this in its name, such as the pid of the program that made it.
+    /// The session whose directory has this text in its name, such as the pid of the program that started it.
     #[arg(long, value_name = "NAME", conflicts_with = "socket")]
     session: Option<String>,
     /// Print JSON instead of text. Keys may be added; those that are there stay.
@@ -39,7 +39,7 @@ impl Look {
         }
     }
 
-    /// Whether output is for programs.
+    /// Whether the output is for programs.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
@@ -57,7 +57,7 @@ impl Look {
     }
 }
 
-/// The one session that runs, or whose directory has this in its name.
+/// The only running session, or the one whose directory has this text in its name.
 fn only_session(name: Option<&str>) -> Result<PathBuf, Box<dyn Error>> {
     let mut sessions = mobula::sessions();
     if let Some(name) = name {

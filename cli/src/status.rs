@@ -39,11 +39,11 @@
 //! ```
 //!
 //! `session` is `null` for a store that no driver uses. `name` is `null` where a name is not UTF-8; `bytes` and
-//! `holders` are `null` where the object was gone before it was looked at. A `dead` client has left objects that others
-//! use, which the store keeps. [`Overview`] says what the keys of `session` mean.
+//! `holders` are `null` if the object ended before it was read. A `dead` client has left objects that others use, and
+//! the store keeps them. [`Overview`] explains the keys of `session`.
 //!
-//! Without `--socket`, the sessions: `{"sessions": [{"socket": "…", "session": {…}, "totals": {…}}]}`. A session whose
-//! store does not answer as it should has `null` as its `totals`, and an `error` that says why.
+//! Without `--socket`, all sessions: `{"sessions": [{"socket": "…", "session": {…}, "totals": {…}}]}`. A session whose
+//! store does not answer correctly has `null` as its `totals`, and an `error` with the reason.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -60,8 +60,8 @@ use serde::Serialize;
 use crate::session::{print, seconds};
 use crate::table::{Side, columns, printable};
 
-/// Shows the running sessions: resources, drivers, workers, the calls that wait, the store, and what is unusual; with a
-/// socket also who uses the store, for how much, and which objects have names.
+/// Shows the running sessions: resources, drivers, workers, waiting calls, the store, and unusual things; with a socket
+/// also the clients of the store with their memory, and the named objects.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 JSON: one object; sizes are numbers of bytes.
@@ -97,7 +97,7 @@ impl StatusCommand {
     }
 }
 
-/// The queues that the text shows.
+/// The most queues in the text.
 const QUEUES_SHOWN: usize = 10;
 
 /// One store with all that is in it.
@@ -228,7 +228,7 @@ impl SessionStatus {
     }
 }
 
-/// What there is to say of a session; `None` where no driver uses the store.
+/// The overview of a session; `None` if no driver uses the store.
 fn some_session(overview: Overview) -> Option<Overview> {
     (!overview.drivers.is_empty() || !overview.resources.is_empty()).then_some(overview)
 }

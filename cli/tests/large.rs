@@ -1,5 +1,5 @@
-//! What the commands cost in a session that has seen many calls. If it grows with the calls, nobody looks into a long
-//! run.
+//! The cost of the commands in a session that has made many calls. If it grew with the calls, the commands would be
+//! useless for a long session.
 
 mod common;
 

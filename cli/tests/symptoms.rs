@@ -17,7 +17,7 @@ use serde_json::Value;
 
 const MIB: usize = 1 << 20;
 
-/// What is unusual of a kind, once it is there.
+/// Waits for an unusual thing of a kind.
 fn unusual(watched: &Watched, kind: &str) -> Value {
     let mut found = Value::Null;
     eventually(&format!("the status says that something is {kind}"), || {

@@ -1,4 +1,4 @@
-//! The last figures of a session, for charts. Bounded: the oldest go first.
+//! The last figures of a session, for charts. Their number is limited: the oldest are dropped first.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use super::sample::Sample;
 /// Points that are kept: at one a second, a quarter of an hour.
 const POINTS_MAX: usize = 900;
 
-/// The figures of one moment that charts show. `None` is a gap in the line.
+/// The figures of one moment, for charts. `None` is a gap in the line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Point {
     /// When, in seconds since 1970.

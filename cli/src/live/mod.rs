@@ -1,14 +1,14 @@
-//! What goes on in a session, looked at again and again: the figures that `mobula top` and `mobula view` show.
+//! The state of a session, sampled at intervals: the figures that `mobula top` and `mobula view` show.
 //!
-//! A [`Sampler`] looks once an interval, and turns each look into a [`Sample`]: plain rows for workers, functions,
-//! actors, the store and the resources, with rates against the look before. A [`Live`] does so on a thread of its own,
-//! and keeps the last sample and a bounded [`History`] for charts, so that a terminal or a browser that is slow holds
-//! up nobody, and a session that does not answer freezes no screen.
+//! A [`Sampler`] takes a [`Sample`] in each interval: plain rows for workers, functions, actors, the store and the
+//! resources, with the rates since the sample before. A [`Live`] runs it on a thread of its own, and keeps the last
+//! sample and a limited [`History`] for charts. So a slow terminal or browser delays nothing else, and a session that
+//! does not answer freezes no screen.
 //!
-//! Looking is passive: see [`mobula_runtime::state`]. What processes do not record is not known here either; then the
-//! fields are empty, and [`Sample::unknown`] says what is missing, why, and what to do.
+//! Sampling is passive: see [`mobula_runtime::state`]. Fields that the processes do not record are empty, and
+//! [`Sample::unknown`] lists what is missing, why, and how to record it.
 //!
-//! This module draws nothing and decides nothing about how figures look.
+//! This module draws nothing and formats no figures.
 
 #![allow(dead_code, unused_imports, reason = "each screen takes what it shows")]
 

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-/// The kernel counts processor time for programs in hundredths of a second, on every machine that Mobula is built for.
+/// The kernel reports processor time in hundredths of a second, on every machine that Mobula supports.
 const TICK_NANOS: u64 = 10_000_000;
 
-/// What the kernel says of a process.
+/// The kernel's figures of a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ProcessFigures {
-    /// When it began, in the kernel's own count: it tells apart two processes that had one pid.
+    /// Its start time in the kernel's own unit. It distinguishes two processes that had the same pid.
     pub(super) began: u64,
     /// Processor time of all its threads, in nanoseconds.
     pub(super) cpu_nanos: u64,
@@ -19,7 +19,7 @@ pub(super) struct ProcessFigures {
     pub(super) threads: u32,
 }
 
-/// The figures of a process; `None` if it has ended, or another user's.
+/// The figures of a process; `None` if it has ended, or belongs to another user.
 pub(super) fn figures(pid: u32) -> Option<ProcessFigures> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -27,7 +27,7 @@ pub(super) fn figures(pid: u32) -> Option<ProcessFigures> {
 }
 
 fn parse(stat: &str, status: &str) -> Option<ProcessFigures> {
-    // The name in parentheses can have anything in it, parentheses and spaces included.
+    // The name in parentheses can contain any characters, also parentheses and spaces.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     // Field 3 of the manual page is the first here.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
@@ -53,7 +53,7 @@ mod tests {
     fn a_process_has_time_memory_and_threads() {
         let mut before = figures(std::process::id()).unwrap();
         assert!(before.memory_bytes > 0 && before.threads >= 1 && before.began > 0);
-        // The count grows with work, if slowly.
+        // The count grows with work, but slowly.
         let start = std::time::Instant::now();
         while before.cpu_nanos == 0 || figures(std::process::id()).unwrap().cpu_nanos == before.cpu_nanos {
             before.cpu_nanos = before.cpu_nanos.max(figures(std::process::id()).unwrap().cpu_nanos);

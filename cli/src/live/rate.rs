@@ -1,4 +1,4 @@
-//! Rates of numbers that only grow, from two looks at each.
+//! Rates of numbers that only grow, from two samples of each.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,8 +18,8 @@ impl<K> Default for Rates<K> {
 }
 
 impl<K: Eq + Hash> Rates<K> {
-    /// How fast a number grows, a second. `None` when it was not there at the look before, and when it has become less:
-    /// then another process has the pid, or a function's counts have gone with a process.
+    /// The growth of a number per second. `None` if it was not in the sample before, or has become smaller: another
+    /// process has the pid, or the counts of a function were lost with a process.
     pub(super) fn of(&mut self, key: K, value: u64, at: Instant) -> Option<f64> {
         let before = self.last.get(&key).copied();
         self.now.insert(key, (value, at));
@@ -29,7 +29,7 @@ impl<K: Eq + Hash> Rates<K> {
         (seconds > 0.0).then(|| more as f64 / seconds)
     }
 
-    /// Ends a look: numbers that were not asked for in it are forgotten.
+    /// Ends a sample: numbers that were not asked for in it are forgotten.
     pub(super) fn end(&mut self) {
         self.last = std::mem::take(&mut self.now);
     }

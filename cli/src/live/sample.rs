@@ -1,39 +1,39 @@
-//! The rows of one look. Times are in seconds, sizes in bytes, rates in events a second. `None` is what is not known.
+//! The rows of one sample. Times are in seconds, sizes in bytes, rates in events per second. `None` stands for unknown.
 
 use mobula_runtime::state::Snapshot;
 use serde::Serialize;
 
-/// One look at a session.
+/// One sample of a session.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Sample {
-    /// Looks before this one.
+    /// The number of samples before this one.
     pub(crate) number: u64,
-    /// When, in seconds since 1970.
+    /// The time, in seconds since 1970.
     pub(crate) at: f64,
-    /// The time since the look before, over which the rates are; `None` at the first look.
+    /// The time since the sample before, over which the rates are measured; `None` in the first sample.
     pub(crate) interval_s: Option<f64>,
-    /// How long the look took.
+    /// The time that taking the sample took.
     pub(crate) look_s: f64,
     /// The session as a whole.
     pub(crate) figures: Figures,
     /// The driver first, then by pid; processes that have died last.
     pub(crate) workers: Vec<WorkerRow>,
-    /// Those that took the most time first.
+    /// The functions, those that took the most time first.
     pub(crate) functions: Vec<FunctionRow>,
-    /// In the order in which they were made.
+    /// The actors, in the order in which they were made.
     pub(crate) actors: Vec<ActorRow>,
     pub(crate) store: StoreRow,
     pub(crate) resources: Vec<ResourceRow>,
     /// Demands for which there are no workers or resources.
     pub(crate) wanted: Vec<WantedRow>,
-    /// What this look does not show, and why.
+    /// The unknown figures, with the reasons.
     pub(crate) unknown: Vec<Unknown>,
 }
 
 /// Sums over the session.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Figures {
-    /// Calls that ended a second, those that failed included.
+    /// Calls that ended per second, including those that failed.
     pub(crate) calls_per_s: Option<f64>,
     pub(crate) failures_per_s: Option<f64>,
     /// Calls that run.
@@ -54,24 +54,24 @@ pub(crate) struct WorkerRow {
     pub(crate) pid: u32,
     /// `driver`, `worker` or `actor`.
     pub(crate) kind: String,
-    /// What it does, as the head knows it: such as `idle`, `leased`, `blocked`, `actor`; `dead`.
+    /// Its state in the head, such as `idle`, `leased`, `blocked` or `actor`; or `dead`.
     pub(crate) state: String,
-    /// Whether it records what it does. Without that, the fields from `function` to `calls_per_s` are not known.
+    /// Whether it records events. If not, the fields from `function` to `calls_per_s` are unknown.
     pub(crate) recorded: bool,
     /// The function that runs.
     pub(crate) function: Option<String>,
     /// The call that runs, as `mobula why` takes it.
     pub(crate) task: Option<String>,
-    /// How long it has run.
+    /// The time that the call has run.
     pub(crate) running_s: Option<f64>,
-    /// What its threads wait for.
+    /// The waits of its threads.
     pub(crate) waits: Vec<WaitRow>,
     /// Calls that it has run.
     pub(crate) calls: Option<u64>,
     pub(crate) calls_per_s: Option<f64>,
     /// The resources that it holds.
     pub(crate) holds: String,
-    /// The actor that it is.
+    /// Its actor.
     pub(crate) actor: Option<u64>,
     /// 100 is one processor.
     pub(crate) cpu_percent: Option<f64>,
@@ -82,7 +82,7 @@ pub(crate) struct WorkerRow {
     pub(crate) threads: Option<u32>,
     /// Store memory that it has leased.
     pub(crate) leased_bytes: u64,
-    /// Objects that it has made and that are there.
+    /// Objects that it has made and that still exist.
     pub(crate) objects: u64,
     pub(crate) object_bytes: u64,
     pub(crate) spilled_bytes: u64,
@@ -108,7 +108,7 @@ pub(crate) struct FunctionRow {
     pub(crate) running: u64,
     pub(crate) finished: u64,
     pub(crate) failed: u64,
-    /// Calls that ended a second, those that failed included.
+    /// Calls that ended per second, including those that failed.
     pub(crate) calls_per_s: Option<f64>,
     pub(crate) failures_per_s: Option<f64>,
     /// Half of all calls took longer.
@@ -136,12 +136,12 @@ pub(crate) struct ActorRow {
     pub(crate) in_flight: Option<u64>,
     /// The method that runs.
     pub(crate) function: Option<String>,
-    /// The processes that have called it lately.
+    /// The processes that called it lately.
     pub(crate) callers: Vec<u32>,
     pub(crate) restarts: u32,
     /// The resources that it has.
     pub(crate) holds: String,
-    /// How it ended.
+    /// The reason of its end.
     pub(crate) death: Option<String>,
 }
 
@@ -158,7 +158,7 @@ pub(crate) struct StoreRow {
     pub(crate) objects: u64,
     /// Payloads of objects that are in memory.
     pub(crate) object_bytes: u64,
-    /// Leased memory in which no object lies: room for the next objects, and gaps between objects.
+    /// Leased memory without objects: room for the next objects, and gaps between objects.
     pub(crate) fragment_bytes: u64,
     pub(crate) segments: u32,
     pub(crate) spilled_objects: u64,
@@ -166,11 +166,11 @@ pub(crate) struct StoreRow {
     /// Bytes of the spill files.
     pub(crate) spill_file_bytes: u64,
     pub(crate) spill_files: u32,
-    /// Threads that wait for memory; `None` where that is not recorded.
+    /// Threads that wait for memory; `None` if that is not recorded.
     pub(crate) waiting: Option<u64>,
     pub(crate) names: u64,
     pub(crate) pins: u64,
-    /// Dead processes of which objects remain.
+    /// Dead processes whose objects remain.
     pub(crate) dead_clients: u32,
 }
 
@@ -183,29 +183,29 @@ pub(crate) struct ResourceRow {
     pub(crate) used: f64,
 }
 
-/// Workers that a process wants and has not got.
+/// Workers that a process waits for.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct WantedRow {
-    /// The process that wants them; `None`: an actor, which wants a process for itself.
+    /// The process that waits for them; `None` for an actor that waits for its own process.
     pub(crate) pid: Option<u32>,
-    /// What each call demands.
+    /// The demand of each call.
     pub(crate) demand: String,
     pub(crate) workers: u32,
     pub(crate) waited_s: f64,
 }
 
-/// Something that a look does not show.
+/// Figures that a sample does not contain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Unknown {
-    /// What is not known.
+    /// The figures.
     pub(crate) what: String,
-    /// Why.
+    /// The reason.
     pub(crate) why: String,
-    /// What to do to know it.
+    /// A way to get them.
     pub(crate) remedy: String,
 }
 
-/// A sample, and the look that it was taken from, for what only some screens show: lists of calls, and timelines.
+/// A sample, and the snapshot that it was made from, for the lists of calls and the timelines of some screens.
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) sample: Sample,

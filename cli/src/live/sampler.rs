@@ -1,4 +1,4 @@
-//! Looks at a session once an interval, and turns each look into rows.
+//! Takes a snapshot of a session in each interval, and turns it into rows.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -16,14 +16,14 @@ use super::sample::{
     WorkerRow,
 };
 
-/// What a wait for memory ends with, as `WorkerState::waits` says it.
+/// The last word of a wait for memory in `WorkerState::waits`.
 const MEMORY_WAIT: &str = " bytes of memory";
-/// Rows of processes that have died. `mobula postmortem` has all of which anything is known.
+/// The most rows of dead processes. `mobula postmortem` has all processes of which a record is left.
 const DEAD_MAX: usize = 5;
-/// What to do where calls are not recorded.
+/// The advice if calls are not recorded.
 const RECORD: &str = "Start the program with MOBULA_EVENTS=all in its environment";
 
-/// Looks at one session, and knows what it saw at the look before.
+/// Samples one session, and remembers the sample before.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     observer: Observer,
@@ -32,10 +32,10 @@ pub(crate) struct Sampler {
     rates: Rates<Key>,
 }
 
-/// A number whose growth is a rate.
+/// A number whose growth is shown as a rate.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// Processor time of a process that began then.
+    /// Processor time of the process with this start time.
     Cpu(u32, u64),
     /// Calls that a process has run.
     Calls(u32),
@@ -46,7 +46,7 @@ enum Key {
     AllFailed,
 }
 
-/// The clients of one process, together: a driver has one more for its head.
+/// The clients of one process: a driver has a second one for its head.
 #[derive(Debug, Default)]
 struct Held {
     label: String,
@@ -64,7 +64,7 @@ impl Sampler {
         Ok(Self { observer: Observer::connect(socket)?, number: 0, last: None, rates: Rates::default() })
     }
 
-    /// Looks. Blocks while the store does not answer, up to the client's timeout.
+    /// Takes a sample. Blocks while the store does not answer, up to the client's timeout.
     pub(crate) fn look(&mut self) -> Result<Look, ClientError> {
         let began = Instant::now();
         let snapshot = self.observer.look()?;
@@ -118,7 +118,7 @@ impl Sampler {
         summary.into_iter().map(row).collect()
     }
 
-    /// The processes that record what they do, and those that only the store knows.
+    /// The processes that record events, and those that only the store knows.
     fn workers(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<WorkerRow> {
         let mut held = held(&snapshot.store().clients);
         let mut rows: Vec<WorkerRow> = Vec::new();
@@ -161,7 +161,7 @@ impl Sampler {
         self.measured(row, &held, now)
     }
 
-    /// Adds what the kernel and the store know of a process.
+    /// Adds the figures of the kernel and of the store for a process.
     fn measured(&mut self, row: WorkerRow, held: &Held, now: Instant) -> WorkerRow {
         let figures = if row.state == "dead" { None } else { process::figures(row.pid) };
         let cpu = figures.and_then(|ProcessFigures { began, cpu_nanos, .. }| {
@@ -201,7 +201,7 @@ impl Sampler {
     }
 }
 
-/// What the processes hold, by pid.
+/// The resources that the processes hold, by pid.
 fn held(clients: &[ClientInfo]) -> HashMap<u32, Held> {
     let mut held: HashMap<u32, Held> = HashMap::new();
     for client in clients {
@@ -293,7 +293,7 @@ fn wanted(head: Option<&HeadReport>) -> Vec<WantedRow> {
     wanted.map(row).collect()
 }
 
-/// What a look does not show.
+/// Lists the figures that the sample does not contain.
 fn unknown(
     snapshot: &Snapshot,
     head: Option<&HeadReport>,

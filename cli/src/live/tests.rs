@@ -1,11 +1,11 @@
-//! Looks at real sessions: what is recorded, what is not, and the session's end.
+//! Samples of real sessions: with and without recorded events, and at the end of a session.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::*;
 
-/// How long anything that must happen may take.
+/// The longest wait for an expected event.
 const SOON: Duration = Duration::from_secs(60);
 const OFTEN: Duration = Duration::from_millis(50);
 
@@ -24,7 +24,7 @@ fn session(events: Option<&str>) -> (MutexGuard<'static, ()>, mobula::Session) {
     (alone, mobula::Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap())
 }
 
-/// The first look for which a condition holds.
+/// The first sample for which a condition holds.
 fn sample_where(live: &Live, what: &str, mut is_it: impl FnMut(&Sample) -> bool) -> Sample {
     let (start, mut seen) = (Instant::now(), 0);
     loop {

@@ -1,4 +1,4 @@
-//! A sampler on a thread of its own, the last look, and the history.
+//! A sampler on a thread of its own, with the last sample and the history.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,29 +13,29 @@ use super::history::{History, Point};
 use super::sample::Look;
 use super::sampler::Sampler;
 
-/// What has become of the session.
+/// The state of the session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", content = "reason", rename_all = "snake_case")]
 pub(crate) enum Session {
     /// It answers.
     Running,
-    /// Its store did not answer at the last look. It may yet.
+    /// Its store did not answer the last time. It may answer later.
     Silent(String),
-    /// It is over. Nothing changes any more.
+    /// It has ended. Nothing changes any more.
     Ended(String),
 }
 
-/// The last look, and how many there were.
+/// The last sample, and the number of samples.
 #[derive(Debug, Clone)]
 pub(crate) struct Update {
-    /// Grows with each look, also with one that failed.
+    /// Grows with each sample, also with one that failed.
     pub(crate) number: u64,
     pub(crate) session: Session,
-    /// The last look that succeeded; `None` before the first one.
+    /// The last sample that succeeded; `None` before the first one.
     pub(crate) look: Option<Arc<Look>>,
 }
 
-/// Looks at a session in the background, until it is dropped or the session ends.
+/// Samples a session in the background, until it is dropped or the session ends.
 #[derive(Debug)]
 pub(crate) struct Live {
     shared: Arc<Shared>,
@@ -57,7 +57,7 @@ struct State {
 }
 
 impl Live {
-    /// Connects to the session's store, and begins to look.
+    /// Connects to the session's store, and starts sampling.
     pub(crate) fn start(socket: PathBuf, interval: Duration) -> Result<Self, ClientError> {
         let mut sampler = Sampler::connect(&socket)?;
         let update = Update { number: 0, session: Session::Running, look: None };
@@ -76,7 +76,7 @@ impl Live {
         self.shared.state.lock().update.clone()
     }
 
-    /// Waits for a look after number `seen`, and returns the last one; `None` after the timeout.
+    /// Waits for a sample after number `seen`, and returns the last one; `None` after the timeout.
     pub(crate) fn wait(&self, seen: u64, timeout: Duration) -> Option<Update> {
         let deadline = Instant::now() + timeout;
         let mut state = self.shared.state.lock();
@@ -89,12 +89,12 @@ impl Live {
         Some(state.update.clone())
     }
 
-    /// The figures of the last looks.
+    /// The figures of the last samples.
     pub(crate) fn history(&self) -> History {
         self.shared.state.lock().history.clone()
     }
 
-    /// The time between two looks, from now on.
+    /// Sets the time between two samples.
     pub(crate) fn set_interval(&self, interval: Duration) {
         self.shared.state.lock().interval = interval;
         self.shared.changed.notify_all();
@@ -106,7 +106,8 @@ impl Drop for Live {
         self.shared.state.lock().is_stopping = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A look that waits for a store that is stopped ends at the client's timeout: nobody waits for that.
+            // A sample of a stopped store ends at the client's timeout. The thread is not joined, so nothing waits for
+            // it.
             if thread.is_finished() {
                 let _ = thread.join();
             }
@@ -115,7 +116,7 @@ impl Drop for Live {
 }
 
 impl Shared {
-    /// Looks once. Returns whether there is anything more to see.
+    /// Takes a sample. Returns whether to continue.
     fn look(&self, sampler: &mut Sampler) -> bool {
         let looked = sampler.look();
         let mut state = self.state.lock();
@@ -137,7 +138,7 @@ impl Shared {
         goes_on
     }
 
-    /// Waits for the time of the next look. Returns `false` if there is to be none.
+    /// Waits for the time of the next sample. Returns `false` if there is none.
     fn pause(&self) -> bool {
         let began = Instant::now();
         let mut state = self.state.lock();

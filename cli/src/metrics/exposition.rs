@@ -26,7 +26,7 @@ pub(super) fn text(sample: Sample, of_program: &[MetricSeries]) -> String {
     written(OfSession { sample: Some(sample), families })
 }
 
-/// The text where there is no session, for this reason.
+/// The text if there is no session, with the reason.
 pub(super) fn down(why: &str) -> String {
     eprintln!("mobula: {why}");
     written(OfSession { sample: None, families: Vec::new() })
@@ -47,7 +47,7 @@ struct OfSession {
     families: Vec<user::Family>,
 }
 
-/// A value of a family, with the labels that tell it from the others.
+/// A value of a family, with the labels that distinguish it from the others.
 type Values = Vec<(Labels, f64)>;
 
 fn labels<const N: usize>(pairs: [(&str, &dyn fmt::Display); N]) -> Labels {
@@ -156,7 +156,7 @@ fn functions(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
         values.collect::<Values>()
     };
     to.counter("mobula_tasks_made", "Calls that were made", None, all(|row| row.made as f64))?;
-    to.counter("mobula_tasks_finished", "Calls that have ended well", None, all(|row| row.finished as f64))?;
+    to.counter("mobula_tasks_finished", "Calls that have succeeded", None, all(|row| row.finished as f64))?;
     to.counter("mobula_tasks_failed", "Calls that have failed", None, all(|row| row.failed as f64))?;
     to.gauge("mobula_tasks_pending", "Calls that wait", None, all(|row| row.pending as f64))?;
     to.gauge("mobula_tasks_running", "Calls that run", None, all(|row| row.running as f64))?;
@@ -170,7 +170,7 @@ fn functions(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
             }
         }
     }
-    let help = "Time that so large a part of the calls did not exceed, since the session began";
+    let help = "Run time that this part of the calls did not exceed, since the session began";
     to.gauge("mobula_task_duration", help, Some(&Unit::Seconds), quantiles)
 }
 

@@ -21,8 +21,9 @@ pub(super) struct Family {
     series: BTreeMap<Labels, Vec<f64>>,
 }
 
-/// Counters and histograms of all processes are added up, those of processes that are gone included. A gauge is shown
-/// for each process that lives, with its pid. A metric that processes describe differently is that of the first one.
+/// Counters and histograms of all processes are added up, including those of processes that have ended. A gauge is
+/// shown for each living process, with its pid. If processes describe a metric differently, the first description is
+/// used.
 pub(super) fn families(all: &[MetricSeries], living: &HashSet<u32>) -> Vec<Family> {
     let mut families: BTreeMap<&str, Family> = BTreeMap::new();
     for series in all {

@@ -1,8 +1,8 @@
-//! `mobula stack`: where the threads of a process are.
+//! `mobula stack`: the call stacks of the threads of a process.
 //!
-//! The command stops one thread at a time for some milliseconds, by ptrace, reads its registers and its stack from
-//! outside, and lets it go on. The process runs no code for it, so that this works however it is stuck. Of a Python
-//! program, `py-spy` shows the frames of the interpreter, where it is installed.
+//! The command stops one thread at a time for some milliseconds by ptrace, reads its registers and its stack from
+//! outside, and resumes it. The process runs no code for this, so it works however the process is stuck. For a Python
+//! program, `py-spy` shows the frames of the interpreter, if it is installed.
 
 mod modules;
 mod threads;
@@ -22,36 +22,36 @@ use crate::control::EXIT_CODES;
 use crate::session::{Look, seconds};
 use crate::table::printable;
 
-/// How long `py-spy` may take.
+/// The longest wait for `py-spy`.
 const PY_SPY_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Shows where the threads of a process are: functions with files and lines, innermost first.
+/// Shows the call stacks of the threads of a process: functions with files and lines, innermost first.
 ///
-/// Each thread stops for some milliseconds. Frames of a Python program come from py-spy, if it is installed.
+/// Each thread stops for some milliseconds. The frames of a Python program come from py-spy, if it is installed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct StackCommand {
     /// A process (4711); an actor's name, or its number (actor:3); a call that runs (4711.12).
     target: String,
-    /// No frames of the interpreter of a Python program.
+    /// Do not run py-spy: show no frames of a Python interpreter.
     #[arg(long)]
     native: bool,
     #[command(flatten)]
     look: Look,
 }
 
-/// What is found.
+/// The stacks of a process.
 #[derive(Debug, Serialize)]
 pub(crate) struct Stacks {
     pid: u32,
-    /// What the process runs: the function, the call, and for how long.
+    /// The running function, the call, and the time that it has run.
     function: Option<String>,
     task: Option<String>,
     running_s: Option<f64>,
     threads: Vec<Thread>,
-    /// What py-spy says of a Python program.
+    /// The output of py-spy for a Python program.
     python: Option<String>,
-    /// What is missing, and why.
+    /// Notes on missing frames, with the reasons.
     notes: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl StackCommand {
     }
 }
 
-/// The process that a person means, if it is of the session and lives.
+/// The process that a person names, if it belongs to the session and lives.
 fn pid_of(snapshot: &Snapshot, target: &str) -> Result<u32, Box<dyn Error>> {
     let unknown = || NoSuchTarget { target: target.to_owned() };
     let Ok(parsed) = target.parse::<Target>();
@@ -94,7 +94,7 @@ fn pid_of(snapshot: &Snapshot, target: &str) -> Result<u32, Box<dyn Error>> {
 }
 
 impl Stacks {
-    /// Looks at a process.
+    /// Reads the stacks of a process.
     pub(crate) fn of(snapshot: &Snapshot, pid: u32, python: bool) -> Result<Self, Box<dyn Error>> {
         let worker = snapshot.workers().into_iter().find(|worker| worker.pid == pid);
         let (function, task, running_s) =
@@ -136,7 +136,7 @@ impl Stacks {
     }
 }
 
-/// What `py-spy` says of a process, if it is a Python program.
+/// The output of `py-spy` for a process, if it is a Python program.
 fn python_frames(pid: u32, notes: &mut Vec<String>) -> Option<String> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let is_python = |line: &str| {
@@ -167,7 +167,7 @@ fn in_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
-/// What a program prints, which ends in time.
+/// The output of a program. The program must end in time.
 fn output_of(command: &mut Command) -> Result<String, String> {
     let file = tempfile_in_memory().map_err(|error| error.to_string())?;
     let output = file.try_clone().map_err(|error| error.to_string())?;
@@ -197,7 +197,7 @@ fn output_of(command: &mut Command) -> Result<String, String> {
     if status.success() { Ok(text) } else { Err(text.trim().to_owned()) }
 }
 
-/// A file without a name: a pipe could fill while nobody reads it.
+/// A file without a name. A pipe could become full before it is read.
 fn tempfile_in_memory() -> std::io::Result<std::fs::File> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     Ok(memfd_create("mobula-stack", MFdFlags::MFD_CLOEXEC)?.into())

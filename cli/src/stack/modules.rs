@@ -1,4 +1,4 @@
-//! The program and the libraries of a process, with what says how to go from a function to its caller.
+//! The program and the libraries of a process, with their unwind tables.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -6,14 +6,14 @@ use std::ops::Range;
 
 use framehop::{ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module, Unwinder, UnwinderNative};
 
-/// Knows the modules of a process.
+/// Finds the modules of a process.
 pub(super) fn unwinder(pid: u32) -> Result<UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>, Box<dyn Error>> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))
         .map_err(|error| format!("process {pid} cannot be looked at: {error}"))?;
     let mut unwinder = UnwinderNative::new();
     for (path, mapped) in mapped_files(&maps) {
-        // Through the process's own root: it may be in a container. A file that cannot be read has no frames of its
-        // own.
+        // By the process's own root, because it may run in a container. A file that cannot be read has no unwind
+        // tables.
         let file = std::fs::read(format!("/proc/{pid}/root{path}")).or_else(|_| std::fs::read(&path));
         let Ok(file) = file else { continue };
         let Some(sections) = Sections::of(&file) else { continue };
@@ -33,7 +33,7 @@ pub(super) fn unwinder(pid: u32) -> Result<UnwinderNative<Vec<u8>, MayAllocateDu
     Ok(unwinder)
 }
 
-/// The files that a process has mapped to run code from, and where.
+/// The files that a process has mapped with code, and their addresses.
 fn mapped_files(maps: &str) -> BTreeMap<String, Range<u64>> {
     let (mut files, mut has_code) = (BTreeMap::<String, Range<u64>>::new(), Vec::new());
     for line in maps.lines() {
@@ -67,7 +67,7 @@ struct Sections<'a> {
 }
 
 impl<'a> Sections<'a> {
-    /// `None` if it is no such file.
+    /// `None` if the file is something else.
     fn of(file: &'a [u8]) -> Option<Self> {
         // Magic number, 64 bits, little end first.
         if file.get(..6)? != [0x7f, b'E', b'L', b'F', 2, 1] {

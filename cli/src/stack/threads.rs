@@ -1,4 +1,4 @@
-//! The threads of a process, seen by ptrace: one after the other is stopped, looked at, and let go.
+//! The threads of a process: ptrace stops one after the other, its stack is read, and it resumes.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -18,18 +18,19 @@ use serde::Serialize;
 
 use super::modules;
 
-/// How long a thread may take to stop. One that waits for a disk, say, does not stop before that has answered.
+/// The longest wait until a thread stops. A thread that waits for a disk, for example, does not stop before the disk
+/// answers.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// The most frames of a thread.
 const FRAMES_MAX: usize = 256;
 const PAGE: u64 = 4096;
 
-/// A thread, and where it is.
+/// A thread with its stack.
 #[derive(Debug, Serialize)]
 pub(crate) struct Thread {
     pub(super) tid: i32,
     pub(super) name: String,
-    /// What the system says: `running`, `sleeping`, and so on.
+    /// Its state in the system: `running`, `sleeping`, and so on.
     pub(super) state: &'static str,
     pub(super) frames: Vec<Frame>,
 }
@@ -46,7 +47,7 @@ pub(crate) struct Frame {
 
 type Unwinding = UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>;
 
-/// Looks at all threads. What cannot be seen is said in `notes`.
+/// Reads the stacks of all threads. `notes` gets the reasons for missing ones.
 pub(super) fn of(pid: u32, notes: &mut Vec<String>) -> Result<Vec<Thread>, Box<dyn Error>> {
     let unwinder = modules::unwinder(pid)?;
     let mut tids: Vec<i32> = std::fs::read_dir(format!("/proc/{pid}/task"))?
@@ -67,7 +68,7 @@ pub(super) fn of(pid: u32, notes: &mut Vec<String>) -> Result<Vec<Thread>, Box<d
                 ));
                 Vec::new()
             }
-            // It has ended meanwhile.
+            // The thread has ended meanwhile.
             Err(Errno::ESRCH) => continue,
             Err(Errno::EPERM) => return Err(not_permitted(pid).into()),
             Err(error) => {
@@ -88,7 +89,7 @@ pub(super) fn of(pid: u32, notes: &mut Vec<String>) -> Result<Vec<Thread>, Box<d
     Ok(named_threads)
 }
 
-/// Why a process cannot be looked at, and what to do.
+/// The reason why a process cannot be traced, and what to do.
 fn not_permitted(pid: u32) -> String {
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     match scope.trim() {
@@ -104,7 +105,7 @@ fn not_permitted(pid: u32) -> String {
 
 fn state(task: &str) -> &'static str {
     let stat = std::fs::read_to_string(format!("{task}/stat")).unwrap_or_default();
-    // Behind the name, which may contain anything.
+    // The state follows the name, which may contain any characters.
     let letter = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     match letter {
         Some('R') => "running",
@@ -119,12 +120,12 @@ fn state(task: &str) -> &'static str {
 /// A thread that is stopped while this exists.
 struct Stopped {
     tid: Pid,
-    /// A signal that came at the same time, and is handed on.
+    /// A signal that arrived at the same time. The thread gets it when it resumes.
     signal: Option<Signal>,
 }
 
 impl Stopped {
-    /// `None`: it does not stop.
+    /// `None` if it does not stop.
     fn new(tid: i32) -> Result<Option<Self>, Errno> {
         let tid = Pid::from_raw(tid);
         ptrace::seize(tid, ptrace::Options::empty())?;
@@ -190,11 +191,11 @@ impl Drop for Stopped {
 
 /// The functions at some addresses, and why they have no names.
 fn named(symbolizer: &Symbolizer, pid: u32, addresses: &[FrameAddress]) -> (Vec<Frame>, Option<String>) {
-    // Of a caller, the call's address and not the one behind it.
+    // For a caller, the address of the call, and not the one after it.
     let lookups: Vec<u64> = addresses.iter().map(|address| address.address_for_lookup()).collect();
     let (mut symbols, mut error) = (Vec::new(), None);
-    // The files that are mapped, also where they were removed meanwhile, need a right that users do not have. Where
-    // lines cannot be read, names are left.
+    // Files that were removed meanwhile can only be read by a right that users do not have. If lines cannot be read,
+    // the names remain.
     for (map_files, vdso, debug_syms) in
         [(true, true, true), (false, true, true), (false, false, true), (false, false, false)]
     {

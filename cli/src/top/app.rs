@@ -1,4 +1,4 @@
-//! What the screen shows, and what keys do: without a terminal, so that tests can drive it.
+//! The state of the screen, and the effects of keys. It needs no terminal, so that tests can drive it.
 
 use std::collections::VecDeque;
 
@@ -8,12 +8,12 @@ use super::orders::{Answer, Order};
 use super::rows::{Row, Table, table};
 use crate::live::{History, Sample, Session};
 
-/// Lines of a pane that are kept.
+/// The most lines that a pane keeps.
 const LINES_MAX: usize = 10_000;
-/// The times between two looks that keys choose, in seconds.
+/// The times between two samples that keys select, in seconds.
 const INTERVALS: [f64; 7] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
 
-/// The parts of a session that are shown, one at a time.
+/// The tabs. One is shown at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tab {
     Workers,
@@ -35,22 +35,22 @@ impl Tab {
     }
 }
 
-/// What a key leads to outside of the screen.
+/// The effect of a key outside the screen.
 #[derive(Debug, PartialEq)]
 pub(super) enum Key {
     Nothing,
     Quit,
-    /// Something is to be done to the session.
+    /// An order to the session.
     Order(Order),
-    /// Another time between two looks.
+    /// Another time between two samples.
     Interval(f64),
 }
 
-/// What lies over the lower half of the rows.
+/// The pane over the lower half of the rows.
 #[derive(Debug)]
 pub(super) enum Pane {
     Help,
-    /// A text with a title: a stack, or the log of a process, which goes on.
+    /// A text with a title: a stack, or the log of a process, which grows.
     Text {
         title: String,
         lines: VecDeque<String>,
@@ -61,7 +61,7 @@ pub(super) enum Pane {
     },
 }
 
-/// A question that y answers.
+/// A question. The key y confirms it.
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) text: String,
@@ -75,15 +75,15 @@ pub(super) struct App {
     pub(super) sample: Option<Sample>,
     pub(super) history: History,
     pub(super) tab: Tab,
-    /// For each tab: the column by which rows are sorted, and whether from below.
+    /// For each tab: the column by which rows are sorted, and whether the order is reversed.
     sorts: [(usize, bool); 4],
-    /// For each tab: the row that is selected, by its key, so that it stays when rows move.
+    /// For each tab: the key of the selected row, so that the selection follows the row.
     selected: [Option<String>; 4],
     pub(super) filter: String,
     pub(super) is_typing: bool,
     pub(super) pane: Option<Pane>,
     pub(super) question: Option<Question>,
-    /// What was done last, or went wrong.
+    /// The outcome of the last order, or an error.
     pub(super) message: String,
     paused: bool,
     pub(super) interval_s: f64,
@@ -96,7 +96,7 @@ impl App {
             sample: None,
             history: History::default(),
             tab: Tab::Workers,
-            // Functions by calls a second; the others as they come.
+            // Functions are sorted by calls per second, the other tabs are not sorted.
             sorts: [(0, false), (1, true), (0, false), (0, false)],
             selected: Default::default(),
             filter: String::new(),
@@ -113,7 +113,7 @@ impl App {
         self.paused
     }
 
-    /// There are new figures.
+    /// Takes new figures.
     pub(super) fn update(&mut self, session: Session, sample: Option<&Sample>, history: History) {
         self.session = session;
         self.history = history;
@@ -122,7 +122,7 @@ impl App {
         }
     }
 
-    /// An order was carried out, or not.
+    /// Takes the outcome of an order.
     pub(super) fn answered(&mut self, answer: Answer) {
         match answer {
             Answer::Said(text) => self.message = text,
@@ -160,7 +160,7 @@ impl App {
         table
     }
 
-    /// Where the selected row is among these.
+    /// The index of the selected row among these.
     pub(super) fn position(&self, table: &Table) -> Option<usize> {
         let selected = self.selected[self.tab as usize].as_ref();
         let found = selected.and_then(|key| table.rows.iter().position(|row| row.key == *key));
@@ -180,7 +180,7 @@ impl App {
         self.selected[self.tab as usize] = Some(table.rows[to(position, last).min(last)].key.clone());
     }
 
-    /// A key was pressed.
+    /// Handles a key.
     pub(super) fn key(&mut self, key: KeyEvent) -> Key {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return if key.code == KeyCode::Char('c') { Key::Quit } else { Key::Nothing };
@@ -193,7 +193,7 @@ impl App {
         }
         self.message.clear();
         if self.pane.is_some() && self.key_in_pane(key.code) {
-            // Nobody reads the log any more.
+            // The log is not shown any more.
             return if self.pane.is_none() { Key::Order(Order::Unfollow) } else { Key::Nothing };
         }
         match key.code {
@@ -241,7 +241,7 @@ impl App {
         Key::Nothing
     }
 
-    /// Returns whether the key is the pane's.
+    /// Returns whether the pane has used the key.
     fn key_in_pane(&mut self, code: KeyCode) -> bool {
         if let KeyCode::Esc | KeyCode::Char('q') = code {
             self.pane = None;
@@ -270,7 +270,7 @@ impl App {
         let columns = self.table().columns.len().max(1);
         let (column, is_descending) = &mut self.sorts[self.tab as usize];
         *column = (*column + 1) % columns;
-        // Numbers are of interest from above.
+        // Numbers are sorted from the largest.
         *is_descending = self.sample.as_ref().is_some_and(|sample| {
             let rows = table(sample, self.tab).rows;
             rows.iter().any(|row| row.cells[*column].number.is_some())

@@ -1,4 +1,4 @@
-//! Drawing the screen: a head, the rows, a pane over them, and a line for messages. It fits 80 columns and 24 lines.
+//! Draws the screen: a head, the rows, a pane over them, and a line for messages. It fits 80 columns and 24 lines.
 
 use mobula_protocol::size::ByteSize;
 use ratatui::Frame;
@@ -14,15 +14,14 @@ use crate::live::{Sample, Session};
 /// Lines of a chart.
 const CHART_LINES: u16 = 4;
 
-/// How parts of the screen differ from the rest.
+/// The styles of the parts of the screen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Theme {
     has_colours: bool,
 }
 
 impl Theme {
-    /// Without colours where `NO_COLOR` is set and not empty, as <https://no-color.org> has it, or the terminal has
-    /// none.
+    /// Without colours if `NO_COLOR` is set and not empty (<https://no-color.org>), or the terminal has no colours.
     pub(super) fn of_environment() -> Self {
         let is_set = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb" || term.starts_with("vt"));
@@ -212,7 +211,7 @@ fn draw_rows(frame: &mut Frame<'_>, area: Rect, app: &App, theme: &Theme) {
     }
 }
 
-/// Why there are no rows.
+/// The reason why there are no rows.
 fn why_empty(app: &App) -> String {
     if !app.filter.is_empty() {
         return format!("no row contains {:?}: Esc shows all", app.filter);

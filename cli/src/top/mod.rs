@@ -1,9 +1,8 @@
 //! `mobula top`: a session in a terminal, live.
 //!
-//! The figures come from [`Live`], which looks on a thread of its own; what a person orders runs on another. So the
-//! screen answers keys also while a session does not answer. [`app`] holds what is shown and what keys do, without a
-//! terminal;
-//! [`draw`] draws it.
+//! [`Live`] takes the figures on a thread of its own, and another thread carries out orders. So the screen answers keys
+//! even while a session does not answer. [`app`] has the state of the screen and the effects of keys, without a
+//! terminal; [`draw`] draws it.
 
 mod app;
 mod draw;
@@ -25,19 +24,19 @@ use self::orders::Orders;
 use crate::live::{Live, Session, Update};
 use crate::session::Look;
 
-/// How long keys are waited for before the figures are looked at again.
+/// The longest wait for a key before the screen is drawn again.
 const TICK: Duration = Duration::from_millis(50);
-/// How long the first two looks may take, for --json.
+/// The longest wait for the first two samples, for --json.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Shows a session live: what runs and waits, how fast functions are, what actors have to do, and how full the store
-/// is.
+/// Shows a session live: running and waiting calls, the rates and times of functions, the queues of actors, and the use
+/// of the store.
 ///
-/// Keys sort and filter the rows, follow a log, show a stack, cancel and kill: ? lists them. Without colours where the
-/// variable NO_COLOR is set. With --json, it prints one look, with rates over one interval, and ends.
+/// Keys sort and filter the rows, follow a log, show a stack, cancel and kill: ? lists them. The variable NO_COLOR
+/// turns colours off. With --json, the command prints one sample, with rates over one interval, and ends.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TopCommand {
-    /// Seconds between two looks.
+    /// Seconds between two samples.
     #[arg(short, long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
     interval: f64,
     #[command(flatten)]
@@ -71,7 +70,7 @@ impl TopCommand {
     }
 }
 
-/// The second look, which has rates.
+/// The second sample, which has rates.
 fn second_look(live: &Live) -> Result<Update, Box<dyn Error>> {
     let first = live.wait(0, PATIENCE).ok_or("the session does not answer")?;
     match &first.session {

@@ -1,4 +1,5 @@
-//! What a person orders, on a thread of its own: a session that does not answer freezes no screen.
+//! The orders of a person. A thread of its own carries them out, so that a session that does not answer freezes no
+//! screen.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use mobula_runtime::state::Observer;
 use crate::stack::Stacks;
 use crate::table::printable;
 
-/// How often a log that is followed is looked at.
+/// The time between two reads of a log that is followed.
 const FOLLOW: Duration = Duration::from_millis(250);
 
-/// Something to be done to the session.
+/// An order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Kill a process or an actor, as `mobula kill` takes it.
+    /// Kill a process or an actor. The text is an argument of `mobula kill`.
     Kill(String),
     /// Cancel a call.
     Cancel(String),
@@ -28,7 +29,7 @@ pub(super) enum Order {
     Unfollow,
 }
 
-/// What became of an order.
+/// The outcome of an order.
 #[derive(Debug)]
 pub(super) enum Answer {
     Said(String),
@@ -36,7 +37,7 @@ pub(super) enum Answer {
         title: String,
         text: String,
     },
-    /// Lines of the log that is followed.
+    /// New lines of the log that is followed.
     Lines {
         pid: u32,
         lines: Vec<String>,
@@ -57,7 +58,7 @@ impl Orders {
         let carry_out = move || {
             Carrier { logs: Logs::of_session(&socket), socket, answering, follows: None }.run(&received)
         };
-        // It ends when the channel does. One that waits for a session that is stopped ends with the program.
+        // The thread ends when the channel closes. If it waits for a stopped session, it ends with the program.
         let _ = std::thread::Builder::new().name("orders".to_owned()).spawn(carry_out);
         Self { orders, answers }
     }

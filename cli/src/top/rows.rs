@@ -1,4 +1,4 @@
-//! The rows of each tab: texts, and numbers to sort by.
+//! The rows of each tab: texts, and numbers for sorting.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use crate::live::{ActorRow, FunctionRow, Sample, StoreRow, WorkerRow};
 use crate::session::seconds;
 use crate::table::printable;
 
-/// A column: its name, and its width; `None`: what is left, divided among those.
+/// A column: its name, and its width; `None` for an equal share of the rest.
 pub(super) type Column = (&'static str, Option<u16>);
 
 /// Rows under columns.
@@ -21,27 +21,27 @@ pub(super) struct Table {
     pub(super) is_descending: bool,
 }
 
-/// One row, and what can be done with it.
+/// One row, and the targets of orders on it.
 #[derive(Debug, Default)]
 pub(super) struct Row {
-    /// Tells it from the others, also at the next look.
+    /// Identifies the row, also in the next sample.
     pub(super) key: String,
     pub(super) cells: Vec<Cell>,
     pub(super) pid: Option<u32>,
     /// The call that runs.
     pub(super) task: Option<String>,
-    /// What can be killed, as `mobula kill` takes it.
+    /// The target of an order to kill, as an argument of `mobula kill`.
     pub(super) target: Option<String>,
-    /// It is over: it is shown less.
+    /// It has ended: it is shown dim.
     pub(super) is_dim: bool,
-    /// It needs a look: it is shown more.
+    /// It needs attention: it is highlighted.
     pub(super) is_strong: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cell {
     pub(super) text: String,
-    /// What it is sorted by, if it is a number.
+    /// The value for sorting, if it is a number.
     pub(super) number: Option<f64>,
     pub(super) is_right: bool,
 }
@@ -51,12 +51,12 @@ impl Cell {
         Self { text: printable(text.as_ref()), number: None, is_right: false }
     }
 
-    /// A number that may be unknown, and how it is shown.
+    /// A cell for a number that may be unknown, with its text.
     fn number(number: Option<f64>, shown: impl FnOnce(f64) -> String) -> Self {
         Self { text: number.map_or_else(|| "-".to_owned(), shown), number, is_right: true }
     }
 
-    /// Numbers by their sizes, unknown ones first; texts by their letters.
+    /// Compares numbers by size, unknown ones first, and texts alphabetically.
     pub(super) fn order(&self, other: &Self) -> Ordering {
         match (self.number, other.number) {
             (None, None) => self.text.cmp(&other.text),
@@ -156,7 +156,7 @@ fn actor(row: &ActorRow) -> Row {
     Row {
         key: row.actor.to_string(),
         cells: vec![
-            // In a session that drivers share, the upper half says which driver's.
+            // In a session that drivers share, the upper half of the number identifies the driver.
             Cell::number(Some(row.actor as f64), |_| (row.actor & 0xffff_ffff).to_string()),
             Cell::text(&row.class),
             Cell::text(row.name.as_deref().unwrap_or("")),

@@ -1,4 +1,4 @@
-//! What the screen shows, drawn into memory, and what keys lead to.
+//! The screen, drawn into memory, and the effects of keys.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -189,7 +189,7 @@ fn the_selected_row_stays_selected_when_rows_move() {
 #[test]
 fn orders_are_given_after_a_question() {
     let mut app = app();
-    // The driver: it runs no call, and is not killed.
+    // The driver runs no call, and cannot be killed.
     write(&mut app, "k");
     assert!(app.question.is_none() && !app.message.is_empty());
     write(&mut app, "c");

@@ -1,9 +1,9 @@
-//! Who may see the page: whoever has its address. Its first part is a random token, which other users of the machine
-//! and pages of other sites do not know.
+//! Access to the page: every client that has its address may see it. The first part of the path is a random token.
+//! Other users of the machine, and pages of other sites, do not know it.
 //!
-//! A page of another site can make the browser ask this server, in two ways. It can name this server: then the answer
-//! is not given to it, since it is of another origin, and it does not know the token. Or it can make its own name point
-//! to this machine (DNS rebinding): then the request has that name in `Host`, and is refused.
+//! A page of another site can make the browser send a request to this server in two ways. It can name this server: then
+//! the browser does not give it the answer, since it has another origin, and it does not know the token. Or it can make
+//! its own name point to this machine (DNS rebinding): then the request has that name in `Host`, and is refused.
 
 use std::hint::black_box;
 use std::io;
@@ -17,7 +17,7 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// A new one, from the kernel.
+    /// A new token, from the kernel's random numbers.
     pub(super) fn random() -> io::Result<Self> {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
@@ -28,21 +28,21 @@ impl Token {
         &self.text
     }
 
-    /// What follows the token in a path: `rest` of `/TOKEN/rest`. `None` if the path has another token. Takes the same
-    /// time for each wrong token of this length.
+    /// The part of a path after the token: `rest` of `/TOKEN/rest`. `None` if the path has another token. Takes the
+    /// same time for every wrong token of this length.
     pub(super) fn path_behind<'a>(&self, path: &'a str) -> Option<&'a str> {
         let (token, rest) = path.strip_prefix('/')?.split_once('/')?;
         is_same(token.as_bytes(), self.text.as_bytes()).then_some(rest)
     }
 }
 
-/// Whether two texts are the same, in a time that does not say where they differ.
+/// Whether two texts are the same. The time does not depend on where they differ.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let differences = one.iter().zip(other).fold(0, |seen, (one, other)| black_box(seen | (one ^ other)));
     one.len() == other.len() && differences == 0
 }
 
-/// The headers that say from where a request comes.
+/// The headers that name the origin of a request.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Headers<'a> {
     pub(super) host: Option<&'a str>,
@@ -52,7 +52,7 @@ pub(super) struct Headers<'a> {
 }
 
 impl Headers<'_> {
-    /// Why a request is refused that has these headers.
+    /// The reason to refuse a request with these headers.
     pub(super) fn refusal(&self) -> Option<&'static str> {
         let Some(host) = self.host else { return Some("the request does not say which host it is for") };
         if !is_this_machine(host) {
@@ -72,7 +72,8 @@ impl Headers<'_> {
     }
 }
 
-/// Whether a `Host` is a name of this machine that nobody can take. Any port: it may be forwarded.
+/// Whether a `Host` is a name of this machine that another site cannot have. Any port is allowed, because it may be
+/// forwarded.
 fn is_this_machine(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.parse::<u16>().is_ok() => name,

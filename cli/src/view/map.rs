@@ -1,8 +1,8 @@
-//! The map of the store: which parts of which segment hold objects.
+//! The map of the store: the parts of each segment that hold objects.
 //!
-//! It is asked for only while a page shows it, at most once in a while, by a client of its own; so a store that does
-//! not answer delays no other figure. A map is of bounded size: parts that lie side by side are drawn as one where
-//! there are too many.
+//! It is made only while a page shows it, with a pause between two maps, by a client of its own. So a store that does
+//! not answer delays no other figure. The size of a map is limited: if there are too many parts, adjacent parts are
+//! drawn as one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use mobula_client::{Client, ClientError, ClientInfo, ConnectOptions, LocationInf
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// The pause between two looks.
+/// The pause between two maps.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Segments on a map; the largest come first.
+/// The most segments on a map. The largest come first.
 const SEGMENTS_MAX: usize = 200;
-/// Parts of a segment on a map.
+/// The most parts of a segment on a map.
 const PARTS_MAX: usize = 512;
-/// A smaller gap is the alignment of the next object and the header before it.
+/// Smaller gaps are not counted: they are alignment and headers of objects.
 const GAP_BYTES_MIN: u64 = 256;
 
 /// The last map.
@@ -49,18 +49,18 @@ struct Segment {
     label: String,
     number: u32,
     bytes: u64,
-    /// Bytes of its pages: less, once the owner has given some of them back.
+    /// Bytes of its pages: less than its size once the owner has given pages back.
     page_bytes: u64,
     /// `leased`, `orphaned` or `retired`.
     phase: &'static str,
-    /// Processes that have it mapped beside its owner.
+    /// Processes other than its owner that have it mapped.
     readers: u32,
     objects: u64,
     object_bytes: u64,
     /// Gaps between objects and at the end, and the largest of them.
     gaps: u64,
     gap_bytes_max: u64,
-    /// Where objects lie: `[offset, bytes, objects]`, in order.
+    /// The parts that hold objects: `[offset, bytes, objects]`, in order.
     parts: Vec<(u64, u64, u64)>,
 }
 
@@ -69,8 +69,8 @@ impl Maps {
         Self { socket, state: Mutex::default() }
     }
 
-    /// The map as JSON. Blocks while the store does not answer, up to the client's timeout; other pages that want the
-    /// map wait with it.
+    /// The map as JSON. Blocks while the store does not answer, up to the client's timeout. Other pages that ask for
+    /// the map wait, too.
     pub(super) fn json(&self) -> Result<Arc<String>, String> {
         let mut state = self.state.lock();
         if let Some((_, map)) = state.last.as_ref().filter(|(at, _)| at.elapsed() < PAUSE) {
@@ -84,7 +84,7 @@ impl Maps {
             }
             Err(error) => {
                 state.client = None;
-                // After the session's end, its last map stays.
+                // After the session's end, the last map stays.
                 state.last.as_ref().map(|(_, map)| map.clone()).ok_or_else(|| error.to_string())
             }
         }
@@ -132,7 +132,7 @@ fn segment(info: &SegmentInfo, pid: u32, label: &str, mut objects: Vec<(u64, u64
     objects.sort_unstable();
     let (mut parts, mut gaps, mut largest, mut end) = (Vec::new(), 0, 0, 0_u64);
     for (offset, bytes) in &objects {
-        // What a table says need not be so: a part lies within its segment.
+        // A table can contain wrong values: the part is cut to its segment.
         let (offset, until) = (offset.min(&info.bytes), offset.saturating_add(*bytes).min(info.bytes));
         let gap = offset.saturating_sub(end);
         if gap >= GAP_BYTES_MIN {
@@ -165,8 +165,8 @@ fn segment(info: &SegmentInfo, pid: u32, label: &str, mut objects: Vec<(u64, u64
     }
 }
 
-/// The parts with those joined that would be drawn as one: first those that touch, then by ever larger gaps between
-/// them, until there are few enough.
+/// Joins adjacent parts until there are few enough: first those that touch, then those with larger and larger gaps
+/// between them.
 fn joined(mut parts: Vec<(u64, u64, u64)>, bytes: u64) -> Vec<(u64, u64, u64)> {
     let mut gap = GAP_BYTES_MIN;
     loop {

@@ -68,7 +68,7 @@ def check_loads_and_follows(page: Chromium, address: str) -> None:
     page.until("/[1-9]/.test(document.querySelector('#figure-calls .value').innerText)", "calls are made")
     page.until("document.querySelector('#actors-table').innerText.includes('scores')", "the actor has a name")
     page.until("document.querySelector('#graph path')", "somebody calls the actor")
-    # What it shows grows, in rows that stay the elements they are.
+    # The figures grow, and the rows keep their elements.
     page.eval("window.row = [...document.querySelectorAll('#functions-table tr')].find((row) => /fit/.test(row.innerText))")
     number = int(page.eval("document.body.dataset.number"))
     finished = page.eval("window.row.innerText")
@@ -181,7 +181,7 @@ def take_pictures(page: Chromium, pictures: Path) -> None:
     page.eval("location.reload()")
     # Charts and timeline need some seconds to have something to show.
     time.sleep(20)
-    # What stands still can be measured and painted.
+    # A paused page can be measured and painted.
     still = "if (document.getElementById('pause').ariaPressed !== '{}') document.getElementById('pause').click()"
     part = "(() => { const box = document.querySelector('%s').getBoundingClientRect();"
     part += " return { x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height }; })()"

@@ -55,7 +55,7 @@ impl Sum {
         self.counters[counter as usize]
     }
 
-    /// The ticks that so large a part of the calls did not take longer than.
+    /// The ticks that this part of the calls did not exceed.
     fn quantile(&self, part: f64) -> Option<f64> {
         let all: u64 = self.histogram.iter().sum();
         let rank = ((all as f64 * part).ceil() as u64).max(1);

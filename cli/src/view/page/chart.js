@@ -1,4 +1,4 @@
-// Charts of the last minutes: lines over time, which end now at the right.
+// Charts of the last minutes: lines over time. The right end is now.
 
 const SVG = "http://www.w3.org/2000/svg";
 /** The height of a chart in its own units; its width is in seconds. */

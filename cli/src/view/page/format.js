@@ -1,4 +1,4 @@
-// How numbers look: three digits and a unit, so that they keep their width while they change.
+// The format of numbers: three digits and a unit, so that they keep their width while they change.
 
 const NONE = "–";
 

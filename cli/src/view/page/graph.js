@@ -1,4 +1,4 @@
-// Who calls which actor: processes at the left, actors in columns behind their callers.
+// The graph of calls: processes at the left, actors in columns after their callers.
 
 import { count, short } from "./format.js";
 

@@ -1,4 +1,4 @@
-// The store's memory: a bar for the whole, and a row with a map for each segment.
+// The store's memory: a bar for the whole store, and a row with a map for each segment.
 
 import { bytes, count } from "./format.js";
 import { Table } from "./table.js";

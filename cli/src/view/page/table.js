@@ -1,5 +1,5 @@
-// Tables that are brought up to date in place: a row stays the same element while its key does, and a cell is touched
-// only when its text changes. So nothing flickers, and the focus stays where it is.
+// Tables that are updated in place: a row keeps its element while its key exists, and a cell is changed only when its
+// text changes. So nothing flickers, and the focus stays.
 
 import { NONE } from "./format.js";
 

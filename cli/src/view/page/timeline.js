@@ -1,4 +1,4 @@
-// The timeline: a track for each process, with what it ran and, below, what its threads waited for.
+// The timeline: a track for each process, with its calls and, below, the waits of its threads.
 
 import { colour, short, time } from "./format.js";
 
