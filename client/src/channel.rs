@@ -184,7 +184,7 @@ impl Channel {
         Self { id: open.id, peer, sender, receiver: Receiver { consumer, channel: open } }
     }
 
-    /// Both ends of a channel from this client to itself. The daemon knows nothing of it.
+    /// Both ends of a channel from this client to itself. The daemon does not know of it.
     pub(crate) fn loop_back(client: &Arc<Shared>, own: OwnerId) -> Result<[Self; 2], ClientError> {
         static NUMBERS: AtomicU64 = AtomicU64::new(LOOP_BACK_FIRST);
         let memory = || {
@@ -206,9 +206,9 @@ impl Channel {
     }
 }
 
-/// The numbers of channels to oneself. The daemon's begin at 1, and never come so far.
+/// The first number of channels of a client to itself. The daemon's numbers begin at 1, and never reach it.
 const LOOP_BACK_FIRST: u64 = 1 << 63;
-/// Bytes of data of each of their ends, as the daemon's usually have.
+/// Bytes of data of each of their ends, as in usual channels of the daemon.
 const LOOP_BACK_BYTES: u32 = 64 << 10;
 
 /// The channels of a client that are open, each with the client at its other end.
@@ -264,11 +264,11 @@ enum End {
 }
 
 impl OpenChannel {
-    /// The other end has something to look at. Returns whether it slept.
+    /// Wakes the other end. Returns whether it slept.
     fn wake(&self, finds_idle: impl FnOnce() -> bool) -> bool {
         match &self.end {
             End::Peer { peer, .. } => peer.wake_for(finds_idle),
-            // Some thread of this process may sleep, although this one does not.
+            // Another thread of this process may sleep, although this one does not.
             End::Own(client) => {
                 let is_idle = finds_idle();
                 if let Some(client) = client.upgrade() {

@@ -163,7 +163,7 @@ impl ClientError {
         Self::BadReply(format!("{reply:?}"))
     }
 
-    /// A list whose pages do not go on would have no end.
+    /// If a page does not follow the page before it, the list would have no end.
     pub(crate) fn check_goes_on(goes_on: bool) -> Result<(), Self> {
         let reason = || Self::BadReply("a page of a list that does not follow the page before it".to_owned());
         goes_on.then_some(()).ok_or_else(reason)

@@ -86,7 +86,7 @@ pub mod internal {
     pub use mobula_shm::heap;
     pub use mobula_shm::{clock, recorder};
 
-    /// Where objects are made.
+    /// The places in the program where objects are made.
     pub mod origin {
         pub use crate::origin::set_place;
     }

@@ -1,5 +1,6 @@
-//! Where an object was made: a number that a thread says beforehand, and that goes into the entries of the objects that
-//! it makes, where the [recorder](mobula_shm::recorder::ORIGINS) was asked for that.
+//! The place in the program where an object was made. A thread sets its number beforehand. If the
+//! [recorder](mobula_shm::recorder::ORIGINS) is configured for it, the number goes into the entries of the objects that
+//! the thread makes.
 
 use std::cell::Cell;
 
@@ -11,14 +12,15 @@ thread_local! {
     static PLACE: Cell<u16> = const { Cell::new(0) };
 }
 
-/// The objects that this thread makes from now on are made at the place with this number, of a name in its recorder.
-/// Returns the number before.
+/// Sets the place of the objects that this thread makes from now on: the number of a name in the recorder. Returns the
+/// number before.
 pub fn set_place(number: u16) -> u16 {
     PLACE.try_with(|place| place.replace(number)).unwrap_or(0)
 }
 
 impl Owner {
-    /// Notes when and where the object of an entry is made, if that is wanted. One load if it is not.
+    /// Records the time and the place at which the object of an entry is made, if that is configured. Otherwise one
+    /// load.
     #[inline]
     pub(crate) fn note_origin(&self, index: u32) {
         if self.connection.recorder().is_some_and(|recorder| recorder.notes_origins()) {

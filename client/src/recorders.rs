@@ -24,13 +24,13 @@ pub struct Recorded {
     pub dead: bool,
     /// Its events.
     pub reader: Reader,
-    /// Its table, if that says when and where objects were made.
+    /// Its table, if it contains the times and places at which objects were made.
     origins: Option<TableReader>,
 }
 
 impl Recorded {
-    /// When and where the object was made that has this index: the tick, and the number of the name; `None` where
-    /// this is not noted.
+    /// The time and the place at which the object with this index was made: the tick, and the number of the name;
+    /// `None` if they were not recorded.
     pub fn origin(&self, index: u32) -> Option<(u64, u16)> {
         let origins = self.origins.as_ref().filter(|_| index < ENTRIES_MAX)?;
         Some(origins.origin(index)).filter(|(tick, _)| *tick != 0)

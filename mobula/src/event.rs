@@ -1,8 +1,7 @@
 //! `mobula::event!`, and spans of the crate `tracing`, as marks and spans of the timeline.
 
-/// Records an event of the program with a number, such as a position in its work: see [`mark`](crate::mark). The number
-/// may be of any integer type, and is left out where there is none. A number beyond the range of `i64` is recorded as
-/// the end of that range.
+/// Records an event of the program with an optional number, such as a position in its work: see [`mark`](crate::mark).
+/// The number may have any integer type. A number outside the range of `i64` is recorded as the end of that range.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -71,8 +70,8 @@ mod layer {
     /// A layer of `tracing-subscriber` that records spans and events of the crate `tracing` in the timeline of the
     /// session.
     ///
-    /// A span is recorded from where a thread enters it to where it leaves it; a future's span, each time it is polled.
-    /// An event is a mark with its message as the name, and its first field that is an integer as the number.
+    /// A span is recorded from the moment that a thread enters it until the thread leaves it; the span of a future, at
+    /// each poll. An event becomes a mark: its message is the name, and its first integer field is the number.
     ///
     /// ```
     /// use tracing_subscriber::layer::SubscriberExt as _;

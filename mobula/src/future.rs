@@ -124,10 +124,10 @@ impl<T> Future for WaitFuture<T> {
 ///
 /// # Cost
 /// No thread waits: a background thread of the process handles the mail while none of the program's threads does, and
-/// wakes the task. Before that, if no other future of Mobula's waits, the first poll looks for the results for some
-/// microseconds (at most [`Builder::spin`](crate::Builder::spin)), as a `get` does before it sleeps: so a result that
-/// comes soon costs no switch between threads. Each poll looks at each reference. The future may be dropped at any
-/// time; the calls go on. For a time limit, use the executor's own, such as `tokio::time::timeout`.
+/// wakes the task. Before that, if no other Mobula future waits, the first poll spins for some microseconds (at most
+/// [`Builder::spin`](crate::Builder::spin)), as a `get` does before it sleeps. So a result that comes soon costs no
+/// switch between threads. Each poll checks each reference. The future may be dropped at any time; the calls continue.
+/// For a time limit, use that of the executor, such as `tokio::time::timeout`.
 ///
 /// # Errors
 /// Those of [`ObjectRef::get`], and [`Error::NotInitialized`](crate::Error::NotInitialized).

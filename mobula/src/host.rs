@@ -133,7 +133,7 @@ impl Instance for Actor {
 
     fn caller_gone(&mut self, caller: u64) {
         if let (Some(caller_gone), Some(state)) = (self.class.caller_gone, self.state.as_deref_mut()) {
-            // Nobody has called: a panic is printed, and has no other consequence.
+            // There is no caller: a panic is printed, and has no other effect.
             let _ = guarded(|| {
                 caller_gone(state, crate::Caller(caller));
                 Ok(())

@@ -18,12 +18,12 @@
 //! # Ok::<(), mobula::Error>(())
 //! ```
 //!
-//! Each process of the session has values of its own. `mobula metrics` adds up counters and histograms of all
-//! processes, also of those that are gone, and shows a gauge for each process that lives, with its pid. Metrics of one
-//! name and the same tags are one, wherever they are made: to make one again costs a look into a table.
+//! Each process of the session has its own values. `mobula metrics` adds up counters and histograms of all processes,
+//! also of those that have ended, and shows a gauge for each living process, with its pid. All metrics of a process
+//! with the same name and tags share one value. To make one again costs a look into a table.
 //!
-//! A change takes a lock of this process and, within a session, one system call. The memory
-//! and the file that it takes are bounded: a process may have 10,000 combinations of names and tags.
+//! A change takes a lock of this process and, in a session, one system call. The memory and the file are limited: a
+//! process may have 10,000 combinations of names and tags.
 
 use mobula_runtime::metrics::{MetricDescription, MetricKind, Series};
 
@@ -67,16 +67,16 @@ impl Counter {
     /// The counter with this name.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config): the name cannot be so, or is that of another kind of metric.
+    /// [`Error::Config`](crate::Error::Config): the name is invalid, or a metric of another kind has it.
     pub fn new(name: &str, help: &str) -> Result<Self> {
         let (description, series) = tagged(&described(MetricKind::Counter, name, help), [])?;
         Ok(Self { description, series })
     }
 
-    /// The part of it with these tags and no others.
+    /// The series of this metric with exactly these tags.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config): a tag's name cannot be so, or there are too many combinations.
+    /// [`Error::Config`](crate::Error::Config): a tag's name is invalid, or there are too many combinations.
     pub fn tagged<'a>(&self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let (description, series) = tagged(&self.description, tags)?;
         Ok(Self { description, series })
@@ -90,13 +90,13 @@ impl Counter {
     /// Adds an amount.
     ///
     /// # Panics
-    /// It is negative or no number.
+    /// The amount is negative, or not a number.
     pub fn add(&self, amount: f64) {
         assert!(amount >= 0.0, "a counter grows: {amount} cannot be added to {}", self.description.name);
         self.series.add(amount);
     }
 
-    /// What this process has counted.
+    /// The count of this process.
     #[must_use]
     pub fn value(&self) -> f64 {
         self.series.values()[0]
@@ -122,16 +122,16 @@ impl Gauge {
     /// The gauge with this name.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config): the name cannot be so, or is that of another kind of metric.
+    /// [`Error::Config`](crate::Error::Config): the name is invalid, or a metric of another kind has it.
     pub fn new(name: &str, help: &str) -> Result<Self> {
         let (description, series) = tagged(&described(MetricKind::Gauge, name, help), [])?;
         Ok(Self { description, series })
     }
 
-    /// The part of it with these tags and no others.
+    /// The series of this metric with exactly these tags.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config): a tag's name cannot be so, or there are too many combinations.
+    /// [`Error::Config`](crate::Error::Config): a tag's name is invalid, or there are too many combinations.
     pub fn tagged<'a>(&self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let (description, series) = tagged(&self.description, tags)?;
         Ok(Self { description, series })
@@ -154,7 +154,7 @@ impl Gauge {
     }
 }
 
-/// How many values lie between boundaries, and their sum.
+/// The numbers of values between boundaries, and the sum of the values.
 ///
 /// ```
 /// let seconds = mobula::metrics::Histogram::new("load_seconds", "Time to load", [0.1, 1.0, 10.0])?;
@@ -173,8 +173,7 @@ impl Histogram {
     /// The histogram with this name, and buckets up to each of these boundaries and above the last one.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config): the name or the boundaries cannot be so, or another metric
-    /// has the name.
+    /// [`Error::Config`](crate::Error::Config): the name or the boundaries are invalid, or another metric has the name.
     pub fn new(name: &str, help: &str, boundaries: impl IntoIterator<Item = f64>) -> Result<Self> {
         let bounds = boundaries.into_iter().collect();
         let description = MetricDescription { bounds, ..described(MetricKind::Histogram, name, help) };
@@ -182,16 +181,16 @@ impl Histogram {
         Ok(Self { description, series })
     }
 
-    /// The part of it with these tags and no others.
+    /// The series of this metric with exactly these tags.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config): a tag's name cannot be so, or there are too many combinations.
+    /// [`Error::Config`](crate::Error::Config): a tag's name is invalid, or there are too many combinations.
     pub fn tagged<'a>(&self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let (description, series) = tagged(&self.description, tags)?;
         Ok(Self { description, series })
     }
 
-    /// Counts a value. One on a boundary counts below it.
+    /// Counts a value. A value on a boundary counts below it.
     pub fn observe(&self, value: f64) {
         self.series.observe(value);
     }
@@ -203,7 +202,7 @@ impl Histogram {
         values[..values.len() - 1].iter().map(|count| *count as u64).collect()
     }
 
-    /// Their sum.
+    /// The sum of the values that this process has counted.
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.series.values().last().copied().unwrap_or_default()

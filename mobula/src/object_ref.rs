@@ -231,8 +231,8 @@ impl<T: DeserializeOwned> ObjectRef<T> {
 /// The value is encoded in memory of this process, and then copied into shared memory. Texts, byte strings and vectors
 /// of numbers of 64 KiB or more are copied once: each is written into an object of its own, to which the new object
 /// refers. Carriers ([`Bytes`](crate::value::Bytes), [`Tensor`](crate::value::Tensor), `Arrow`) are copied once, too;
-/// those whose memory lies in the store already are not copied: the new object refers to theirs. While the memory that
-/// this process has leased has room, there is no system call and no message to the daemon.
+/// carriers whose memory is in the store already are not copied: the new object refers to their objects. There is no
+/// system call and no message to the daemon while the leased memory of this process has room.
 ///
 /// # Errors
 /// - [`Error::Value`](crate::Error::Value): the value cannot be encoded.

@@ -130,7 +130,7 @@ pub struct Class {
     pub(crate) caller_gone: Option<CallerGone>,
 }
 
-/// The method of an actor that hears of callers that are gone.
+/// The method of an actor that is called for each caller that is gone.
 pub(crate) type CallerGone = fn(&mut dyn Any, crate::Caller);
 
 /// How the state of an actor is made, and how many of its calls run at a time.
@@ -181,7 +181,7 @@ impl Class {
         Self { has_replies: true, ..self }
     }
 
-    /// The same, which hears of callers that are gone.
+    /// The same, with a method that is called for each caller that is gone.
     pub const fn with_caller_gone(self, caller_gone: CallerGone) -> Self {
         Self { caller_gone: Some(caller_gone), ..self }
     }

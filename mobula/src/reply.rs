@@ -104,9 +104,9 @@ pub struct Reply<T> {
     of: PhantomData<fn(T)>,
 }
 
-/// A process that calls an actor, as the actor tells its callers apart; see [`Reply::caller`].
+/// Identifies a process that calls an actor; see [`Reply::caller`].
 ///
-/// It has a meaning only within one process of the actor: after a restart, the callers are others.
+/// It is valid only within one process of the actor: after a restart of the actor, the same callers have other values.
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -243,8 +243,8 @@ impl<T> Reply<T> {
         self.place.as_ref().is_some_and(|place| place.reply.is_wanted())
     }
 
-    /// The process that made the call. With a method `#[remote(caller_gone)]` the actor hears of its end, and can give
-    /// what that process had to others.
+    /// The process that made the call. An actor with a method `#[remote(caller_gone)]` is told of the end of the
+    /// process, and can give its locks or items to others.
     ///
     /// ```
     /// use mobula::prelude::*;
@@ -301,7 +301,7 @@ impl<T> Reply<T> {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// `None` once the reply is given.
+    /// `None` once the reply is sent.
     pub fn caller(&self) -> Option<Caller> {
         self.place.as_ref().map(|place| Caller(place.reply.caller()))
     }

@@ -382,7 +382,7 @@ impl Builder {
     }
 
     /// Whether the output of workers and actors appears in this process's output, each line with a prefix that names
-    /// the process. If not, it is in the [log files](Self::log_bytes_max) alone. Default: yes.
+    /// the process. If not, it is only in the [log files](Self::log_bytes_max). Default: yes.
     ///
     /// ```
     /// #[mobula::remote]
@@ -400,9 +400,9 @@ impl Builder {
         self
     }
 
-    /// The directory in which the log files of workers are kept when the session has ended: in a directory there that
-    /// has the session's name, which nobody removes. `mobula logs --dir` reads them. Default: none, and log files go
-    /// with the session.
+    /// The directory that keeps the log files of workers after the end of the session. They are in a directory with the
+    /// session's name there, which Mobula never removes. `mobula logs --dir` reads them. Default: none; the log files
+    /// are removed with the session.
     ///
     /// ```
     /// # let directory = tempfile::tempdir().unwrap();
@@ -416,9 +416,9 @@ impl Builder {
         self
     }
 
-    /// The most bytes of log files of workers, which `mobula logs` shows. A process may have an eighth of them; the
-    /// output that was printed longest ago goes first, and a line says so. With 0 there are no log files. They are
-    /// written by a thread of this process, and cost the workers nothing. Default: 64 MiB.
+    /// The most bytes of log files of workers, which `mobula logs` shows. One process may have an eighth of them. The
+    /// oldest output is removed first, and a line in the file says so. With 0 there are no log files. A thread of this
+    /// process writes them, so they cost the workers nothing. Default: 64 MiB.
     ///
     /// ```
     /// let _mobula = mobula::Builder::new().log_bytes_max(1 << 30).init()?;

@@ -1,13 +1,12 @@
-//! What goes on in the session of this process, as values: calls, actors, objects, processes, queues, memory.
+//! The state of the session of this process, as values: calls, actors, objects, processes, queues, memory.
 //!
-//! Each function looks once and returns what it saw: a few round trips to the store and to the head, some milliseconds.
-//! It disturbs nobody: other processes do not notice that they are looked at. The same is shown by the command
-//! `mobula`: `mobula list tasks`, `mobula status`, `mobula why`.
+//! Each function takes a snapshot: a few round trips to the store and to the head, some milliseconds. Other processes
+//! do no work for it. The command `mobula` shows the same: `mobula list tasks`, `mobula status`, `mobula why`.
 //!
-//! A process that was started with `MOBULA_EVENTS=usual` records the calls that run in it and that fail; with
-//! `MOBULA_EVENTS=all`, it records each call; without the variable, none.
+//! If a program is started with `MOBULA_EVENTS=usual`, its processes record the running and the failed calls; with
+//! `MOBULA_EVENTS=all`, each call; without the variable, none.
 //!
-//! To derive several things from the same moment, take one [`Snapshot`] with [`Observer::here`].
+//! To get several values of the same moment, take one [`Snapshot`] with [`Observer::here`].
 //!
 //! ```
 //! # #[mobula::remote]
@@ -22,7 +21,7 @@
 //! ```
 //!
 //! # Errors
-//! Each function returns [`Error::NotInitialized`](crate::Error::NotInitialized) where there is no session, and
+//! Each function returns [`Error::NotInitialized`](crate::Error::NotInitialized) if there is no session, and
 //! [`Error::Store`](crate::Error::Store) when the store cannot be asked.
 
 pub use mobula_runtime::state::{
@@ -34,7 +33,7 @@ pub use mobula_runtime::state::{
 
 use crate::Result;
 
-/// A look at the session of this process.
+/// A snapshot of the session of this process.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -82,7 +81,7 @@ pub fn summary() -> Result<Vec<FunctionSummary>> {
     Ok(look()?.summary())
 }
 
-/// The actors, those that have ended included.
+/// The actors, including those that have ended.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -96,7 +95,7 @@ pub fn actors() -> Result<Vec<ActorState>> {
     Ok(look()?.actors())
 }
 
-/// The processes: drivers, workers and actors, with what each runs and waits for.
+/// The processes: drivers, workers and actors, each with its running call and its waits.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -111,7 +110,7 @@ pub fn workers() -> Result<Vec<WorkerState>> {
     Ok(look()?.workers())
 }
 
-/// The programs that have made the session, or joined it.
+/// The programs that started the session, or joined it.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -125,7 +124,7 @@ pub fn drivers() -> Result<Vec<DriverState>> {
     Ok(look()?.drivers())
 }
 
-/// The calls that wait, by what they wait for.
+/// The waiting calls, grouped by the reason of their wait.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -170,7 +169,7 @@ pub fn names() -> Result<Vec<NameState>> {
     Ok(observer.look()?.names(&observer)?)
 }
 
-/// The objects of the store, and who holds them.
+/// The objects of the store with their holders.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -187,7 +186,7 @@ pub fn memory() -> Result<MemoryReport> {
     Ok(observer.look()?.memory(&observer)?)
 }
 
-/// The session at a glance: resources, drivers, processes, queues, the store, and what is unusual.
+/// The session at a glance: resources, drivers, processes, queues, the store, and unusual things.
 ///
 /// ```
 /// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
@@ -202,7 +201,7 @@ pub fn overview() -> Result<Overview> {
     Ok(look()?.overview())
 }
 
-/// What the processes of the session did lately, as the JSON text that trace viewers read: chrome://tracing, and
+/// The recent events of the session's processes, as the JSON text that trace viewers read: chrome://tracing, and
 /// <https://ui.perfetto.dev>.
 ///
 /// ```

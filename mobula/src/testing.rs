@@ -31,8 +31,8 @@ use crate::session::Builder;
 /// another.join().expect("it does not panic");
 /// ```
 ///
-/// A test that needs a session of its own, with other options or to end it, has it by [`own_session`]: in a test
-/// program whose other tests do the same.
+/// [`own_session`] starts a session for one test, with its own options. All tests of such a test program must do the
+/// same.
 ///
 /// # Panics
 /// If no session can be had: the panic says why.
@@ -44,10 +44,10 @@ pub fn session() -> &'static Session {
     &SESSION
 }
 
-/// A session for one test alone, with options of its own. It ends when this is dropped.
+/// Starts a session for one test, with its own options. The session ends when this is dropped.
 ///
-/// A process has one session at a time, so tests that call this wait for each other. Tests of one program call either
-/// this or [`session`]: the session that all share does not end before the process.
+/// A process has one session at a time, so tests that call this wait for each other. All tests of one program must call
+/// this, or all must call [`session`]: the shared session does not end before the process.
 ///
 /// ```
 /// use mobula::Builder;
@@ -70,7 +70,7 @@ pub fn session() -> &'static Session {
 /// ```
 ///
 /// # Panics
-/// If the session does not start, or the process has one that does not come from here: the panic says why.
+/// If the session does not start, or the process has a session from elsewhere. The message contains the reason.
 #[must_use = "the session ends when it is dropped"]
 pub fn own_session(builder: Builder) -> OwnSession {
     static TURN: Mutex<()> = Mutex::new(());
@@ -91,7 +91,7 @@ pub fn own_session(builder: Builder) -> OwnSession {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 pub struct OwnSession {
-    // It ends before another test has its turn.
+    // The session ends before another test can start one.
     session: Session,
     _turn: MutexGuard<'static, ()>,
 }

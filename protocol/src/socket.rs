@@ -129,8 +129,8 @@ impl Socket {
         Ok(getsockopt(&self.descriptor, PeerCredentials)?.uid())
     }
 
-    /// The process that listened where this is connected to, or connected here; 0 where this process cannot see it. A
-    /// system call.
+    /// The process at the other end: the one that listened, or the one that connected; 0 if this process cannot see it.
+    /// A system call.
     ///
     /// # Errors
     /// The system's.

@@ -39,7 +39,7 @@ pub struct Record {
     pub committed: u32,
     /// Its process; 0 where the daemon could not see it.
     pub process: u32,
-    /// Its number among the clients of that process, which its hello brought.
+    /// Its number among the clients of that process, from its hello.
     pub serial: u64,
 }
 

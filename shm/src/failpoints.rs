@@ -161,7 +161,7 @@ failpoints! {
 
     /// A new client's memory is made; the directory does not name it.
     HelloEquipped = "hello.equipped" by Daemon,
-    /// The directory names a new client, which has not been told.
+    /// The directory names a new client, which has no answer yet.
     HelloRecorded = "hello.recorded" by Daemon,
     /// The pages of a new reader's pins are there; it is not counted.
     AttachAllocated = "attach.allocated" by Daemon,

@@ -28,7 +28,7 @@
 //! and taken away, if at all, after the word says something else. So each of the two changes is one store of the word;
 //! and an entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
 //!
-//! An entry may also say when and where its object was made, for people who look into a store.
+//! An entry may also contain the time and the place at which its object was made, for people who inspect a store.
 //!
 //! The fields beside the word are written relaxed, before the word is stored with `Release`; a reader that has found
 //! the word `Sealed` with the generation it expects, *while it has a pin*, has acquired them and reads them relaxed.
@@ -63,7 +63,7 @@ pub(crate) const HEADER_SLEEPS: usize = 64;
 const PLACE: usize = size_of::<u64>();
 /// Byte offset of the place in a spill file in an entry: the next word.
 const SPILL: usize = WORDS * size_of::<u64>();
-/// Byte offset of the tick and the number that say when and where an object was made: the next two words.
+/// Byte offset of the next two words: the tick and the number of the place at which an object was made.
 const ORIGIN: usize = SPILL + size_of::<u64>();
 const _: () = assert!(ORIGIN + 2 * size_of::<u64>() <= ENTRY_BYTES as usize);
 
@@ -225,7 +225,8 @@ impl TableWriter {
         self.mapping.word64(entry(index) + SPILL).store(bits, Ordering::Release);
     }
 
-    /// Notes when and where the object of an entry is made: for people, nothing depends on it.
+    /// Records the time and the place at which the object of an entry is made. This is for people: nothing depends on
+    /// it.
     pub fn set_origin(&self, index: u32, tick: u64, place: u16) {
         let words = self.mapping.words64::<2>(entry(index) + ORIGIN);
         words[0].store(tick, Ordering::Relaxed);
@@ -298,7 +299,8 @@ impl TableReader {
         Location::from_words(self.mapping.load_words64(entry(index)))
     }
 
-    /// When and where the object of an entry was made, as its owner says: a tick, and the number of a name.
+    /// The time and the place at which the object of an entry was made, as its owner reports them: a tick, and the
+    /// number of a name.
     ///
     /// # Panics
     /// Beyond [`ENTRIES_MAX`].

@@ -320,8 +320,8 @@ fn one_that_stops_in_the_middle_is_not_waited_for_without_end() {
     assert_eq!(totals.clients, 1);
 }
 
-/// The daemon may be killed between writing a new client into the directory and telling it. The client's process lives,
-/// and the client says hello again. If this fails, all others wait for it until the end of the resume window.
+/// The daemon may be killed between writing a new client into the directory and answering it. The client's process
+/// lives, and the client repeats its hello. If this fails, all others wait for it until the end of the resume window.
 #[test]
 fn a_client_that_was_never_welcomed_is_not_waited_for() {
     let left = Left::new();

@@ -111,7 +111,7 @@ fn a_store_ends_with_its_lifeline() {
     drop(held);
     thread.join().unwrap().unwrap();
     assert!(!path.exists());
-    // Where the store has ended before it accepted, the end is a reset, without a goodbye.
+    // If the store ended before it accepted, the connection is reset without a goodbye.
     let mut seen = client.receive();
     if let Ok(Some(goodbye)) = &seen {
         assert_eq!(goodbye.bytes, Notice::Closing {}.encode(0));

@@ -53,7 +53,7 @@ pub(crate) fn find_another(connection: &Connection, client: &Weak<Shared>) -> bo
     })
 }
 
-/// Looks for another daemon for a client that waits for the answer to its hello, which is repeated there. Returns
+/// Looks for another daemon for a client that waits for the answer to its hello, and repeats the hello there. Returns
 /// `false` as [`find_another`] does.
 ///
 /// A process that dies may still listen for a moment after it has hung up: it is not another daemon.
@@ -64,7 +64,7 @@ pub(crate) fn repeat_hello(connection: &Connection, hung_up: Option<u32>) -> boo
     })
 }
 
-/// Connects until a daemon listens that `introduce` has told of this client.
+/// Connects again and again, until a daemon listens and `introduce` has introduced this client to it.
 fn look_for_another(
     connection: &Connection,
     introduce: impl Fn(&Socket, Option<Instant>) -> Result<(), Failure>,

@@ -1,4 +1,4 @@
-//! The client: the face of this crate. What it does with names stands in `names`, what it does with other processes in
+//! The client: the public type of this crate. Its methods for names are in `names`, those for other processes in
 //! `processes`.
 
 mod names;
@@ -322,9 +322,9 @@ impl Client {
         Promise::new(&self.shared().owner)
     }
 
-    /// Removes names of objects that nothing but names keeps, the least recently used first, until objects of `bytes`
-    /// have lost theirs, or no such name is left. Returns the bytes of these objects. A full store does this by itself.
-    /// A round trip.
+    /// Removes names of objects that only their names keep alive, the least recently used first, until objects of
+    /// `bytes` in all have lost their names, or no such name is left. Returns the bytes of these objects. A full store
+    /// does this by itself. A round trip.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -348,7 +348,7 @@ impl Client {
 
     // ---- statistics ----
 
-    /// All objects of all clients. A round trip for each page; not of one moment.
+    /// All objects of all clients. A round trip for each page; the pages show different moments.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -376,7 +376,7 @@ impl Client {
         }
     }
 
-    /// All segments of the store's memory. A round trip for each page; not of one moment.
+    /// All segments of the store's memory. A round trip for each page; the pages show different moments.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -404,7 +404,8 @@ impl Client {
         }
     }
 
-    /// Where all objects lie that are in memory, as their owners say. A round trip for each page; not of one moment.
+    /// The places of all objects in memory, as their owners report them. A round trip for each page; the pages show
+    /// different moments.
     ///
     /// ```
     /// # let store = mobula_test_store::start();

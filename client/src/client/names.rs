@@ -60,8 +60,8 @@ impl Client {
         }
     }
 
-    /// The bytes of the object that has a name. Waits until an object is published under it. A round trip, and then as
-    /// [`get`](Self::get).
+    /// The bytes of the object that has a name. Waits until an object is published under the name. A round trip, and
+    /// then the cost of [`get`](Self::get).
     ///
     /// ```
     /// use std::time::Duration;
@@ -80,7 +80,7 @@ impl Client {
         self.get(self.lookup_within(name.as_ref(), timeout)?)
     }
 
-    /// Takes a name away from its object, which the name no longer keeps alive. A round trip.
+    /// Removes a name from its object. The name no longer keeps the object alive. A round trip.
     ///
     /// ```
     /// # let store = mobula_test_store::start();

@@ -1,4 +1,4 @@
-//! Other processes: channels to them, the events that come from them, sleeping until they ring, and what they record.
+//! Methods of the client for other processes: channels, events, sleeping on the bell, and recorders.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -43,8 +43,8 @@ impl Client {
         Channel::connect(peers, channels, peer)
     }
 
-    /// Both ends of a channel from this client to itself, which the daemon knows nothing of: what is sent at one comes
-    /// out at the other. Twenty system calls, no message.
+    /// Both ends of a channel from this client to itself: a record that is sent at one end arrives at the other. The
+    /// daemon does not know of it. Twenty system calls, no message.
     ///
     /// # Errors
     /// [`ClientError::System`]: too many descriptors, or no memory.
@@ -79,8 +79,8 @@ impl Client {
         Channel::accept(&self.shared().peers, &self.shared().channels, incoming)
     }
 
-    /// The events around this client from now on: channels, deaths, and what becomes of the daemon. A later call takes
-    /// over from an earlier one. No message.
+    /// The events of this client from now on: channels, deaths, and the state of the daemon. A later call replaces an
+    /// earlier one. No message.
     ///
     /// ```
     /// use mobula_client::Event;
@@ -96,8 +96,8 @@ impl Client {
         self.events_with(|| {})
     }
 
-    /// As [`events`](Self::events), for a program in which no thread may be asleep on the bell when an event comes.
-    /// `wake` is called behind each event, on the client's background thread. It must not block.
+    /// As [`events`](Self::events), for a program whose threads may all be busy when an event comes. `wake` is called
+    /// after each event, on the client's background thread. It must not block.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
@@ -147,8 +147,8 @@ impl Client {
         events.sleep(owner, ready, |bell| bell.wait(timeout));
     }
 
-    /// Blocks for `time`, or until [`ring`](Self::ring) is called. Other processes take this client for awake and do
-    /// not ring: what they send waits until the end. One or two system calls.
+    /// Blocks for `time`, or until [`ring`](Self::ring) is called. Other processes see this client as awake and do not
+    /// ring: their records wait until the end. One or two system calls.
     // For the runtime, which lets results gather.
     #[doc(hidden)]
     pub fn nap(&self, time: Duration) {
@@ -222,7 +222,7 @@ impl Client {
     }
 
     /// The recorder of this client's events, if it records any.
-    // For the runtime and the command, as what follows.
+    // For the runtime and the command, like the next method.
     #[doc(hidden)]
     #[must_use]
     #[inline]

@@ -113,7 +113,7 @@ impl Table {
         self.pins.set_own(index, bits);
     }
 
-    /// Notes when and where the object of an entry is made.
+    /// Records the time and the place at which the object of an entry is made.
     pub(crate) fn set_origin(&self, index: u32, tick: u64, place: u16) {
         self.words.set_origin(index, tick, place);
     }

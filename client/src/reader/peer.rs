@@ -150,8 +150,8 @@ impl Peer {
     }
 
     /// Wakes the other process if it sleeps, and returns whether it did. A load, and a system call the first time for
-    /// each of its sleeps. `finds_idle` says whether the process does not look at the ring that has something for it:
-    /// then its bell is rung also if it is awake.
+    /// each of its sleeps. `finds_idle` says whether the process does not look at the ring: then its bell is rung even
+    /// if it is awake.
     #[inline]
     pub(crate) fn wake_for(&self, finds_idle: impl FnOnce() -> bool) -> bool {
         // The fence in `sleep` comes before both loads.

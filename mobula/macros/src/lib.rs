@@ -171,9 +171,9 @@ use syn::{Error, Item, ItemFn};
 /// - `#[remote(export = "Counter")]`: the name by which Python makes such actors too.
 /// - `#[remote(max_concurrency = 4)]`, `#[remote(concurrency_groups(io = 2, compute = 4))]`: how many calls run at a
 ///   time, see below. Default: one.
-/// - `#[remote(instances(i32, String))]`, on a block with a parameter, `impl<T: …> Stack<T>`: what it stands for. Each
-///   instance is a class of its own, `Stack::<i32>::remote(…)`. With several parameters, each instance is in
-///   parentheses: `instances((i32, 4), (String, 8))`. A block for one type, `impl Stack<i32>`, needs no option.
+/// - `#[remote(instances(i32, String))]`, on a block with a parameter, `impl<T: …> Stack<T>`: the types of the
+///   parameter. Each instance is a class of its own, `Stack::<i32>::remote(…)`. With several parameters, each instance
+///   is in parentheses: `instances((i32, 4), (String, 8))`. A block for one type, `impl Stack<i32>`, needs no option.
 /// - `#[remote(allow_out_of_order)]`: a call does not wait for earlier calls of its caller whose arguments are not
 ///   there yet. Without it, the calls of one caller begin in the order in which they were made.
 ///
@@ -182,8 +182,8 @@ use syn::{Error, Item, ItemFn};
 /// - `#[remote(num_returns = 2)]`, `#[remote(num_returns = dynamic)]`, `#[remote(streaming)]`: as on a function.
 /// - `#[remote(group = "io")]`: the method's concurrency group.
 /// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
-/// - `#[remote(caller_gone)]`: a local method `fn(&mut self, caller: Caller)`, which runs when a process that has
-///   called the actor is gone: see `mobula::Reply::caller`. For actors with one call at a time.
+/// - `#[remote(caller_gone)]`: a local method `fn(&mut self, caller: Caller)`. It runs when a process that has called
+///   the actor is gone: see `mobula::Reply::caller`. Only for actors with one call at a time.
 ///
 /// A method with an argument `Reply<T>` answers through it, later: see `mobula::Reply`.
 ///

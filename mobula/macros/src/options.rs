@@ -51,18 +51,18 @@ pub(crate) struct ActorOptions {
     pub(crate) concurrency_groups: Vec<(Ident, Limit)>,
     pub(crate) allow_out_of_order: bool,
     pub(crate) demand: Demand,
-    /// What the generic parameters of the block stand for, and where that is written.
+    /// The instances of the block's generic parameters, and the place of the option.
     pub(crate) instances: Option<(Path, Vec<Instance>)>,
     /// Known not to be empty.
     pub(crate) export: Option<LitStr>,
     pub(crate) mobula: Option<Mobula>,
 }
 
-/// What the generic parameters of a block stand for: `i32`, or `(i32, 4)` for two of them.
+/// The generic arguments of one instance of a block: `i32`, or `(i32, 4)` for two parameters.
 pub(crate) struct Instance {
     /// All of it: the one argument.
     pub(crate) whole: TokenStream,
-    /// The arguments in the parentheses, if they are some.
+    /// The arguments in the parentheses, if there are parentheses.
     pub(crate) parts: Option<Vec<TokenStream>>,
 }
 

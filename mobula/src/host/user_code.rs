@@ -1,24 +1,24 @@
-//! User code and its failures: a panic becomes an error, a destructor that panics ends nothing, and an error gets the
-//! name of the function.
+//! Runs user code and handles its failures: a panic becomes an error, a panic in a destructor does not end the process,
+//! and an error gets the name of the function.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mobula_runtime::{Failure, TaskError, TaskErrorKind};
 
-/// Runs user code: a panic becomes an error.
+/// Runs user code. A panic becomes an error.
 pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(panic)))
 }
 
-/// The failure for a panic that was caught.
+/// The failure for a caught panic.
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Failure {
     let message = panic_message(&*panic);
     drop_guarded(panic);
     TaskError::new("", TaskErrorKind::Panicked, message).into()
 }
 
-/// Drops a value of user code. Its destructor may panic, and so may the destructor of the value that it panics with.
+/// Drops a value of user code. Its destructor may panic, and the destructor of the panic's value may panic, too.
 pub(super) fn drop_guarded<T>(value: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         std::mem::forget(panic);
@@ -41,7 +41,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".into())
 }
 
-/// The worker does not have what a call names.
+/// The failure if the worker does not have the function or class that a call names.
 pub(super) fn not_registered(what: &str) -> Failure {
     let message = format!("the {what} is not registered in this worker: is it another build of the program?");
     TaskError::new(what, TaskErrorKind::NotCalled, message).into()

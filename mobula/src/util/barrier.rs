@@ -1,4 +1,4 @@
-//! A place at which processes wait for each other.
+//! A barrier: processes wait there for each other.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate as mobula;
 use crate::actor::ActorHandle;
 use crate::{Caller, Reply};
 
-/// A place at which a number of callers wait until all of them are there, any number of times. The callers can be in
-/// any processes, and several in one.
+/// A number of callers wait at a barrier until all of them are there, any number of times. The callers can be in any
+/// processes, also several in one.
 ///
 /// A handle can be cloned, given as an argument, or sent inside a value.
 ///
@@ -37,19 +37,19 @@ use crate::{Caller, Reply};
 ///
 /// # When one does not come
 ///
-/// If a process that waits dies, or a wait's time is over, the callers that wait with it all get
-/// [`BarrierError::Broken`]: the one that they wait for may never come. The barrier serves the next callers as if it
-/// were new. Nobody knows of a process that dies elsewhere, so give the waits a timeout.
+/// If a waiting process dies, or a wait times out, all callers that wait with it get [`BarrierError::Broken`], because
+/// the missing one may never come. After that the barrier serves new callers as if it were new. The barrier does not
+/// learn of processes that die before their wait, so use a timeout.
 ///
 /// # Cost
 ///
-/// A wait is a call of an actor, whose process the barrier has for itself.
+/// A wait is a call of an actor. Each barrier has an actor process of its own.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Barrier {
     actor: ActorHandle<BarrierActor>,
 }
 
-/// Why a barrier has not opened.
+/// The reason why a barrier has not opened.
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,9 +63,9 @@ pub struct Barrier {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BarrierError {
-    /// Another caller that waited has died, or its time was over.
+    /// Another waiting caller has died, or its wait has timed out.
     Broken,
-    /// The time is over. The wait of the other callers is broken.
+    /// The wait has timed out. This breaks the wait of the other callers.
     Timeout,
     /// The barrier's actor cannot be reached.
     Failed(Error),
@@ -99,7 +99,7 @@ impl From<BarrierError> for Error {
 }
 
 impl Barrier {
-    /// A barrier for so many callers; 0 means 1.
+    /// Makes a barrier for this number of callers; 0 means 1.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -107,13 +107,13 @@ impl Barrier {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// Costs the start of a process. If that fails, the calls report it.
+    /// Costs the start of a process. If the start fails, the calls report it.
     #[must_use]
     pub fn new(callers: usize) -> Self {
         Self::with_options(callers, ActorOptions::new())
     }
 
-    /// A barrier whose process has these options, such as a name.
+    /// Makes a barrier whose process has these options, such as a name.
     ///
     /// ```
     /// use mobula::ActorOptions;
@@ -129,7 +129,7 @@ impl Barrier {
         Self { actor: BarrierActor::options(options).remote(callers.max(1)) }
     }
 
-    /// Waits until all callers are here. One of them gets `true`: it can do what is to be done once.
+    /// Waits until all callers are here. Exactly one of them gets `true`, and can do work that must be done once.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -148,7 +148,7 @@ impl Barrier {
         opened(self.begin().wait(None)?)
     }
 
-    /// As [`wait`](Self::wait), but gives up when so much time is over.
+    /// As [`wait`](Self::wait), with a timeout.
     ///
     /// ```
     /// use std::time::Duration;
@@ -180,7 +180,7 @@ impl Barrier {
         opened(waiting.wait_async().await?)
     }
 
-    /// How many callers waited at some moment during this call.
+    /// The number of callers that waited at some moment during this call.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -221,7 +221,7 @@ enum Opened {
     Broken,
 }
 
-/// The process that knows who is there.
+/// The actor of a barrier: it counts the waiting callers.
 struct BarrierActor {
     callers: usize,
     waiting: Vec<((Caller, u64), Reply<Opened>)>,

@@ -1,4 +1,4 @@
-//! Leases to read and to write that end with their process.
+//! A lock between processes: its leases to read and to write end with their processes.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::actor::ActorHandle;
 /// The most processes that read at a time. A writer takes all of the permits.
 const READERS_MAX: u32 = 1 << 20;
 
-/// A lock between processes: many have a lease to read, or one has a lease to write. What it protects is the program's
-/// affair: a file, a device, a table on a server.
+/// A lock between processes: many have a lease to read, or one has a lease to write. The program decides what it
+/// protects: a file, a device, a table on a server.
 ///
-/// A lease ends when it is dropped, or when its process dies. If a writer dies, the next lease says so: things may be
-/// half done. Leases come in the order in which they are asked for, so readers do not starve a writer.
+/// A lease ends when it is dropped, or when its process dies. If a writer dies, the next lease reports it, because its
+/// work may be incomplete. Leases are given in the order of the requests, so readers do not starve a writer.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -45,14 +45,14 @@ const READERS_MAX: u32 = 1 << 20;
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// The same holds for its process, and for the cost of a lease, as for a [`Semaphore`](super::Semaphore).
+/// Its process, and the cost of a lease, are as for a [`Semaphore`](super::Semaphore).
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RwLock {
     actor: ActorHandle<PermitsActor>,
 }
 
 impl RwLock {
-    /// A lock that no process has a lease of.
+    /// Makes a lock without leases.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -68,8 +68,8 @@ impl RwLock {
         Self::with_options(ActorOptions::new())
     }
 
-    /// A lock whose process has these options, such as a name: with
-    /// [`get_if_exists`](ActorOptions::get_if_exists), the first that asks makes it, and the others find it.
+    /// Makes a lock whose process has these options, such as a name. With
+    /// [`get_if_exists`](ActorOptions::get_if_exists), the first process makes the lock, and the others find it.
     ///
     /// ```
     /// use mobula::ActorOptions;
@@ -103,7 +103,7 @@ impl RwLock {
         leased(self.lease(1, true, None)?)
     }
 
-    /// As [`read`](Self::read), but gives up when so much time is over: `None`.
+    /// As [`read`](Self::read), with a timeout; then the result is `None`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -122,7 +122,7 @@ impl RwLock {
         self.lease(1, true, Some(timeout))
     }
 
-    /// A lease to read, if it can be had at once.
+    /// A lease to read, if it is free at once.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -169,7 +169,7 @@ impl RwLock {
         leased(self.lease(READERS_MAX, true, None)?)
     }
 
-    /// As [`write`](Self::write), but gives up when so much time is over: `None`.
+    /// As [`write`](Self::write), with a timeout; then the result is `None`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -188,7 +188,7 @@ impl RwLock {
         self.lease(READERS_MAX, true, Some(timeout))
     }
 
-    /// A lease to write, if it can be had at once.
+    /// A lease to write, if it is free at once.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -229,7 +229,7 @@ impl fmt::Debug for RwLock {
     }
 }
 
-/// A lease of an [`RwLock`], which this process has until this is dropped, or until it dies.
+/// A lease of an [`RwLock`]. The process has it until this is dropped, or until the process dies.
 ///
 /// ```
 /// use mobula::util::{Lease, RwLock};
@@ -245,7 +245,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Whether a process had died with a lease to write, and no process had dealt with that when this lease began.
+    /// Whether a process died with a lease to write, and no process had called [`clear_death`](Self::clear_death) when
+    /// this lease began.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -257,7 +258,7 @@ impl Lease {
         self.held.after_death
     }
 
-    /// Says that the consequences of a death are dealt with. Later leases know nothing of it.
+    /// Reports that the work of the dead process was checked or repaired. Later leases do not report its death.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -278,7 +279,7 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// A call that waits without end is answered with a lease.
+/// The lease from a wait without a timeout.
 fn leased(lease: Option<Lease>) -> Result<Lease> {
     lease.ok_or_else(|| Failure::Other("the lock has given the wait up".to_owned()).into())
 }

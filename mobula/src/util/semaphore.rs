@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::permits::{Held, PermitsActor};
 use crate::actor::ActorHandle;
 
-/// A number of permits that processes share: each has some for a while. It limits how many do something at a time,
-/// such as reading a disk or asking a server.
+/// A number of permits that processes share. It limits the number of processes that do something at a time, such as
+/// reading a disk or asking a server.
 ///
-/// A handle can be cloned, given as an argument, or sent inside a value. Permits go to those that ask in the order in
-/// which they ask.
+/// A handle can be cloned, given as an argument, or sent inside a value. Permits are given in the order of the
+/// requests.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -34,9 +34,9 @@ use crate::actor::ActorHandle;
 ///
 /// # When a process dies
 ///
-/// A process that dies gives back all permits that it has, and its waits end. The permits are kept by a process of
-/// their own, as an actor's state. If that dies, each call fails with
-/// [`Failure::ActorDied`](crate::Failure::ActorDied), and the permits that are held mean nothing any more.
+/// The permits of a process that dies come back, and its waits end. An actor with a process of its own keeps the
+/// permits. If that process dies, each call fails with [`Failure::ActorDied`](crate::Failure::ActorDied), and permits
+/// that are held have no effect any more.
 ///
 /// # Cost
 ///
@@ -48,7 +48,7 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    /// A semaphore with so many permits.
+    /// Makes a semaphore with this number of permits.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -63,8 +63,8 @@ impl Semaphore {
         Self::with_options(permits, ActorOptions::new())
     }
 
-    /// A semaphore whose process has these options, such as a name: with
-    /// [`get_if_exists`](ActorOptions::get_if_exists), the first that asks makes it, and the others find it.
+    /// Makes a semaphore whose process has these options, such as a name. With
+    /// [`get_if_exists`](ActorOptions::get_if_exists), the first process makes the semaphore, and the others find it.
     ///
     /// ```
     /// use mobula::ActorOptions;
@@ -100,7 +100,7 @@ impl Semaphore {
         self.acquire_many(1)
     }
 
-    /// Waits for so many permits, and takes them together.
+    /// Waits for this number of permits, and takes them together.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -117,7 +117,7 @@ impl Semaphore {
         granted(Held::get(&self.actor, permits, true, None)?)
     }
 
-    /// As [`acquire_many`](Self::acquire_many), but gives up when so much time is over: `None`.
+    /// As [`acquire_many`](Self::acquire_many), with a timeout; then the result is `None`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -135,7 +135,7 @@ impl Semaphore {
         Ok(Held::get(&self.actor, permits, true, Some(timeout))?.map(Permit))
     }
 
-    /// Takes a permit if one is there and nobody waits for it.
+    /// Takes a permit if one is free and no other call waits for it.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -152,8 +152,8 @@ impl Semaphore {
         Ok(Held::get(&self.actor, 1, false, None)?.map(Permit))
     }
 
-    /// As [`acquire_many`](Self::acquire_many), for `async` code. A future that is dropped before it is ready waits no
-    /// more, and takes nothing.
+    /// As [`acquire_many`](Self::acquire_many), for `async` code. A future that is dropped before it is ready takes
+    /// nothing.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -169,7 +169,7 @@ impl Semaphore {
         granted(Held::get_async(&self.actor, permits).await?)
     }
 
-    /// How many permits were free at some moment during this call.
+    /// The number of permits that were free at some moment during this call.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -183,7 +183,7 @@ impl Semaphore {
         self.actor.free().get()
     }
 
-    /// Adds permits, to as many as 2³² − 1.
+    /// Adds permits, up to 2³² − 1 in all.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -206,7 +206,7 @@ impl fmt::Debug for Semaphore {
     }
 }
 
-/// Permits of a [`Semaphore`], which this process has until this is dropped, or until it dies.
+/// Permits of a [`Semaphore`]. The process has them until this is dropped, or until the process dies.
 ///
 /// ```
 /// use mobula::util::{Permit, Semaphore};
@@ -219,7 +219,7 @@ impl fmt::Debug for Semaphore {
 pub struct Permit(Held);
 
 impl Permit {
-    /// Takes the permits away for ever: the semaphore has so many fewer.
+    /// Removes the permits for ever: the semaphore has fewer permits from now on.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -239,7 +239,7 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// A call that waits without end is answered with permits.
+/// The permits from a wait without a timeout.
 fn granted(held: Option<Held>) -> Result<Permit> {
     let lost = || Failure::Other("the semaphore has given the wait up".to_owned()).into();
     held.map(Permit).ok_or_else(lost)

@@ -16,17 +16,17 @@ use crate::{Caller, Reply};
 /// The name of the actor that knows the shared values.
 const KEEPER: &str = "mobula.util.shared";
 
-/// The most times that the keeper is asked: it ends with its last handle, perhaps while another process asks it.
+/// The most times that the keeper is asked. It ends with its last handle, perhaps while another process asks it.
 const ATTEMPTS: usize = 100;
 
-/// The value of this name: made by `make`, if no process of the session has made it, else the one that is there. All
-/// processes read one copy in the store: a data set is loaded once on a machine, however many processes want it.
+/// Returns the value of this name. If no process of the session has made it yet, `make` makes it. All processes read
+/// one copy in the store: so a data set is loaded once on a machine, for any number of processes.
 ///
 /// If several processes ask at once, one of them makes the value, and the others wait. If `make` fails or panics, or if
 /// its process dies, the next one of them makes it.
 ///
-/// The value is there while any process has the [`Shared`] that this returns. Then the name is free again. The first
-/// value may be of another type than `T`: then [`get`](ObjectRef::get) says so.
+/// The value lives while any process has the [`Shared`] that this returns. After that the name is free again. If the
+/// existing value has another type than `T`, [`get`](ObjectRef::get) fails.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -46,9 +46,9 @@ const ATTEMPTS: usize = 100;
 ///
 /// # Cost
 ///
-/// A call of an actor, which the session has for all shared values, and a [`put`](crate::put()) where the value is
-/// made. Keep the result, rather than ask again. A [`Tensor`](crate::value::Tensor), [`Bytes`](crate::value::Bytes) or
-/// `Arrow` is read in place; other types are decoded by each `get`.
+/// A call of an actor, which the session has for all shared values, and a [`put`](crate::put()) in the process that
+/// makes the value. Keep the result instead of asking again. A [`Tensor`](crate::value::Tensor),
+/// [`Bytes`](crate::value::Bytes) or `Arrow` is read in place; other types are decoded by each `get`.
 ///
 /// # Errors
 /// The error of `make`, those of `put`, and [`Error::NotInitialized`](crate::Error::NotInitialized).
@@ -81,8 +81,8 @@ pub fn shared<T: Serialize>(name: &str, make: impl FnOnce() -> Result<T>) -> Res
     Ok(Shared { object: ObjectRef::new(object.to), keeper })
 }
 
-/// A value that [`shared`] has made or found. It derefs to the [`ObjectRef`] of the value, which can be given as an
-/// argument; while any process has a `Shared`, the value keeps its name.
+/// A value that [`shared`] has made or found. It dereferences to the [`ObjectRef`] of the value, which can be given as
+/// an argument. While any process has a `Shared`, the value keeps its name.
 ///
 /// ```
 /// use mobula::util::{Shared, shared};
@@ -117,7 +117,7 @@ impl<T> fmt::Debug for Shared<T> {
     }
 }
 
-/// The turn of this process to make a value. If it is dropped before the value is made, another process has its turn.
+/// The task of this process to make a value. If it is dropped before the value is made, another process gets the task.
 struct Turn<'a> {
     keeper: &'a ActorHandle<Keeper>,
     number: u64,
@@ -129,21 +129,21 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Stands for the type of a value that is not looked at.
+/// Stands for the type of a value that is not decoded.
 struct Opaque;
 
-/// A reference that the keeper gets as it is: an argument that is a reference would be its value.
+/// Wraps a reference, so that the keeper gets the reference itself, and not its value.
 #[derive(Serialize, Deserialize)]
 struct Made(ObjectRef<Opaque>);
 
 #[derive(Serialize, Deserialize)]
 enum Claim {
     Made(ObjectRef<Opaque>),
-    /// The caller is to make it.
+    /// The caller must make it.
     Make,
 }
 
-/// The process that knows the shared values.
+/// The actor that knows the shared values.
 #[derive(Default)]
 struct Keeper {
     values: FxHashMap<String, Value>,
@@ -198,7 +198,7 @@ impl Keeper {
         self.leave(|(caller, _)| caller == gone);
     }
 
-    /// Calls are given up: those that wait, and those that were to make a value, for which the next ones are.
+    /// Gives calls up: waiting calls, and calls that were to make a value. The next waiting call makes it instead.
     #[remote(local)]
     fn leave(&mut self, leaves: impl Fn((Caller, u64)) -> bool) {
         self.values.retain(|_, value| {

@@ -11,8 +11,7 @@ use crate as mobula;
 use crate::actor::ActorHandle;
 use crate::{Caller, Reply};
 
-/// A condition that is set by some process, and that any number of others wait for: that data is there, that work may
-/// begin, that all is to stop.
+/// A condition that one process sets, and any number of others wait for: data is there, work may begin, work must stop.
 ///
 /// A handle can be cloned, given as an argument, or sent inside a value.
 ///
@@ -36,18 +35,18 @@ use crate::{Caller, Reply};
 ///
 /// # Cost
 ///
-/// Each method is a call of an actor, whose process the signal has for itself.
+/// Each method is a call of an actor. Each signal has an actor process of its own.
 ///
 /// # Ray
 ///
-/// This is the `SignalActor` that many of Ray's programs have, with the methods of Python's `threading.Event`.
+/// This is the `SignalActor` of many Ray programs, with the methods of Python's `threading.Event`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Signal {
     actor: ActorHandle<SignalActor>,
 }
 
 impl Signal {
-    /// A signal that is not set.
+    /// Makes a signal that is not set.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -62,7 +61,7 @@ impl Signal {
         Self::with_options(ActorOptions::new())
     }
 
-    /// A signal whose process has these options, such as a name.
+    /// Makes a signal whose process has these options, such as a name.
     ///
     /// ```
     /// use mobula::ActorOptions;
@@ -80,7 +79,7 @@ impl Signal {
         Self { actor: SignalActor::options(options).remote() }
     }
 
-    /// Sets the signal: waits end, and later ones return at once. When this returns, it is set.
+    /// Sets the signal: waits end, and later waits return at once. It is set when this returns.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -96,7 +95,7 @@ impl Signal {
         self.actor.set().get()
     }
 
-    /// From now on, a wait waits for another [`set`](Self::set).
+    /// Clears the signal: later waits wait for another [`set`](Self::set).
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -113,7 +112,7 @@ impl Signal {
         self.actor.clear().get()
     }
 
-    /// Whether it was set at some moment during this call.
+    /// Whether the signal was set at some moment during this call.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -145,7 +144,7 @@ impl Signal {
         self.begin().wait(None).map(drop)
     }
 
-    /// As [`wait`](Self::wait), for so long. Returns whether it is set.
+    /// As [`wait`](Self::wait), with a timeout. Returns whether the signal is set.
     ///
     /// ```
     /// use std::time::Duration;
@@ -190,7 +189,7 @@ impl fmt::Debug for Signal {
     }
 }
 
-/// The process that knows whether the signal is set.
+/// The actor that knows whether the signal is set.
 #[derive(Default)]
 struct SignalActor {
     is_set: bool,
@@ -237,7 +236,7 @@ impl SignalActor {
     #[remote(local)]
     fn end_waits(&mut self, is_over: impl Fn((Caller, u64)) -> bool) {
         for (_, reply) in self.waiting.extract_if(.., |(call, _)| is_over(*call)) {
-            // Nobody waits for this answer.
+            // No process waits for this answer.
             reply.send(());
         }
     }

@@ -1,5 +1,5 @@
-//! Calls of this module's actors that may wait there for long. An actor knows each by a number, so that its caller can
-//! give it up.
+//! Calls of this module's actors that may wait there for a long time. Each has a number, by which its caller can give
+//! it up.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,17 +10,17 @@ use serde::de::DeserializeOwned;
 
 use crate::object_ref::ObjectRef;
 
-/// The number of a call: no other call of this process has the same.
+/// The number of a call, which is unique in this process.
 pub(super) fn next_number() -> u64 {
     static NUMBERS: AtomicU64 = AtomicU64::new(0);
     NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A call that is under way. If it is dropped before its answer is there, it is given up: by a call of the actor, for
-/// which nobody waits.
+/// A call that is under way. If it is dropped before its answer is there, it gives the call up by another call of the
+/// actor, which is not waited for.
 pub(super) struct Waiting<A, F: FnOnce()> {
     answer: ObjectRef<A>,
-    /// Until the answer is there.
+    /// `Some` until the answer is there.
     give_up: Option<F>,
 }
 
@@ -29,7 +29,7 @@ impl<A: DeserializeOwned, F: FnOnce()> Waiting<A, F> {
         Self { answer, give_up: Some(give_up) }
     }
 
-    /// Waits for the answer; `None` when the time is over.
+    /// Waits for the answer; `None` after the timeout.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<A>> {
         let answer = match timeout {
             None => self.answer.get(),
@@ -44,7 +44,7 @@ impl<A: DeserializeOwned, F: FnOnce()> Waiting<A, F> {
         self.over(answer)
     }
 
-    /// The actor is to answer at once, whatever there is.
+    /// The actor must answer at once.
     pub(super) fn give_up(&mut self) {
         if let Some(give_up) = self.give_up.take() {
             give_up();
@@ -71,7 +71,7 @@ impl<A, F: FnOnce()> Drop for Waiting<A, F> {
     }
 }
 
-/// Removes and returns what is chosen.
+/// Removes and returns the chosen elements.
 pub(super) fn extract<T>(from: &mut VecDeque<T>, is_chosen: impl Fn(&T) -> bool) -> VecDeque<T> {
     if !from.iter().any(&is_chosen) {
         return VecDeque::new();

@@ -61,7 +61,7 @@ pub(super) fn add_buffer(buffer: &Buffer) -> Option<u32> {
 }
 
 /// Memory of the store for a buffer that is not written yet: an object of its own, so that the buffer is copied once.
-/// Of a small buffer, or where the payload may not refer to objects, `None`. The store's error ends the writing.
+/// `None` for a small buffer, or if the payload may not refer to objects. An error of the store ends the writing.
 pub(super) fn memory_for(bytes: usize) -> Result<Option<ObjectWriter>, StoreRefused> {
     // Below, a second copy in the processor's caches costs less than another object.
     const BYTES_MIN: usize = 64 << 10;
@@ -77,7 +77,7 @@ pub(super) fn memory_for(bytes: usize) -> Result<Option<ObjectWriter>, StoreRefu
     })
 }
 
-/// There is no memory of the store. The reason is kept for the end of the writing: errors of `serde` are texts.
+/// The store has no memory. The reason is kept until the end of the writing, because errors of `serde` are texts.
 #[derive(Debug)]
 pub(super) struct StoreRefused;
 

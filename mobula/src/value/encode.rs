@@ -42,7 +42,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
 ///
 /// # Errors
 ///
-/// As [`encode`], and [`ValueError::Store`] when the store has no room.
+/// Those of [`encode`], and [`ValueError::Store`] when the store has no room.
 pub(crate) fn encode_for_session<T: Serialize + ?Sized>(value: &T) -> Result<Encoded, ValueError> {
     encode_to(Destination::Session, value)
 }
@@ -54,11 +54,11 @@ fn encode_to<T: Serialize + ?Sized>(to: Destination, value: &T) -> Result<Encode
     Ok(Encoded::new(std::any::type_name::<T>(), stream, beside))
 }
 
-/// Appends the payload of `value`, which stays in the session, to `out`, if it is a stream with nothing beside it.
+/// Appends the payload of `value`, which stays in the session, to `out`, if it is a stream without other parts.
 ///
 /// # Errors
 ///
-/// As [`encode_for_session`]; `out` is as it was.
+/// Those of [`encode_for_session`]; `out` is unchanged then.
 pub(crate) fn append<T: Serialize + ?Sized>(
     value: &T,
     out: &mut Vec<u8>,

@@ -6,16 +6,16 @@ use rustc_hash::FxHashMap;
 use super::ValueError;
 use super::buffer::Buffer;
 
-/// Where a payload goes.
+/// The destination of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
-    /// To other processes of the session: it may refer to objects of its store.
+    /// Other processes of the session: the payload may refer to objects of the store.
     Session,
-    /// The caller decides. It refers to those objects that the value itself refers to, and to no others.
+    /// Unknown. The payload refers only to objects that the value itself refers to.
     Anywhere,
 }
 
-/// A payload that is being written, but for its stream.
+/// The parts of a payload that is being written, without its stream.
 pub(super) struct Writing {
     pub(super) to: Destination,
     pub(super) beside: Beside,

@@ -84,24 +84,24 @@ infos! {
         segment: u32,
         /// Its length.
         bytes: u64,
-        /// Bytes of its pages: less than its length once the owner has given some of them back.
+        /// Bytes of its pages: less than its length once the owner has given pages back.
         page_bytes: u64,
         /// Other clients that have it mapped.
         readers: u32,
         /// Whether its owner has died, and objects remain in it.
         orphaned: bool,
-        /// Whether no object lies in it, and it is there only because clients have it mapped.
+        /// Whether it has no objects, and exists only because clients have it mapped.
         retired: bool,
     }
 
-    /// Where an object lies that is in memory.
+    /// The place of an object in memory.
     pub struct LocationInfo {
-        /// The client that has made it.
+        /// The client that made it.
         #[serde(serialize_with = "as_text")]
         owner: OwnerId,
-        /// The number of its segment, as the owner says.
+        /// The number of its segment, as the owner reports it.
         segment: u32,
-        /// Where it begins in the segment, as the owner says.
+        /// Its offset in the segment, as the owner reports it.
         offset: u64,
         /// Bytes of its payload.
         bytes: u64,
@@ -115,7 +115,7 @@ infos! {
         /// The client.
         #[serde(serialize_with = "as_text")]
         client: OwnerId,
-        /// Whether it may use the object's bytes, and has not only a handle.
+        /// Whether it may use the object's bytes; if not, it has only a handle.
         mapped: bool,
     }
 
@@ -248,7 +248,7 @@ impl SegmentInfo {
 }
 
 impl LocationInfo {
-    /// The row of an object that lies there.
+    /// The row of an object at this place.
     ///
     /// ```
     /// # use mobula_protocol::id::OwnerId;

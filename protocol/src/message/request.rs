@@ -12,7 +12,7 @@ messages! {
             /// The client's name for people: its program, or its part in a session.
             label: String,
             /// The client's number among those of its process. A hello that is repeated to the next daemon has the same
-            /// number, so that daemon knows that the client has never had an answer.
+            /// number. So that daemon knows that the client never had an answer.
             serial: u64,
         }
         /// Memory to put objects in. Answered by [`Reply::Leased`](super::Reply::Leased) as soon as there is room, or

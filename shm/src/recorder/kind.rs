@@ -1,6 +1,6 @@
-//! What an event says.
+//! The kinds of events.
 
-/// What an event says. Its values, in their order, are behind each kind; *name* is the number of a name.
+/// The kind of an event. Each kind lists its values in their order; *name* is the number of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -105,7 +105,7 @@ impl Cause {
     }
 }
 
-/// What a thread waits for. The two values of a wait are behind each.
+/// The reason of a thread's wait. Each lists the two values of such a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WaitFor {
@@ -126,7 +126,7 @@ pub enum WaitFor {
 }
 
 impl WaitFor {
-    /// What a wait is for, as its detail has it.
+    /// The reason of a wait, from its detail.
     pub fn from_bits(bits: u8) -> Self {
         match bits {
             1 => Self::Call,

@@ -15,7 +15,7 @@ pub(super) const HEADER_NAMES: usize = 32;
 pub(super) const HEADER_WRITTEN: usize = 64;
 /// The running call, a cache line.
 pub(super) const HEADER_RUN: usize = 256;
-/// The numbers of calls that wait, a word each.
+/// The lengths of the queues, a word each.
 pub(super) const HEADER_QUEUES: usize = 320;
 /// The waits, a cache line each.
 pub(super) const HEADER_WAITS: usize = 512;
@@ -46,7 +46,7 @@ pub const RECORDER_BYTES: u64 = (COUNTS + NAMES_MAX * COUNTS_BYTES) as u64;
 const _: () = assert!(RECORDER_BYTES.is_multiple_of(PAGE_BYTES));
 const _: () = assert!(HEADER_WAITS + WAITS * 64 <= LANES);
 
-/// Calls that wait, as the process that keeps them counts them.
+/// The queues of a process, whose lengths it records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queue {
     /// Calls that this process made, and that wait for a worker.

@@ -37,8 +37,8 @@ pub use layout::{
 pub use reader::{Counts, Event, Reader, Run, Seen, Wait};
 pub use writer::{Recorder, Waiting};
 
-/// The bit among the kinds that are recorded that has nothing to do with events: each object's entry says when and
-/// where it was made.
+/// A bit among the recorded kinds that stands for no event: each object's entry contains the time and the place at
+/// which it was made.
 pub const ORIGINS: u32 = 1 << 31;
 
 /// One of the three lanes.

@@ -20,7 +20,7 @@ use crate::table::TABLE_BYTES;
 /// An event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// What it says.
+    /// Its values.
     pub kind: Kind,
     /// The kind says what this means.
     pub detail: u8,
@@ -114,7 +114,7 @@ impl Reader {
         self.mapping.load64_relaxed(HEADER_KINDS) & u64::from(kind.bit()) != 0
     }
 
-    /// Whether the entries of the process's table say when and where its objects were made.
+    /// Whether the entries of the process's table contain the times and places at which its objects were made.
     pub fn notes_origins(&self) -> bool {
         self.mapping.load64_relaxed(HEADER_KINDS) & u64::from(ORIGINS) != 0
     }
@@ -171,7 +171,7 @@ impl Reader {
         Some(Counts { counters: self.mapping.load_words64(counts), histogram: std::array::from_fn(load) })
     }
 
-    /// The number of calls that wait in a queue of the process, as it says.
+    /// The length of a queue of the process, as the process recorded it.
     pub fn queue(&self, queue: Queue) -> u64 {
         self.mapping.load64_relaxed(HEADER_QUEUES + queue as usize * size_of::<u64>())
     }
@@ -194,7 +194,7 @@ impl Reader {
             .collect()
     }
 
-    /// What a process says of now; `None` while it says nothing, or changes it all the time.
+    /// The current state that a process records; `None` if it records none, or changes it all the time.
     fn published(&self, at: usize) -> Option<[u64; 7]> {
         const ATTEMPTS: usize = 16;
         for _ in 0..ATTEMPTS {

@@ -24,7 +24,7 @@ use crate::table::TABLE_BYTES;
 const SLOT_WORDS: usize = 8;
 /// The word of the running call that has the number of its name.
 const RUN_NAME: usize = 4;
-/// The word that counts what was published in this place. Readers do not use it.
+/// The word that counts the publications in this place. Readers do not use it.
 const PUBLISHED: usize = SLOT_WORDS - 1;
 
 /// The recorder of this process; see the [module's documentation](super).
@@ -79,7 +79,7 @@ impl Recorder {
         self.kinds & kind.bit() != 0
     }
 
-    /// Whether entries say when and where their objects were made. One load.
+    /// Whether entries contain the times and places at which their objects were made. One load.
     #[inline]
     pub fn notes_origins(&self) -> bool {
         self.kinds & ORIGINS != 0
@@ -242,7 +242,8 @@ impl Recorder {
 
     // ---- what is going on now ----
 
-    /// So many calls wait in one of this process's queues. One store; one thread at a time for each queue.
+    /// Records the length of one of this process's queues. One store. Only one thread at a time may call this for each
+    /// queue.
     #[inline]
     pub fn set_queue(&self, queue: Queue, calls: usize) {
         let word = self.mapping.word64(HEADER_QUEUES + queue as usize * size_of::<u64>());
@@ -308,7 +309,7 @@ impl Recorder {
         words[1].store(since, Ordering::Relaxed);
         let number = words[PUBLISHED].load(Ordering::Relaxed).wrapping_add(1);
         words[PUBLISHED].store(number, Ordering::Relaxed);
-        // Release: the values come before. A reader that finds the same number twice has found one publication.
+        // Release: after the values. A reader that finds the same number twice has read one publication.
         words[0].store(number << 1 | 1, Ordering::Release);
     }
 

@@ -1,5 +1,5 @@
-//! What a wait has to do with: results, as far as [`mail`](crate::mail) asks for them, and the futures that wait for
-//! them, which are the runtime's (`runtime/src/call/waiter.rs`, included as it is).
+//! The results that waits need: a simple result cell for [`mail`](crate::mail), and the runtime's own futures that wait
+//! for results (`runtime/src/call/waiter.rs`, included unchanged).
 
 #[path = "../../../runtime/src/call/waiter.rs"]
 pub(crate) mod waiter;
@@ -7,7 +7,7 @@ pub(crate) mod waiter;
 pub(crate) mod result_cell {
     use crate::sync::{AtomicBool, Ordering};
 
-    /// As the runtime's, without a value.
+    /// Like the runtime's result cell, without a value.
     #[derive(Debug, Default)]
     pub(crate) struct ResultCell(AtomicBool);
 

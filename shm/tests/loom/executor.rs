@@ -1,5 +1,6 @@
-//! How far the calls of a process are (`runtime/src/executor/progress.rs`, included as it is): the head learns that the
-//! running call waits, and that no call is left, and a call that may be declined does not stay behind one that waits.
+//! The progress of the calls of a process (`runtime/src/executor/progress.rs`, included unchanged): the head is told
+//! when the running call waits, and when no call is left, and a call that may be declined does not stay behind a
+//! waiting one.
 //!
 //! The queue and the messages follow `runtime/src/executor/mod.rs`: `next`, `call_changed`, `on_call`,
 //! `decline_waiting`, `say_if_free`, `set_spent`.
@@ -32,9 +33,9 @@ struct Process {
     /// How many calls wait.
     queue: Mutex<u32>,
     declined: Mutex<u32>,
-    /// What the head was told: whether the running call waits.
+    /// The reports to the head: whether the running call waits.
     blocked: Mutex<Vec<bool>>,
-    /// How often it was told that no call is left.
+    /// The number of reports that no call is left.
     free: Mutex<u32>,
     mistake: Mistake,
 }
@@ -133,13 +134,13 @@ impl Process {
         other.join().unwrap();
     }
 
-    /// What the head was told last.
+    /// The last report to the head.
     fn is_blocked(&self) -> bool {
         self.blocked.lock().last().copied().unwrap_or_default()
     }
 }
 
-/// A call begins, and ends, while another thread of the process begins to wait, and waits no more.
+/// A call begins and ends, while another thread of the process begins and ends a wait.
 fn waits(mistake: Mistake) {
     let process = Process::with_calls(1, mistake);
     process.beside(Process::begin_wait, Process::begin_call);

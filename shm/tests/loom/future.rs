@@ -1,5 +1,5 @@
-//! A future that waits for results (`runtime/src/call/waiter.rs`, included as it is): its task is woken when they are
-//! there, whichever threads bring them, and a wake-up is not lost beside the poll that registers it.
+//! A future that waits for results (`runtime/src/call/waiter.rs`, included unchanged): its task is woken when the
+//! results are there, whichever threads bring them, and no wake-up is lost during the poll that registers the task.
 //!
 //! The poll follows `runtime/src/front/future.rs`: set the waker, then look. The results are counted as
 //! `runtime/src/submit/incoming.rs` does: settle, count, wake with nothing locked.

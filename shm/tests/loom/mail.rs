@@ -1,4 +1,4 @@
-//! Threads that wait for mail (`runtime/src/mail/waiters.rs`, included as it is): each of them finds its result,
+//! Threads that wait for mail (`runtime/src/mail/waiters.rs`, included unchanged): each of them finds its result,
 //! although only one of them sleeps on the bell, and any of them handles the records of all.
 //!
 //! A record is the number of the result that it settles. The process that sends it rings always, as it does for an

@@ -1,5 +1,5 @@
-//! What the runtime's files that are included here take for `crate::sync`: atomics of the checker, and its locks with
-//! the face of `parking_lot`.
+//! The module `crate::sync` for the runtime's files that are included here: the atomics and locks of the checker, with
+//! the interface of `parking_lot`.
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};

@@ -36,7 +36,7 @@ pub(crate) struct Segment<M> {
 }
 
 impl<M> Segment<M> {
-    /// Bytes that it counts as.
+    /// Its bytes for the accounting.
     pub(crate) fn counted(&self) -> u64 {
         self.counted
     }

@@ -157,8 +157,8 @@ impl Connections {
         self.send_again.take_if(|due| *due <= now).is_some()
     }
 
-    /// Tells clients, and those that wait to be clients, that no other store takes this one's place, so that they do
-    /// not wait for one.
+    /// Tells clients, and connections that are not clients yet, that no other store will take this one's place, so that
+    /// they do not wait for it.
     pub(crate) fn say_goodbye(&mut self) {
         let message = Notice::Closing {}.encode(0);
         for connection in self.by_key.values_mut() {

@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     reply: Option<ReplyArgument>,
 }
 
-/// The argument through which a method answers later: a `Reply<T>`, which the caller does not give.
+/// The argument by which a method answers later: a `Reply<T>`. The caller does not pass it.
 struct ReplyArgument {
     /// Its place among the arguments.
     index: usize,
@@ -29,7 +29,7 @@ struct Argument {
     /// Its name in the generated `remote`, made up where the pattern has none.
     name: Ident,
     ty: Type,
-    /// `#[cfg(…)]` of the argument: every trace of it carries them.
+    /// `#[cfg(…)]` of the argument. All code that is generated for the argument has them.
     cfg: Vec<Attribute>,
     docs: Vec<String>,
 }
@@ -94,8 +94,8 @@ impl Arguments {
         })
     }
 
-    /// Statements that decode the arguments, in the process that was called, from the variable `arguments`. `callee` is
-    /// an expression of the name that errors of a reply have.
+    /// Statements that decode the arguments, in the called process, from the variable `arguments`. `callee` is an
+    /// expression for the name in errors of a reply.
     pub(crate) fn decode(&self, arguments: &Ident, callee: &TokenStream) -> TokenStream {
         let decoded = self.each_numbered(|number, Argument { ty, cfg, .. }| {
             quote!(#(#cfg)* let #number = <#ty as __mobula::__private::Portable>::take(#arguments)?;)
@@ -119,7 +119,7 @@ impl Arguments {
         names.into_iter().collect()
     }
 
-    /// How a call is written, for the documentation: `a, b`.
+    /// The arguments of a call, for the documentation: `a, b`.
     pub(crate) fn shown(&self) -> String {
         self.arguments.iter().map(|argument| argument.name.to_string()).collect::<Vec<_>>().join(", ")
     }
@@ -158,7 +158,7 @@ fn reply_name() -> Ident {
     Ident::new("reply", Span::mixed_site())
 }
 
-/// The name of an argument, where its pattern has one: without the underscores that say the body does not use it.
+/// The name of an argument, if its pattern has one, without the leading underscores of an unused argument.
 fn name_of(pattern: &Pat) -> Option<Ident> {
     let Pat::Ident(pattern) = pattern else { return None };
     let written = pattern.ident.to_string();

@@ -1,8 +1,8 @@
-//! The signature of a function or a method: which arguments and results may cross to another process, and the code that
-//! takes them there.
+//! The signature of a function or a method: the arguments and results that may cross to another process, and the code
+//! that sends them.
 //!
-//! Types are known here only as they are written. So `Result` and `Vec` are recognised by the last segment of their
-//! path, and a lifetime that a type hides is the compiler's to find.
+//! A macro knows types only as they are written. So it recognises `Result` and `Vec` by the last segment of their path,
+//! and the compiler finds hidden lifetimes.
 
 mod arguments;
 mod qualifiers;

@@ -1,10 +1,11 @@
-//! What keeps a function from being registered once and called from another process: `unsafe`, generics, and the like.
+//! Refuses qualifiers of functions that cannot be registered once and called from another process: `unsafe`, generics,
+//! and others.
 
 use syn::Safety;
 
 use crate::Errors;
 
-/// Refuses everything that keeps a function from being registered once and called from another process.
+/// Refuses each qualifier that prevents a function from being registered once and called from another process.
 pub(crate) fn check_qualifiers(signature: &syn::Signature, what: &str, errors: &mut Errors) {
     if let Some(token) = &signature.asyncness {
         errors.push(

@@ -1,4 +1,4 @@
-//! The result of a remote call: how many objects it is, and the code that sends it.
+//! The result of a remote call: its number of objects, and the code that sends it.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -15,24 +15,24 @@ pub(crate) struct Returns {
     fallible: bool,
     /// The type itself, taken out of a `Result`.
     ty: Type,
-    /// Where the whole return type stands.
+    /// The span of the whole return type.
     written: Span,
     shape: Shape,
 }
 
-/// How many objects a result is.
+/// The number of objects of a result.
 enum Shape {
     /// One.
     One,
     /// One for each of these types, the elements of a tuple.
     Tuple(Vec<Type>),
-    /// One, or one for each element if the caller wants so; the elements have this type.
+    /// One, or one for each element if the caller asks for that; the elements have this type.
     List(Box<Type>),
     /// One, a list of references to elements of the type.
     Dynamic,
     /// A stream of items of the type.
     Stream(Items),
-    /// One, which is given later.
+    /// One, which the method sends later.
     Later,
 }
 
@@ -44,7 +44,7 @@ struct Items {
     source: Source,
 }
 
-/// How the items of a stream come.
+/// The source of the items of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Iterator,
@@ -55,7 +55,7 @@ enum Source {
 }
 
 impl Returns {
-    /// Reads the return type of a function or method. A `Vec` can become several objects where `lists` says so.
+    /// Reads the return type of a function or method. A `Vec` can become several objects if `lists` allows it.
     pub(crate) fn read(
         signature: &syn::Signature,
         num_returns: Option<&NumReturns>,
@@ -71,7 +71,7 @@ impl Returns {
         let ty = inner.unwrap_or(written.clone());
         check_owned(&ty, "return an owned value", errors);
         if let Type::Never(_) = ty {
-            errors.push(&ty, "a remote call returns: whoever waits for its result would wait for ever");
+            errors.push(&ty, "a remote call must return: a wait for its result would never end");
         }
 
         if let Some(number) = num_returns
@@ -169,8 +169,8 @@ impl Returns {
         matches!(self.shape, Shape::Stream(_))
     }
 
-    /// Turns the value of `call`, in the called process, into the results that go back, in the form that the caller who
-    /// sent `arguments` wants.
+    /// Turns the value of `call`, in the called process, into the results, in the form that the caller of `arguments`
+    /// asked for.
     pub(crate) fn outcome(&self, arguments: &Ident, call: &TokenStream) -> TokenStream {
         let (shape, ty) = match &self.shape {
             Shape::One | Shape::Stream(_) | Shape::Later => ("", &self.ty),
@@ -242,7 +242,7 @@ impl Returns {
         }
     }
 
-    /// The type of the elements, where the result can become several objects.
+    /// The type of the elements, if the result can become several objects.
     pub(crate) fn list(&self) -> Option<&Type> {
         match &self.shape {
             Shape::List(element) => Some(element),
@@ -262,7 +262,8 @@ impl Returns {
     }
 }
 
-/// Code that takes the returned value as an error with sources. Only there is it known whether its type is one.
+/// Code that converts the returned value into an error with sources. Only the compiler knows there whether its type is
+/// an error.
 pub(crate) fn as_error() -> TokenStream {
     quote! {
         |error| {

@@ -1,4 +1,4 @@
-//! Tokens of the signature that the generated code repeats, or that it must not have: attributes, visibility, `Self`.
+//! Tokens of the signature that the generated code repeats or removes: attributes, visibility, `Self`.
 
 use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -9,15 +9,15 @@ pub(crate) fn cfg(attributes: &[Attribute]) -> Vec<Attribute> {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect()
 }
 
-/// The user's attributes of the whole item that also hold for the items added beside it. They say whether it exists at
-/// all, and which warnings it may cause, such as those about a deprecated type in its signature.
+/// The user's attributes of the whole item that also apply to the items added beside it. They decide whether it exists
+/// at all, and which warnings it may cause, such as those about a deprecated type in its signature.
 pub(crate) fn shared(attributes: &[Attribute]) -> Vec<Attribute> {
     let shared = ["cfg", "allow"];
     let is_shared = |attribute: &&Attribute| shared.iter().any(|name| attribute.path().is_ident(name));
     attributes.iter().filter(is_shared).cloned().collect()
 }
 
-/// Lets the glue use items that are deprecated for others.
+/// Allows the generated code to use deprecated items.
 pub(crate) fn allow_deprecated<'a>(
     attributes: impl IntoIterator<Item = &'a Attribute>,
 ) -> Option<TokenStream> {
@@ -53,12 +53,13 @@ pub(crate) fn replace_self(signature: &mut syn::Signature, actor: &Type) {
     };
     for ty in types.chain(output) {
         let tokens = replace_self_in(ty.to_token_stream(), actor);
-        // A path in place of another parses at every place. If it does not, the compiler's own error says so better.
+        // A path in place of another parses everywhere. If it does not, the error of the compiler is better.
         *ty = syn::parse2(tokens.clone()).unwrap_or(Type::Verbatim(tokens));
     }
 }
 
-/// Takes the doc comments off the arguments, where the compiler does not allow them. [`Arguments::read`] keeps them.
+/// Removes the doc comments of the arguments, because the compiler does not allow them there. [`Arguments::read`] keeps
+/// them.
 pub(crate) fn strip_argument_docs(signature: &mut syn::Signature) {
     for input in &mut signature.inputs {
         if let FnArg::Typed(typed) = input {

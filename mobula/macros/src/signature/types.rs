@@ -1,4 +1,4 @@
-//! Types as they are written: what is within a `Result`, a `Vec` or a stream, and what is borrowed.
+//! Types as they are written: the type in a `Result`, a `Vec` or a stream, and borrowed parts.
 
 use syn::visit::{self, Visit};
 use syn::{GenericArgument, PathArguments, Type};
@@ -75,7 +75,7 @@ pub(super) fn generic_argument(ty: &Type, name: &str) -> Option<Type> {
     })
 }
 
-/// Refuses all parts of a type that borrow from the caller, or leave the type open.
+/// Refuses all parts of a type that borrow from the caller, or do not name a type.
 pub(super) fn check_owned(ty: &Type, instead: &str, errors: &mut Errors) {
     Borrows { instead, errors }.visit_type(ty);
 }

@@ -1,5 +1,5 @@
-//! Permits that processes have for a while: the actor that keeps them, and a call for some. `Semaphore` and `RwLock`
-//! are its faces.
+//! Permits that processes hold for a while: the actor that keeps them, and the calls for permits. `Semaphore` and
+//! `RwLock` are the public types.
 
 mod state;
 
@@ -73,17 +73,17 @@ impl Asker for Reply<Grant> {
     }
 }
 
-/// Permits that this process has. They go back when this is dropped, by a call for which nobody waits.
+/// Permits of this process. Dropping this returns them, by a call that is not waited for.
 pub(super) struct Held {
     pub(super) actor: ActorHandle<PermitsActor>,
     pub(super) number: u64,
-    /// Whether a process has died that had all permits.
+    /// Whether a process has died while it had all permits.
     pub(super) after_death: bool,
     is_forgotten: bool,
 }
 
 impl Held {
-    /// Waits for permits; `None`: the time is over, or they are not there and the call does not wait.
+    /// Waits for permits. `None`: the wait has timed out, or the call does not wait and the permits are not free.
     pub(super) fn get(
         actor: &ActorHandle<PermitsActor>,
         count: u32,

@@ -1,6 +1,7 @@
-//! Who has how many permits, and who waits for some: the rules, without processes.
+//! The rules of permits, without processes: the holders, and the calls that wait.
 //!
-//! Calls get permits in the order in which they asked. So a call for many is not overtaken for ever by calls for few.
+//! Calls get permits in the order in which they asked. So calls for few permits do not overtake a call for many for
+//! ever.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -13,22 +14,22 @@ use crate::util::waiting::extract;
 /// The answer to a call for permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::util) enum Grant {
-    /// The caller has them. `after_death`: a process has died since it got all of them, and nobody has dealt with that.
+    /// The caller has them. `after_death`: a process died while it had all permits, and that was not cleared yet.
     Granted { after_death: bool },
-    /// They are not there.
+    /// They are not free.
     Busy,
-    /// There are never so many: this is the number that there are.
+    /// There are not as many permits. The value is their number.
     TooMany(u32),
 }
 
 /// The place of an answer.
 pub(in crate::util) trait Asker {
     fn give(self, grant: Grant);
-    /// Whether the caller is there, and wants the answer.
+    /// Whether the caller lives, and wants the answer.
     fn is_wanted(&self) -> bool;
 }
 
-/// Permits of processes that are named by `C`, and the calls that wait for some, with the places `R` of their answers.
+/// The permits of the processes `C`, and the waiting calls, with the places `R` of their answers.
 pub(super) struct Permits<C, R> {
     total: u32,
     free: u32,
@@ -52,7 +53,7 @@ impl<C: Copy + Eq + Hash, R: Asker> Permits<C, R> {
         self.free
     }
 
-    /// A call wants permits, which it names by a number of its own.
+    /// A call asks for permits. Its number identifies it.
     pub(super) fn acquire(&mut self, call: (C, u64), count: u32, waits: bool, reply: R) {
         if count > self.total {
             return reply.give(Grant::TooMany(self.total));
@@ -67,7 +68,7 @@ impl<C: Copy + Eq + Hash, R: Asker> Permits<C, R> {
         }
     }
 
-    /// Permits come back; or the call for them is given up.
+    /// The permits of a call come back, or a waiting call is given up.
     pub(super) fn release(&mut self, call: (C, u64)) {
         if let Some(count) = self.held.remove(&call) {
             self.free += count;
@@ -78,7 +79,7 @@ impl<C: Copy + Eq + Hash, R: Asker> Permits<C, R> {
         self.settle();
     }
 
-    /// There are more permits from now on.
+    /// Adds permits.
     pub(super) fn add(&mut self, count: u32) {
         let count = count.min(u32::MAX - self.total);
         self.total += count;
@@ -86,7 +87,7 @@ impl<C: Copy + Eq + Hash, R: Asker> Permits<C, R> {
         self.settle();
     }
 
-    /// Permits that are held never come back.
+    /// Removes permits for ever: their holder does not return them.
     pub(super) fn forget(&mut self, call: (C, u64)) {
         if let Some(count) = self.held.remove(&call) {
             self.total -= count;
@@ -99,12 +100,12 @@ impl<C: Copy + Eq + Hash, R: Asker> Permits<C, R> {
         }
     }
 
-    /// The consequences of a death are dealt with.
+    /// Clears the note of a death.
     pub(super) fn clear_death(&mut self) {
         self.after_death = false;
     }
 
-    /// A process is gone: its permits come back, and its calls wait no more.
+    /// A process is gone: its permits come back, and its waiting calls are removed.
     pub(super) fn caller_gone(&mut self, caller: C) {
         self.waiting.retain(|waiting| waiting.call.0 != caller);
         for (_, count) in self.held.extract_if(|call, _| call.0 == caller) {
@@ -155,7 +156,8 @@ mod tests {
         }
     }
 
-    /// Random calls and deaths: there are never too many permits out, and a call that could have its permits has them.
+    /// Random calls and deaths: never are more permits taken than there are, and no call waits although its permits are
+    /// free.
     #[test]
     fn permits_are_neither_lost_nor_made() {
         for seed in 1..=2000_u64 {

@@ -1,11 +1,11 @@
-//! Why an item was not put, or not got.
+//! The errors of puts and gets.
 
 use std::fmt;
 
 use mobula_runtime::{Error, Failure};
 
-/// Why the queue does not have an item. It gives the item back: what was put by [`put`](super::Queue::put) and its
-/// relatives, or a list of those of [`put_many`](super::Queue::put_many) that are not in the queue.
+/// The reason why an item was not put. It contains the item of [`put`](super::Queue::put) and its variants, or the
+/// items of [`put_many`](super::Queue::put_many) that are not in the queue.
 ///
 /// ```
 /// use mobula::util::{PutError, Queue};
@@ -19,12 +19,12 @@ use mobula_runtime::{Error, Failure};
 /// ```
 #[non_exhaustive]
 pub enum PutError<T> {
-    /// There is no room; or there was none until the time was over.
+    /// The queue is full, or was full until the timeout.
     Full(T),
     /// The queue was [closed](super::Queue::close).
     Closed(T),
-    /// The queue's actor cannot be reached, or the item cannot be encoded. Whether the queue has the item is known only
-    /// in the latter case: then it has not.
+    /// The queue's actor cannot be reached, or the item cannot be encoded. In the first case the item may be in the
+    /// queue; in the second it is not.
     Failed {
         /// The item.
         item: T,
@@ -91,7 +91,7 @@ impl<T> From<PutError<T>> for Error {
     }
 }
 
-/// Why there is no item.
+/// The reason why no item was taken.
 ///
 /// ```
 /// use mobula::util::{GetError, Queue};
@@ -106,11 +106,11 @@ impl<T> From<PutError<T>> for Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum GetError {
-    /// There is no item, or not as many as wanted; or there was none until the time was over.
+    /// The queue has no item, or not as many as asked for, or had none until the timeout.
     Empty,
     /// The queue was [closed](super::Queue::close), and has no item left.
     Closed,
-    /// The queue's actor cannot be reached, or the item is no `T`.
+    /// The queue's actor cannot be reached, or the item is not a `T`.
     Failed(Error),
 }
 

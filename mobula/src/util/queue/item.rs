@@ -1,5 +1,5 @@
-//! An item of a queue as the queue's actor has it: small values as bytes, others as references to objects of the store,
-//! which the actor neither reads nor copies.
+//! An item in the queue's actor: small values are bytes, others are references to objects of the store. The actor
+//! neither reads nor copies these objects.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::object_ref::ObjectRef;
 use crate::value::{self, References};
 
-/// Values of so many bytes travel through the actor; larger ones, and those with references, stay in the store.
+/// The most bytes of a value that travels through the actor. Larger values, and values with references, stay in the
+/// store.
 const INLINE_BYTES_MAX: usize = 2048;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,7 +21,7 @@ pub(super) enum Item {
     Stored(ObjectRef<Opaque>),
 }
 
-/// Stands for the type of a value that is not looked at.
+/// Stands for the type of a value that is not decoded.
 #[derive(Debug)]
 pub(super) struct Opaque;
 
@@ -36,7 +37,7 @@ impl Item {
         Ok(Self::Stored(ObjectRef::new(crate::put(value)?.to)))
     }
 
-    /// The value. That of an object borrows from the store where its type does.
+    /// Decodes the value. A value in the store may borrow from it, if its type can.
     pub(super) fn value<T: DeserializeOwned>(self) -> crate::Result<T> {
         match self {
             Self::Inline(format, Small(bytes)) => {
@@ -47,7 +48,7 @@ impl Item {
     }
 }
 
-/// A few bytes, whose clones share them.
+/// A few bytes. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Small(bytes::Bytes);
 

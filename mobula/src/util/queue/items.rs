@@ -1,5 +1,5 @@
-//! What the queue's actor decides: which items go to whom, and who waits. It knows neither values nor processes, so
-//! that it is tested without them.
+//! The decisions of the queue's actor: it gives items to consumers, and lets calls wait. It knows neither values nor
+//! processes, so tests need none.
 //!
 //! An item is in one place at a time:
 //!
@@ -10,8 +10,8 @@
 //!          caller gone        given up, caller gone
 //! ```
 //!
-//! A consumer sends the receipt before its `get` returns. So an item that is in transit to a process that dies, or to a
-//! wait that has timed out, comes back to the front of the queue.
+//! A consumer sends the receipt before its `get` returns. If the process dies before that, or its wait times out, the
+//! item in transit comes back to the front of the queue.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -26,9 +26,9 @@ use crate::util::waiting::extract;
 pub(super) enum PutAnswer {
     /// The queue has all items.
     Done,
-    /// It has so many of them, and no room for the others.
+    /// It has this number of them, and no room for the others.
     Full(usize),
-    /// It has so many of them, and takes no more.
+    /// It has this number of them, and is closed.
     Closed(usize),
 }
 
@@ -36,9 +36,9 @@ pub(super) enum PutAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum GetAnswer<I> {
     Items(Vec<I>),
-    /// There are not as many as wanted.
+    /// There are not as many as asked for.
     Empty,
-    /// There are none, and none will come.
+    /// There are none, and the queue is closed.
     Closed,
 }
 
@@ -49,19 +49,19 @@ pub(super) trait Answer<A> {
     fn is_wanted(&self) -> bool;
 }
 
-/// A call, as the queue tells it from others: the process that made it, and that process's number for it.
+/// The id of a call: the process that made it, and the number that this process gave it.
 pub(super) type Call<C> = (C, u64);
 
-/// How many items a get takes.
+/// The number of items that a get takes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Wanted {
-    /// Without them there is no answer but `Empty`.
+    /// The least number of items; with fewer the answer is `Empty`.
     pub(super) least: usize,
     pub(super) most: usize,
     pub(super) waits: bool,
 }
 
-/// The state of a queue: items of type `I`, processes that are named by `C`, answers to puts in `P`, to gets in `G`.
+/// The state of a queue: items `I`, processes `C`, answers to puts `P`, answers to gets `G`.
 pub(super) struct Items<C, I, P, G> {
     capacity: usize,
     items: VecDeque<I>,
@@ -77,7 +77,7 @@ pub(super) struct Items<C, I, P, G> {
 struct Putter<C, I, P> {
     call: Call<C>,
     items: VecDeque<I>,
-    /// How many of its items are in the queue.
+    /// The number of its items that are in the queue.
     accepted: usize,
     reply: P,
 }
@@ -95,7 +95,7 @@ where
     P: Answer<PutAnswer>,
     G: Answer<GetAnswer<I>>,
 {
-    /// An empty queue with room for so many items; 0: for any number.
+    /// An empty queue with room for this number of items; 0 for any number.
     pub(super) fn new(maxsize: usize) -> Self {
         Self {
             capacity: if maxsize == 0 { usize::MAX } else { maxsize },
@@ -111,12 +111,13 @@ where
         self.items.len()
     }
 
-    /// How many more items may come. Items that have come back may have taken more than the limit.
+    /// The room for more items. Items that came back may exceed the limit.
     fn room(&self) -> usize {
         self.capacity.saturating_sub(self.items.len())
     }
 
-    /// Adds items. A put that `waits` adds each as soon as there is room; another one all of them at once, or none.
+    /// Adds items. A put that `waits` adds each item as soon as there is room; any other put adds all items at once, or
+    /// none.
     pub(super) fn put(&mut self, call: Call<C>, items: Vec<I>, waits: bool, reply: P) {
         if self.is_closed {
             return reply.give(PutAnswer::Closed(0));
@@ -156,8 +157,8 @@ where
         self.settle();
     }
 
-    /// The caller does not want what it has asked for: a get that waits, items without a receipt, or a put that waits.
-    /// The answer of a put says how many of its items stay in the queue.
+    /// The caller gives a call up: a waiting get, a get whose items have no receipt, or a waiting put. The answer to a
+    /// put is the number of its items that stay in the queue.
     pub(super) fn give_up(&mut self, call: Call<C>) {
         if let Some(items) = self.in_transit.remove(&call) {
             self.take_back(items);
@@ -171,18 +172,18 @@ where
         self.settle();
     }
 
-    /// A process is gone, and with it its waiting calls. Items in transit to it come back.
+    /// A process is gone: its waiting calls are removed, and items in transit to it come back.
     pub(super) fn caller_gone(&mut self, caller: C) {
         self.getters.retain(|getter| getter.call.0 != caller);
         self.putters.retain(|putter| putter.call.0 != caller);
         let mut lost: Vec<_> = self.in_transit.extract_if(|call, _| call.0 == caller).collect();
-        // The last that were given come back first.
+        // The items that were given last come back first, which keeps their order.
         lost.sort_unstable_by_key(|(call, _)| std::cmp::Reverse(call.1));
         lost.into_iter().for_each(|(_, items)| self.take_back(items));
         self.settle();
     }
 
-    /// Takes no more items. Those that are there can be got.
+    /// Closes the queue for new items. Its items can still be taken.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
         for putter in self.putters.drain(..) {
@@ -191,7 +192,7 @@ where
         self.settle();
     }
 
-    /// Whether no item is there, and none will come or come back.
+    /// Whether the queue is closed and empty, and no item can come back.
     fn is_over(&self) -> bool {
         self.is_closed && self.items.is_empty() && self.in_transit.is_empty()
     }

@@ -1,5 +1,5 @@
-//! A queue that processes share: its handle. The items are in an actor (`actor`), which decides by rules (`items`) that
-//! know no values (`item`).
+//! The handle to a queue that processes share. An actor (`actor`) has the items, decides by the rules in `items`, and
+//! never decodes a value (`item`).
 
 mod actor;
 mod error;
@@ -21,14 +21,13 @@ use self::items::{GetAnswer, PutAnswer, Wanted};
 use super::waiting::{Waiting, next_number};
 use crate::actor::ActorHandle;
 
-/// How long a put whose time is over waits for the answer whether its items are in the queue.
+/// The longest wait, after the timeout of a put, for the answer whether its items are in the queue.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A first-in-first-out queue between processes: any number of them put, and any number get. It can have a limit, which
-/// holds producers back.
+/// A first-in-first-out queue between processes, with any number of producers and consumers. It can have a limit: then
+/// producers wait for room.
 ///
-/// A handle can be cloned, given as an argument, or sent inside a value; the queue is there until its last handle is
-/// gone.
+/// A handle can be cloned, given as an argument, or sent inside a value. The queue lives until its last handle is gone.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -53,22 +52,23 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// # When a process dies
 ///
-/// - An item is in the queue when its put has returned. No death of a producer or a consumer takes it away again.
+/// - An item is in the queue when its put has returned. The death of a producer or a consumer does not remove it.
 /// - A producer that dies in a put may or may not have put the item.
-/// - An item belongs to a consumer when its get returns. If the consumer dies before that, or gives the wait up, the
-///   item comes back to the front of the queue, and goes to the next consumer. It goes to one consumer only.
-/// - A consumer that dies later takes along what its gets have returned.
-/// - The items are in a process. If that dies, they are lost, and every call fails with
+/// - An item belongs to a consumer when its get returns. If the consumer dies before that, or its get times out, the
+///   item comes back to the front of the queue, and goes to the next consumer. Each item goes to one consumer only.
+/// - If a consumer dies later, the items that its gets returned are lost.
+/// - The items are in a process of the queue. If that process dies, they are lost, and every call fails with
 ///   [`Failure::ActorDied`](crate::Failure::ActorDied).
 ///
 /// # Cost
 ///
-/// A put and a get are a call of an actor each, which the caller waits for, and a get sends a receipt; there is no
-/// system call while all processes are awake. [`put_many`](Self::put_many) and [`get_many`](Self::get_many) share these
-/// costs among many items.
+/// A put or a get is a call of an actor, for which the caller waits. A get also sends a receipt. There is no system
+/// call while all processes are awake. [`put_many`](Self::put_many) and [`get_many`](Self::get_many) share these costs
+/// among many items.
 ///
 /// Small values travel through the queue's process. A value of more than 2 KiB, or with references in it, is put into
-/// the store where it is made, and is read there by its consumer: the queue has a reference to it, and copies nothing.
+/// the store by its producer, and its consumer reads it there. The queue only has a reference to it, and copies
+/// nothing.
 ///
 /// # Ray
 ///
@@ -83,7 +83,7 @@ pub struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue with room for `maxsize` items; 0: for any number.
+    /// Makes a queue with room for `maxsize` items; 0 for any number.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -99,7 +99,7 @@ impl<T> Queue<T> {
         Self::with_options(maxsize, ActorOptions::new())
     }
 
-    /// A queue whose process has these options: a name, resources, a lifetime.
+    /// Makes a queue whose process has these options: a name, resources, a lifetime.
     ///
     /// ```
     /// use mobula::ActorOptions;
@@ -116,8 +116,8 @@ impl<T> Queue<T> {
         Self { actor: QueueActor::options(options).remote(maxsize), maxsize, of: PhantomData }
     }
 
-    /// The queue with this name, which [`with_options`](Self::with_options) gave it in any process of the session. Its
-    /// items must be of type `T`: a get of another one fails.
+    /// Finds the queue with this name, which [`with_options`](Self::with_options) gave it in any process of the
+    /// session. Its items must have the type `T`; otherwise a get fails.
     ///
     /// ```
     /// # use mobula::ActorOptions;
@@ -136,7 +136,7 @@ impl<T> Queue<T> {
         Ok(Self { actor, maxsize, of: PhantomData })
     }
 
-    /// How many items the queue has room for; 0: any number.
+    /// The most items of the queue; 0 for any number.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -194,8 +194,8 @@ impl<T> Queue<T> {
         Ok(self.maxsize > 0 && self.size()? >= self.maxsize)
     }
 
-    /// No more items are put: producers get [`PutError::Closed`], also those that wait for room, and consumers get
-    /// [`GetError::Closed`] behind the last item. A queue that is closed stays so.
+    /// Closes the queue for new items: producers get [`PutError::Closed`], also those that wait for room, and consumers
+    /// get [`GetError::Closed`] after the last item. A closed queue stays closed.
     ///
     /// ```
     /// use mobula::util::{PutError, Queue};
@@ -215,9 +215,9 @@ impl<T> Queue<T> {
         self.actor.close().get()
     }
 
-    /// Ends the queue's process, with all items that are in the queue. Calls that wait, and later ones, fail. With
-    /// `force` it ends at once, else when the calls that this process has made are over, and at the latest after the
-    /// grace period.
+    /// Ends the queue's process; the items in the queue are lost. Waiting and later calls fail. With `force` the
+    /// process ends at once; otherwise after the calls that this process has made, and at the latest after the grace
+    /// period.
     ///
     /// ```
     /// use std::time::Duration;
@@ -230,7 +230,7 @@ impl<T> Queue<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`terminate`](crate::terminate), but for the timeout.
+    /// Those of [`terminate`](crate::terminate), except for the timeout.
     pub fn shutdown(&self, force: bool, grace_period: Duration) -> Result<()> {
         if !force {
             match crate::terminate(&self.actor, grace_period) {
@@ -258,7 +258,7 @@ impl<T: Serialize> Queue<T> {
         self.put_one(item, true, None)
     }
 
-    /// As [`put`](Self::put), but gives up when so much time is over.
+    /// As [`put`](Self::put), with a timeout.
     ///
     /// ```
     /// use std::time::Duration;
@@ -272,7 +272,7 @@ impl<T: Serialize> Queue<T> {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// It asks the queue then whether the item went in at the last moment, which takes a call.
+    /// After the timeout it asks the queue whether the item was put at the last moment, which takes a call.
     ///
     /// # Errors
     /// [`PutError::Full`], and those of `put`.
@@ -298,7 +298,8 @@ impl<T: Serialize> Queue<T> {
         self.put_one(item, false, None)
     }
 
-    /// As [`put`](Self::put), for `async` code. If the future is dropped before it is ready, the item is put or not.
+    /// As [`put`](Self::put), for `async` code. If the future is dropped before it is ready, the item may or may not be
+    /// in the queue.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -320,8 +321,8 @@ impl<T: Serialize> Queue<T> {
         }
     }
 
-    /// Adds all items in their order, as there is room for them, and waits until all are in the queue. Other producers'
-    /// items do not come between them. One call, however many items there are.
+    /// Adds all items in their order, each when there is room, and waits until all are in the queue. Items of other
+    /// producers do not come between them. One call for any number of items.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -337,7 +338,7 @@ impl<T: Serialize> Queue<T> {
         self.put_list(items, true, None)
     }
 
-    /// As [`put_many`](Self::put_many), but gives up when so much time is over.
+    /// As [`put_many`](Self::put_many), with a timeout.
     ///
     /// ```
     /// use std::time::Duration;
@@ -426,7 +427,7 @@ impl<T: DeserializeOwned> Queue<T> {
         self.first(true, None)
     }
 
-    /// As [`get`](Self::get), but gives up when so much time is over.
+    /// As [`get`](Self::get), with a timeout.
     ///
     /// ```
     /// use std::time::Duration;
@@ -461,7 +462,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     /// As [`get`](Self::get), for `async` code. If the future is dropped before it is ready, the item stays in the
-    /// queue: so it can stand in a `select!` or under a timeout.
+    /// queue. So it can be used in a `select!` or with a timeout.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -480,7 +481,7 @@ impl<T: DeserializeOwned> Queue<T> {
         one(self.received(number, answer)?)
     }
 
-    /// Takes up to `most` items, and waits for the first of them. One call, however many items there are.
+    /// Takes up to `most` items, and waits for the first of them. One call for any number of items.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -497,7 +498,7 @@ impl<T: DeserializeOwned> Queue<T> {
         self.list(Wanted { least: 1.min(most), most, waits: true }, None)
     }
 
-    /// As [`get_many`](Self::get_many), but gives up when there is no item until so much time is over.
+    /// As [`get_many`](Self::get_many), with a timeout for the first item.
     ///
     /// ```
     /// use std::time::Duration;
@@ -515,7 +516,7 @@ impl<T: DeserializeOwned> Queue<T> {
         self.list(Wanted { least: 1.min(most), most, waits: true }, Some(timeout))
     }
 
-    /// Takes so many items if there are as many, and none otherwise.
+    /// Takes `count` items if there are as many, and none otherwise.
     ///
     /// ```
     /// use mobula::util::{GetError, Queue};
@@ -593,7 +594,7 @@ impl<T> Queue<T> {
         self.received(number, answer)
     }
 
-    /// Sends the receipt for items, before they are the caller's.
+    /// Sends the receipt for items before the caller gets them.
     fn received(&self, number: u64, answer: Option<GetAnswer<Item>>) -> Result<Vec<Item>, GetError> {
         match answer {
             Some(GetAnswer::Items(items)) => {

@@ -126,7 +126,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Puts a copy of bytes beside the stream, and their place into it.
+    /// Puts a copy of bytes into a buffer beside the stream, and its place into the stream.
     fn put_copy_beside(&mut self, code: u8, bytes: &[u8]) -> Result<(), Error> {
         let copy = match context::memory_for(bytes.len())? {
             Some(mut memory) => {
@@ -138,7 +138,7 @@ impl<'a> Writer<'a> {
         self.put_beside(code, &[], &copy)
     }
 
-    /// Puts a buffer beside the stream, and its place into it.
+    /// Puts a buffer beside the stream, and its place into the stream.
     fn put_beside(&mut self, code: u8, before: &[u8], buffer: &Buffer) -> Result<(), Error> {
         let index = context::add_buffer(buffer)
             .ok_or_else(|| Error::new("nothing can go beside a stream that is no payload's"))?;
@@ -482,7 +482,7 @@ impl Writer<'_> {
 }
 
 impl Writer<'_> {
-    /// Writes the numbers into `memory`, which has room for as many as there should be.
+    /// Writes the numbers into `memory`, which has room for the announced number of them.
     fn put_numbers_in<N: Number>(
         &mut self,
         mut memory: ObjectWriter,
@@ -498,7 +498,7 @@ impl Writer<'_> {
         if count * size_of::<N>() == memory.len() && next.is_none() {
             return self.put_beside(extension::NUMBERS_BESIDE, &[N::CODE], &Buffer::of_object(memory.seal()));
         }
-        // There are more, or fewer, than the iterator said.
+        // The iterator has more, or fewer, elements than it announced.
         let written = memory.chunks_exact(size_of::<N>()).take(count);
         let mut all: Vec<N> = written.map(bytemuck::pod_read_unaligned).collect();
         all.extend(next.into_iter().chain(numbers));

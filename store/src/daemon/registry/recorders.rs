@@ -1,4 +1,5 @@
-//! The recorders of dead clients: what a process did last can be read after its death, until others have died since.
+//! The recorders of dead clients: the last events of a process can be read after its death, until enough others have
+//! died.
 
 use std::collections::VecDeque;
 
@@ -24,7 +25,7 @@ impl<'a> From<&'a Owner> for Recorded<'a> {
     }
 }
 
-/// What is left of a client of which no object is left.
+/// The remains of a dead client without objects: its recorder.
 struct Left {
     id: OwnerId,
     pid: u32,

@@ -154,8 +154,8 @@ impl Recovery {
 
     /// Whether every client that can come is there, or the store has waited long enough.
     ///
-    /// `repeats_hello` says whether the client of a record waits here for its welcome. The killed store had recorded
-    /// it, and did not live to tell it. Such a client becomes a new one.
+    /// `repeats_hello` says whether the client of a record waits here for its welcome: the killed store had recorded
+    /// it, and died before it answered. Such a client becomes a new one.
     pub(crate) fn is_over(&mut self, now: Instant, repeats_hello: impl Fn(&Record) -> bool) -> bool {
         if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;

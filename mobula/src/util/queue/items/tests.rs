@@ -1,5 +1,5 @@
-//! Random calls, and deaths of their callers, against the rules: no item is lost or comes twice, the order is kept, the
-//! limit holds, and no call waits that could be answered.
+//! Random calls, and deaths of their callers: no item is lost or comes twice, the order is kept, the limit holds, and
+//! no call waits that could be answered.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -129,7 +129,7 @@ impl Model {
         }
     }
 
-    /// A call is given up, perhaps after it was answered.
+    /// Gives a call up, perhaps after it was answered.
     fn give_up(&mut self) {
         let position = self.random.below(4) as usize;
         if let Some(call) = self.gets.keys().nth(position).copied() {
