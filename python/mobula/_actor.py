@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The name of the attribute that `method` leaves on a method.
+# The attribute of a method in which `method` keeps the options.
 _METHOD_OPTIONS = "__mobula_method__"
 
-# How often a method is tried again, where it says so, and for which errors: all, or those of some classes.
+# The number of retries of a method, and the errors that are retried: all, or those of some classes.
 Retries = tuple[int | None, Any]
 
-# The methods that all actors have: they do nothing, run a function on the state, and end the actor.
+# The methods of all actors: the first does nothing, the second runs a function on the state, the third ends the actor.
 _OF_ALL = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
 
 
@@ -51,14 +51,14 @@ def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class _Methods:
-    """The methods of a class, as its handles know them: their signatures, and how many results they have."""
+    """The methods of a class, for its handles: their signatures, and their numbers of results."""
 
     def __init__(self, cls: type) -> None:
         self.signatures: dict[str, Signature | None] = {}
         self.num_returns: dict[str, int] = {}
         # The concurrency groups of methods that name one.
         self.groups: dict[str, str] = {}
-        # How often methods are tried again, and for which errors, where they say so.
+        # The retries of the methods that have some.
         self.retries: dict[str, Retries] = {}
         for name, function in inspect.getmembers(cls, callable):
             if name.startswith("__") and name != "__call__":
@@ -77,7 +77,7 @@ class ActorClassInheritanceException(TypeError):
 
 
 class ActorClass(Generic[T]):
-    """A class whose objects live in processes of their own: what ``@remote`` makes of it."""
+    """A class whose objects live in processes of their own. ``@remote`` returns it."""
 
     def __init__(self, cls: type[T], options: dict[str, Any]) -> None:
         _options.check(options, is_actor=True)
@@ -100,7 +100,7 @@ class ActorClass(Generic[T]):
         )
 
     def __getattr__(self, name: str) -> Any:
-        # The attributes of the class itself: its methods see them under the name that the actor class has taken.
+        # The attributes of the class itself: its methods use them by its name, which stands for the actor class now.
         if name.startswith("_"):
             raise AttributeError(f"the actor class has no attribute {name!r}")
         return getattr(self._class, name)
@@ -121,7 +121,7 @@ class ActorClass(Generic[T]):
         return self.options(**options).remote(*args, **(kwargs or {}))
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
-        """Return a node of a graph: an actor that starts when the graph is executed first."""
+        """Return a node of a graph: an actor that starts when the graph is first executed."""
         from mobula.dag import ClassNode
 
         return ClassNode(self.remote, args, kwargs)
@@ -177,7 +177,7 @@ class _OptionedClass(Generic[T]):
 
 
 class _Known:
-    """What the handles of an actor know of its methods."""
+    """The methods of an actor, as its handles know them."""
 
     def __init__(
         self,
@@ -186,12 +186,12 @@ class _Known:
         retries: dict[str, Retries],
         max_task_retries: int,
     ) -> None:
-        # `None`: the methods are not known here, as of an actor that was found by its name.
+        # `None` if the methods are not known, as for an actor that was found by its name.
         self.num_returns, self.signatures = num_returns, signatures
         self.retries, self.max_task_retries = retries, max_task_retries
 
     def called(self, name: str, group: str | None, most: int | None, exceptions: Any) -> str | None:
-        """The name of a method, with the errors that are retried, and the group that the call runs in."""
+        """Return the name of a method, followed by its retries, and by the group that the call runs in."""
         most = self.max_task_retries if most is None else most
         retries = ""
         if exceptions and most:
@@ -217,11 +217,11 @@ class ActorMethod:
         in_flight_max: int = IN_FLIGHT_MAX,
         called: str | None = None,
     ) -> None:
-        # The actor is held, and not its handle, which has this: `Actor.remote().method.remote()` must not lose its
-        # actor in between, and an actor ends with its last handle, without a collector of circles.
+        # This holds the actor, and not its handle: `Actor.remote().method.remote()` must keep the actor, and a circle
+        # of a handle and its method would keep the actor until the garbage collector runs.
         self._actor, self._known, self._name = actor, known, name
         self._num_returns, self._in_flight_max = num_returns, in_flight_max
-        # The name, and behind it what the actor's process is to know of the call.
+        # The name, and after it the data about the call for the actor's process.
         self._called = called or name
 
     def __call__(self, *_: Any, **__: Any) -> Any:
@@ -248,7 +248,7 @@ class ActorMethod:
         return FunctionNode(self.remote, args, kwargs)
 
     def options(self, **options: Any) -> ActorMethod:
-        """Return the method with other options, of which there is ``num_returns``."""
+        """Return the method with other options, such as ``num_returns``."""
         known = {
             "concurrency_group",
             "enable_task_events",
@@ -280,10 +280,10 @@ class ActorMethod:
 
 
 class _Terminate(ActorMethod):
-    """The method of every actor that ends it behind the calls that were made before."""
+    """The method of every actor that ends it after the calls that were made before."""
 
     def remote(self, *_: Any, **__: Any) -> Any:
-        """Have the actor end: its destructor runs, and it is not started again."""
+        """End the actor: its destructor runs, and it is not restarted."""
         return self._actor.terminate()
 
 
@@ -294,7 +294,7 @@ class ActorHandle:
         self._mobula_actor, self._mobula_class_name, self._mobula_known = actor, class_name, known
 
     def __getattr__(self, name: str) -> ActorMethod:
-        # Once for each method that is used: it is an attribute then.
+        # Called once for each method, which is an attribute after that.
         actor, known = self._mobula_actor, self._mobula_known
         if name.startswith("__") and name != "__call__":
             if name == "__ray_terminate__":
@@ -360,8 +360,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """End an actor at once: calls that wait and later ones fail. Its destructor does not run.
 
-    With ``no_restart=False`` its process alone is ended, as by a crash: the actor starts again if it may.
-    """
+    With ``no_restart=False`` only its process ends, as by a crash: the actor is restarted if its options allow it."""
     of_ray = _session.cluster()
     if of_ray is not None:
         of_ray.done(of_ray.ray.kill, actor, no_restart=no_restart)
@@ -377,7 +376,7 @@ def list_named_actors(all_namespaces: bool = False) -> list[str] | list[dict[str
     if of_ray is not None:
         of_cluster: list[str] = of_ray.ray.util.list_named_actors(all_namespaces)
         return of_cluster
-    # Those of the package itself are in a namespace of their own.
+    # Actors of the package itself are in a namespace of their own, and are left out.
     found = _mobula.list_named_actors(all_namespaces)
     named = [actor for actor in found if "mobula_internal" not in actor]
     if all_namespaces:

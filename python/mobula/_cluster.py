@@ -1,9 +1,8 @@
 """Programs that run on a cluster of Ray's own package: ``init(address="ray://…")``, or ``MOBULA_ADDRESS=ray:auto``.
 
-There is no session of this package then. Functions and classes are handed to Ray as they are, with their options, and
-what Ray returns is what the program gets: references, handles, generators. Errors become those of this package, so that
-``except mobula.exceptions.RayActorError`` catches them.
-"""
+There is no session of this package then. Ray gets the functions and classes unchanged, with their options, and the
+program gets Ray's own references, handles and generators. Errors become those of this package, so that ``except
+mobula.exceptions.RayActorError`` catches them."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ ray: Any = None
 # Options of `init` that Ray refuses where the cluster is there already.
 _OF_A_NEW_CLUSTER = frozenset({"num_cpus", "num_gpus", "object_store_memory", "resources"})
 
-# The classes that have other ones in their place meanwhile.
+# The classes that Ray's classes replace meanwhile.
 _CLASSES = ("ObjectRef", "ObjectRefGenerator")
 _own_classes: dict[str, Any] = {}
 
@@ -46,7 +45,7 @@ def begin(address: str, options: dict[str, Any]) -> Any:
             # A cluster that runs has its resources already.
             options = {name: value for name, value in options.items() if name not in _OF_A_NEW_CLUSTER}
         environment = dict(options.pop("runtime_env", None) or {})
-        # What runs in the workers of Ray finds Ray by this.
+        # Code in the workers of Ray finds Ray by this variable.
         environment["env_vars"] = {**environment.get("env_vars", {}), "MOBULA_ADDRESS": "ray:auto"}
         context = found.init(address=given, runtime_env=environment, **options)
     else:

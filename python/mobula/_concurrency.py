@@ -1,4 +1,4 @@
-"""Actors that have several calls under way: on an event loop, or on threads. This runs in the actor's process."""
+"""Runs several calls of an actor at a time, on an event loop or on threads. This runs in the actor's process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Runner:
         self.group_of: dict[str, str] = description["methods"]
 
     def group(self, name: str) -> str | None:
-        """The group that a call runs in. Its name may be behind the method's."""
+        """Return the group that a call runs in. Its name may follow the name of the method."""
         method, _, wanted = name.partition("\1")
         method = method.partition("\2")[0]
         group = wanted or self.group_of.get(method)
@@ -94,7 +94,7 @@ class _Loop:
         look()
 
     async def run(self, call: _Call) -> None:
-        """Run a method, and answer."""
+        """Run a method, and send the answer."""
         set_running_call(call.running)
         try:
             async with self.places:
@@ -122,7 +122,7 @@ class _Loop:
             def look() -> None:
                 wants = stream.wants()
                 if wants is False and task is not None:
-                    # The method may be waiting for something that never comes.
+                    # The method may wait for something that never comes.
                     task.cancel()
                 elif wants:
                     room.set()
@@ -147,7 +147,7 @@ class _Loop:
 
 
 async def _items(items: Any) -> AsyncIterator[Any]:
-    """The items of a generator of either kind. The generator is closed at the end."""
+    """Iterate a generator, sync or async. It is closed at the end."""
     if hasattr(items, "__anext__"):
         try:
             async for item in items:
@@ -161,7 +161,7 @@ async def _items(items: Any) -> AsyncIterator[Any]:
 
 
 class AsyncRunner(Runner):
-    """Runs the calls as tasks of event loops, of which each concurrency group has one."""
+    """Runs the calls as tasks of event loops. Each concurrency group has one."""
 
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__(description)

@@ -1,4 +1,4 @@
-"""What a process knows of the call that it runs, and of the session: ``get_runtime_context``."""
+"""``get_runtime_context``: the running call, the actor and the session of a process."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from mobula import _environments, _ids, _mobula, _session
 from mobula._actor import ActorHandle, _Known
 
-# The name, the class and the resources of the actor of this process, as far as it has them. `_worker` sets them.
+# The name, the class and the resources of the actor of this process, if it has them. `_worker` sets them.
 actor: dict[str, Any] = {}
 
 
 class RuntimeContext:
-    """What a process knows of the call that it runs, and of the session."""
+    """The context of this process: its running call, its actor, and its session."""
 
     @property
     def namespace(self) -> str:
@@ -24,7 +24,7 @@ class RuntimeContext:
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
-        """Whether the actor of this process was restarted: this process has taken the place of one that died."""
+        """Whether the actor of this process was restarted after an earlier process of it died."""
         return _mobula.restarted()
 
     def get_node_id(self) -> str:
@@ -36,7 +36,7 @@ class RuntimeContext:
         return _ids.of_process(_mobula.process_id()).hex()
 
     def get_task_id(self) -> str | None:
-        """Return the id of the running call, as hexadecimal digits: that of the references to its results.
+        """Return the id of the running call, as hexadecimal digits. The references to its results have the same id.
 
         In a driver it is an id that no call has.
         """
@@ -46,12 +46,12 @@ class RuntimeContext:
         return None if found is None else _ids.of_task(found[0]).hex()
 
     def get_attempt_number(self) -> int:
-        """Return how often the running call was retried before."""
+        """Return the number of retries of the running call so far."""
         found = running_call()
         return 0 if found is None else found[1]
 
     def get_task_name(self) -> str | None:
-        """Return the name that the running call was given, or else that of its function."""
+        """Return the name of the running call, or of its function if the call has no name."""
         found = running_call()
         return None if found is None else _told(found).get("name") or found[2]
 
@@ -61,7 +61,7 @@ class RuntimeContext:
         return None if found is None else found[2]
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """Return what the running call demands, or the actor for life."""
+        """Return the resources that the running call demands, or that the actor has."""
         if not _mobula.is_worker():
             raise RuntimeError("This method is only available in a worker.")
         if _mobula.actor_number() is not None:
@@ -79,7 +79,7 @@ class RuntimeContext:
 
     @property
     def current_actor(self) -> Any:
-        """The handle of the actor whose method asks. It must have a name."""
+        """The handle of the actor whose method asks. The actor must have a name."""
         if not _mobula.is_worker() or "name" not in actor:
             raise RuntimeError("This method is only available in an actor that has a name.")
         return ActorHandle(
@@ -123,7 +123,7 @@ class RuntimeContext:
         return _environments.of_this_process()
 
     def get(self) -> dict[str, Any]:
-        """Return the most of it as a dictionary."""
+        """Return the ids and the namespace as a dictionary."""
         found = {"job_id": self.job_id, "node_id": self.node_id, "namespace": self.namespace}
         if _mobula.is_worker():
             found["task_id"] = self.task_id
@@ -134,7 +134,7 @@ class RuntimeContext:
         return _ids.of_driver(os.getpid() if not _mobula.is_worker() else os.getppid()).hex()
 
 
-# What the extension module tells of a call: its id, how often it was retried, its function, and what its caller says.
+# A call in the extension module: its id, the number of its retries, its function, and the caller's text about it.
 RunningCall = tuple[str, int, str, str | None]
 
 # The call that a thread or a task of an event loop runs, where several run at a time.
@@ -142,23 +142,23 @@ _running: ContextVar[RunningCall | None] = ContextVar("mobula_running_call", def
 
 
 def running_call() -> RunningCall | None:
-    """Return the call that asks; ``None``: it is none."""
+    """Return the running call of this thread or task; ``None`` outside a call."""
     return _running.get() or _mobula.running_call()
 
 
 def set_running_call(running: RunningCall | None) -> None:
-    """Say which call this thread, or this task of an event loop, runs."""
+    """Set the running call of this thread, or of this task of an event loop."""
     _running.set(running)
 
 
 def _told(running: RunningCall) -> dict[str, Any]:
-    """What the caller of a call says of it: its name, and what it demands."""
+    """Return the caller's data about a call: its name, and its resources."""
     found: dict[str, Any] = json.loads(running[3]) if running[3] else {}
     return found
 
 
 def get_runtime_context() -> RuntimeContext:
-    """Return what this process knows of itself."""
+    """Return the context of this process."""
     of_ray = _session.cluster()
     if of_ray is not None:
         found: RuntimeContext = of_ray.ray.get_runtime_context()

@@ -12,7 +12,7 @@ _KNOWN = frozenset({"config", "env_vars", "py_modules", "worker_process_setup_ho
 # Variables of a worker: directories of modules, and the function that it calls first.
 _MODULES = "MOBULA_PYTHON_MODULES"
 _HOOK = "MOBULA_PYTHON_SETUP_HOOK"
-# What the program said, for those that ask for it.
+# The environment as the program gave it, for calls that ask for it.
 _TOLD = "MOBULA_PYTHON_RUNTIME_ENV"
 
 # The environment of the session: workers have it where neither the call nor the actor names another one.
@@ -26,7 +26,7 @@ def set_of_session(environment: dict[str, Any]) -> None:
 
 
 def check(environment: Any) -> None:
-    """Refuse what cannot be the environment of a worker."""
+    """Check the environment of a worker, and raise if it is invalid."""
     if not isinstance(environment, dict):
         raise TypeError(f"runtime_env cannot be {environment!r}: a dictionary")
     unknown = environment.keys() - _KNOWN
@@ -47,7 +47,7 @@ def check(environment: Any) -> None:
 
 
 def of(environment: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the environment of a worker with that of the session, as the core takes it."""
+    """Return the environment of a worker, merged with that of the session, in the form of the core."""
     if not environment and not of_session:
         return {"env_vars": None, "working_dir": None}
     given = {**of_session, **(environment or {})}
@@ -70,7 +70,7 @@ def of(environment: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def of_this_process() -> dict[str, Any]:
-    """Return the environment that the program gave this process, as far as it can be told."""
+    """Return the environment that the program gave this process."""
     import json
 
     told = os.environ.get(_TOLD)
@@ -79,7 +79,7 @@ def of_this_process() -> dict[str, Any]:
 
 
 def enter() -> None:
-    """Do in a worker what its environment says, before its first call."""
+    """Set up the environment of a worker, before its first call."""
     places = os.environ.get(_MODULES)
     if places:
         sys.path[:0] = places.split(os.pathsep)
@@ -97,7 +97,7 @@ def _path_of(module: Any) -> str:
 
 
 def _expanded(text: str) -> str:
-    """Return a text with the variables that it names in place of their names."""
+    """Replace each ``${NAME}`` in a text by the value of that variable."""
     return re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], ""), text)
 
 

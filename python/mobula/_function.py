@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class RemoteFunction(Generic[P, R]):
-    """A function that worker processes run: what ``@remote`` makes of it."""
+    """A function that worker processes run. ``@remote`` returns it."""
 
     def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
         if inspect.iscoroutinefunction(function):
@@ -45,8 +45,9 @@ class RemoteFunction(Generic[P, R]):
         )
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
-        """Call the function in a worker. References among the arguments are waited for there, and become values."""
-        # From now on, calls of this session go to the extension module. It calls this in another session.
+        """Call the function in a worker. References among the arguments become values there."""
+        # From now on, the extension module makes the calls of this session. In another session it calls this function
+        # again.
         call = self.__dict__["remote"] = _prepare(self, self._defaults, self.__class__.remote.__get__(self))
         return call(*args, **kwargs)  # type: ignore[no-any-return]
 
@@ -65,7 +66,7 @@ class RemoteFunction(Generic[P, R]):
         return FunctionNode(self.remote, args, kwargs)
 
     def _export(self, retried: tuple[type[BaseException], ...]) -> _mobula.Function:
-        """The function as workers get it, where only exceptions of some classes are retried, if any are named."""
+        """Return the function for workers. If classes of exceptions are given, only these exceptions are retried."""
         exported = self._exported.get(retried)
         if exported is None:
             function = Retried(self._function, retried) if retried else self._function
@@ -81,7 +82,7 @@ class _Optioned(Generic[P, R]):
 
     def __init__(self, function: RemoteFunction[P, R], options: dict[str, Any]) -> None:
         self._of, self._options = function, options
-        # What cannot be is refused now.
+        # Invalid options are refused now.
         _options.of_task(options)
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
@@ -99,7 +100,8 @@ class _Optioned(Generic[P, R]):
 def _prepare(
     function: RemoteFunction[Any, Any], options: dict[str, Any], otherwise: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return what makes calls with these options in this session; in another one it leaves that to ``otherwise``."""
+    """Return a function that makes calls with these options in this session. In another session it calls
+    ``otherwise``."""
     ensure()
     of_ray = _session.cluster()
     if of_ray is not None:
@@ -114,7 +116,7 @@ def _prepare(
         exported, prepared = function._export(retried), _options.of_task(options)
         fits = takes(function._signature)
         call = _mobula.PreparedFunction(exported, prepared, num_returns, in_flight_max, *fits, otherwise)
-    # A program may put something of its own around its calls.
+    # A program may wrap its calls.
     decorator = getattr(function._function, "__ray_invocation_decorator__", None)
     if decorator is None:
         return call
@@ -123,8 +125,8 @@ def _prepare(
 
 
 def _retried(option: Any, is_generator: bool) -> tuple[type[BaseException], ...]:
-    """The classes of the errors that are retried, where the core cannot tell: it retries all errors, or none."""
+    """Return the classes of errors to retry, if the core cannot decide: it retries all errors, or none."""
     if isinstance(option, list | tuple):
         return tuple(option)
-    # An error behind the first results of a generator is a result, unless it is retried.
+    # An error after the first results of a generator is a result, unless it is retried.
     return (Exception,) if option and is_generator else ()

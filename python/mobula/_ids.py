@@ -1,4 +1,4 @@
-"""The ids of calls, actors, processes and machines: as Ray has them, bytes with a name."""
+"""The ids of calls, actors, processes and machines: bytes, with classes and names as in Ray."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class BaseID:
-    """Some bytes that name something."""
+    """Bytes that identify something."""
 
     SIZE = 28
     __slots__ = ("_bytes",)
@@ -24,17 +24,17 @@ class BaseID:
 
     @classmethod
     def from_random(cls) -> Self:
-        """Return an id that nothing has."""
+        """Return a random id."""
         return cls(os.urandom(cls.SIZE))
 
     @classmethod
     def nil(cls) -> Self:
-        """Return the id of nothing."""
+        """Return the id that stands for nothing."""
         return cls(b"\xff" * cls.SIZE)
 
     @classmethod
     def size(cls) -> int:
-        """Return how many bytes such an id has."""
+        """Return the number of bytes of such an id."""
         return cls.SIZE
 
     def hex(self) -> str:
@@ -46,7 +46,7 @@ class BaseID:
         return self._bytes
 
     def is_nil(self) -> bool:
-        """Whether it is the id of nothing."""
+        """Whether this is the id that stands for nothing."""
         return self._bytes == b"\xff" * self.SIZE
 
     def __eq__(self, other: object) -> bool:
@@ -102,27 +102,27 @@ class WorkerID(UniqueID):
 
 
 def of_task(digits: str | None) -> TaskID:
-    """The id of a call, of which the core has these digits; nil for none."""
+    """Return the id of the call with these digits in the core; nil for ``None``."""
     return TaskID.nil() if digits is None else TaskID.from_hex(digits.ljust(2 * TaskID.SIZE, "0"))
 
 
 def of_actor(digits: str) -> ActorID:
-    """The id of an actor, of which the core has these digits."""
+    """Return the id of the actor with these digits in the core."""
     return ActorID.from_hex(digits.rjust(2 * ActorID.SIZE, "0"))
 
 
 def of_process(digits: str) -> WorkerID:
-    """The id of a process, of which the core has these digits."""
+    """Return the id of the process with these digits in the core."""
     return WorkerID.from_hex(digits.rjust(2 * WorkerID.SIZE, "0"))
 
 
 def of_driver(pid: int) -> JobID:
-    """The id of a driver with this number of a process."""
+    """Return the id of the driver with this pid."""
     return JobID(pid.to_bytes(JobID.SIZE, "big"))
 
 
 def of_machine() -> NodeID:
-    """The id of this machine, since it was started."""
+    """Return the id of this machine. It changes when the machine restarts."""
     # Workers import this file at their start, and seldom need this id.
     import hashlib
 

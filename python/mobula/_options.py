@@ -42,11 +42,11 @@ _ACTOR = _COMMON | {
     "max_task_retries",
     "namespace",
 }
-# They would change what a program does, and are not there: better an error than another program.
+# Options that would change the behaviour of a program, but are not implemented: they are errors.
 _ABSENT = {
     "accelerator_type": "accelerators are not counted",
 }
-# The least that a number may be; -1 is no limit.
+# The least value of each number; -1 is no limit.
 _LEAST = {
     "max_calls": 0,
     "max_concurrency": 1,
@@ -60,7 +60,7 @@ _AMOUNTS = ("memory", "num_cpus", "num_gpus")
 
 
 def check(options: dict[str, Any], *, is_actor: bool) -> None:
-    """Refuse options that there are not, and values that cannot be."""
+    """Check options, and raise for unknown names and invalid values."""
     known, what = (_ACTOR, "actors") if is_actor else (_TASK, "remote functions")
     for name, value in options.items():
         if name not in known:
@@ -81,7 +81,7 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
 
 
 def _check_kind(name: str, value: Any) -> None:
-    """Refuse a value of another class than the option has, and a number that is too small."""
+    """Raise for a value of a wrong class, and for a number that is too small."""
     if name in _TEXTS and not isinstance(value, str):
         raise _of_type(name, value, str)
     if name in _LEAST:
@@ -103,7 +103,7 @@ def _check_kind(name: str, value: Any) -> None:
 
 
 def _of_type(name: str, value: Any, *types: type) -> TypeError:
-    """The error for a value of another class. Programs look for Ray's words."""
+    """Return the error for a value of a wrong class. It has Ray's words, because programs look for them."""
     return TypeError(f"The type of keyword '{name}' must be {(*types, type(None))}, but received type {type(value)}")
 
 
@@ -117,7 +117,7 @@ def _check_amount(name: str, amount: Any) -> None:
 
 
 def check_retry_exceptions(value: Any) -> None:
-    """Refuse what does not say which errors are retried."""
+    """Check a value that names the errors to retry."""
     text = f"retry_exceptions must be either a boolean or a list of exceptions, got {value!r}"
     if not isinstance(value, bool | list | tuple | None):
         raise TypeError(text)
@@ -127,7 +127,7 @@ def check_retry_exceptions(value: Any) -> None:
 
 
 def check_num_returns(num_returns: Any) -> None:
-    """Refuse a number of results that cannot be."""
+    """Check a number of results."""
     if num_returns is None or num_returns in ("streaming", "dynamic"):
         return
     if not isinstance(num_returns, int):
@@ -140,7 +140,7 @@ def check_num_returns(num_returns: Any) -> None:
 
 
 def num_returns_of(function: Any, num_returns: Any) -> int:
-    """The number of results, where -1 is a stream: of a generator, unless something else is said."""
+    """Return the number of results; -1 is a stream, the default for generators."""
     if num_returns is None:
         is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         return -1 if is_generator else 1
@@ -161,13 +161,13 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
-    """Options of calls, as the core takes them."""
+    """Return options of calls in the form of the core."""
     retries = options.get("max_retries")
     resources = _resources(options)
     told = {"name": options.get("name"), "resources": _told(resources)}
     return _mobula.TaskOptions(
         **resources,
-        # A call can ask for it. The defaults need no words.
+        # A call can ask for this text. It is left out for the defaults.
         told=json.dumps(told) if any(told.values()) else None,
         **environments.of(options.get("runtime_env")),
         max_calls=options.get("max_calls") or 0,
@@ -179,7 +179,7 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
 
 
 def _told(resources: dict[str, Any]) -> dict[str, float]:
-    """The resources that a call or an actor demands, by the names that Ray has for them."""
+    """Return the resources that a call or an actor demands, by Ray's names."""
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
     found = {names[name]: resources[name] for name in names if resources[name] is not None}
     found.update(resources["resources"] or {})
@@ -187,7 +187,7 @@ def _told(resources: dict[str, Any]) -> dict[str, float]:
 
 
 def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
-    """Options of an actor, as the core takes them."""
+    """Return options of an actor in the form of the core."""
     pending = options.get("max_pending_calls") or 0
     return _mobula.ActorOptions(
         **_resources(options),
@@ -203,7 +203,8 @@ def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
 
 
 def about(cls: type, options: dict[str, Any], groups: dict[str, str]) -> str:
-    """Say to an actor's process how its calls run, and what its name is; empty: one at a time, and none."""
+    """Describe to an actor's process how its calls run, and its name. Empty if they run one at a time and it has no
+    name."""
     is_async = any(
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         for _, function in inspect.getmembers(cls, inspect.isfunction)
@@ -214,7 +215,7 @@ def about(cls: type, options: dict[str, Any], groups: dict[str, str]) -> str:
     if is_async or limit != 1 or declared:
         found.update({"async": is_async, "max": limit, "groups": declared, "methods": groups})
     if options.get("name") is not None:
-        # Its class is there, too, so that it can make handles of itself.
+        # With its class, so that it can make handles to itself.
         found.update({"name": options["name"], "namespace": options.get("namespace"), "class": cls.__name__})
     resources = {name: amount for name, amount in _told(_resources(options)).items() if amount}
     if resources:

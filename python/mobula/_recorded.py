@@ -1,4 +1,4 @@
-"""What a program marks in the timeline of its session."""
+"""Marks and spans of a program in the timeline of its session."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def mark(name: str, value: int = 0) -> None:
-    """Record a mark with a number, such as an epoch, to be found in the timeline. Nothing without a session."""
+    """Record a mark with a number, such as an epoch, in the timeline. Does nothing without a session."""
     _mobula.mark(name, value)
 
 
 class span:
-    """A part of the program's time that has a name in the timeline: ``with mobula.span("load"): ...``."""
+    """A named span in the timeline: ``with mobula.span("load"): ...``."""
 
     def __init__(self, name: str) -> None:
         self._name = name

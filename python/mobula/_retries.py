@@ -1,4 +1,4 @@
-"""Results that are errors, and functions of which only some errors are retried."""
+"""Results that are errors, and functions with only some errors retried."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def text_and_pickle(error: BaseException) -> tuple[str, bytes | None]:
 
 
 class Raised:
-    """A result that raises where it is read.
+    """A result that raises when it is read.
 
     The call that gives it has not failed: its other results are there, and it is not tried again.
     """
@@ -38,7 +38,7 @@ class Raised:
         self._error = (function_name, os.getpid(), text, pickled)
 
     def __iter__(self) -> Iterator[Raised]:
-        # As the only item of a stream.
+        # It is the only item of a stream.
         yield self
 
     def __reduce__(self) -> Any:
@@ -46,7 +46,7 @@ class Raised:
 
 
 class Retried:
-    """A function that fails with errors of some classes only. Other errors are its results.
+    """A function that fails only with errors of some classes. Other errors become its results.
 
     Calls of it may be tried again when they fail, so only errors of these classes are.
     """
@@ -98,7 +98,7 @@ class RetriedItems:
 
 
 def described(most: int, exceptions: Any) -> str:
-    """Say in a text how often a method is tried again (-1: without limit), and for which errors."""
+    """Encode the retries of a method as a text: their number (-1: without limit), and the classes of errors."""
     import base64
 
     from mobula._serialization import dumps
@@ -108,10 +108,9 @@ def described(most: int, exceptions: Any) -> str:
 
 
 def again(method: Callable[..., Any], description: str) -> Callable[..., Any]:
-    """Return a method that is tried again, in its actor, when it fails with some errors.
+    """Return a method that is called again, in its actor, when it fails with some errors.
 
-    The items that a generator has given already are skipped then.
-    """
+    A generator then skips the items that it has given already."""
     import base64
     import itertools
 
@@ -172,9 +171,8 @@ def again(method: Callable[..., Any], description: str) -> Callable[..., Any]:
 def results(result: Any, count: int) -> list[Any]:
     """Return the results of a call that has several.
 
-    Of a generator that raises, the results that it has given stay; in place of the others is the error. More results
-    than wanted are dropped, and missing ones are errors.
-    """
+    If a generator raises, the results that it has given stay, and the error replaces the others. Surplus results are
+    dropped, and missing ones are errors."""
     if isinstance(result, Raised):
         return [result] * count
     if isinstance(result, GeneratorType | RetriedItems):

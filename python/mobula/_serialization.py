@@ -35,7 +35,7 @@ def dumps(value: Any, protocol: int = 5, buffer_callback: Callable[[Any], Any] |
         return file.getvalue()
 
 
-# Each worker that runs a function keeps a copy of what it refers to.
+# The most bytes of a pickled function: each worker that runs it keeps a copy of the values that it refers to.
 EXPORT_BYTES_MAX = 95 << 20
 
 
@@ -63,7 +63,7 @@ def key(pickled: bytes, references: bytes) -> int:
 
 
 def register_serializer(cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
-    """Say how values of a class are written and read. Call it before such a value is sent."""
+    """Set how values of a class are written and read. Call it before such a value is sent."""
     copyreg.pickle(cls, lambda value: (deserializer, (serializer(value),)))
 
 

@@ -22,7 +22,7 @@ spec.loader.exec_module(module)
 module.run_role(sys.argv.pop())
 """
 
-# Options of Ray that are about several machines, or about processes that Mobula does not have.
+# Options of Ray for several machines, or for processes that Mobula does not have.
 _WITHOUT_EFFECT = frozenset(
     {
         "configure_logging",
@@ -41,12 +41,12 @@ _WITHOUT_EFFECT = frozenset(
     }
 )
 
-# The namespace of named actors, unless another one is named.
+# The default namespace of named actors.
 namespace = "default"
 
 
 class Context:
-    """What ``init`` returns. As a context manager it ends the session."""
+    """The result of ``init``. As a context manager it ends the session."""
 
     def __init__(self, address_info: dict[str, Any]) -> None:
         self.address_info = address_info
@@ -83,31 +83,31 @@ def init(
     _memory: int | None = None,
     **options: Any,
 ) -> Context:
-    """Start a session, or join one: the store, and worker processes, which run what this program calls.
+    """Start a session (the store, and worker processes, which run the calls of this program), or join one.
 
-    The first call of a function starts a session too, so a program needs this for options only. The session ends with
-    ``shutdown``, and with the program.
+    The first call of a function starts a session too, so a program needs ``init`` only for options. The session ends
+    with ``shutdown``, or with the program.
 
     Args:
-        address: ``None`` or ``"local"``: a session of this program alone. ``"auto"``: the session of this user that
-            ``python -m mobula start`` (or ``mobula start``) has started last, and that other programs share; or what
-            that command has printed. ``"ray://host:port"``, ``"ray:auto"``: a cluster of Ray, on
-            which the program runs by Ray's own package; ``"ray:local"``: such a one of this machine. Default: the
-            variable ``MOBULA_ADDRESS``.
-        num_cpus: How many CPUs calls may have together. Default: those that the program may run on.
-        num_gpus: How many GPUs calls may have together. Default: those that the program may use.
+        address: ``None`` or ``"local"``: a session of this program alone. ``"auto"``, or the address that
+            ``python -m mobula start`` (or ``mobula start``) has printed: a session that programs of this user share;
+            ``"auto"`` is the one that was started last. ``"ray://host:port"``, ``"ray:auto"``: a cluster of Ray, by
+            Ray's own package; ``"ray:local"``: a cluster of this machine alone. Default: the variable
+            ``MOBULA_ADDRESS``.
+        num_cpus: The number of CPUs for all calls together. Default: those that the program may run on.
+        num_gpus: The number of GPUs for all calls together. Default: those that the program may use.
         resources: Other resources, by name, that calls and actors demand.
-        object_store_memory: The most memory of objects, in bytes. What is held beyond that goes to the disk. Default:
+        object_store_memory: The most memory of objects, in bytes. Objects beyond that go to the disk. Default:
             30 % of the memory.
-        namespace: Of named actors, where none is named with them.
-        ignore_reinit_error: Whether a second ``init`` is no error.
+        namespace: The default namespace of named actors.
+        ignore_reinit_error: Whether a second ``init`` is allowed.
         runtime_env: The environment of workers: ``env_vars``, ``working_dir``, ``py_modules``,
             ``worker_process_setup_hook``.
-        log_to_driver: Whether what workers print appears in the output of this program, with a prefix.
+        log_to_driver: Whether the output of workers appears in the output of this program, with a prefix.
 
     Raises:
-        RuntimeError: There is a session, or this process is a worker.
-        ValueError: An option cannot be.
+        RuntimeError: There is a session already, or this process is a worker.
+        ValueError: An option is invalid.
         ConnectionError: There is no session for ``"auto"``.
     """
     from mobula import _cluster
@@ -146,7 +146,7 @@ def init(
         )
     if runtime_env:
         _environments.check(runtime_env)
-    # Options that are prepared from now on contain the environment of this session.
+    # Calls that are prepared from now on have the environment of this session.
     _environments.set_of_session(runtime_env or {})
     try:
         socket = _mobula.start(
@@ -252,10 +252,9 @@ def cluster() -> ModuleType | None:
 
 
 def shutdown(_exiting_interpreter: bool = False) -> None:
-    """End the session. Actors end first, then workers and the store. References are of no use afterwards.
+    """End the session. Actors end first, then workers and the store. References are invalid afterwards.
 
-    Values that were got stay. Does nothing where there is no session.
-    """
+    Values that the program has got stay valid. Does nothing without a session."""
     _environments.set_of_session({})
     of_ray = cluster()
     if of_ray is not None:
@@ -300,7 +299,7 @@ def cluster_resources() -> dict[str, float]:
 
 
 def available_resources() -> dict[str, float]:
-    """Return the resources that no call and no actor has at the moment."""
+    """Return the resources that are free at the moment."""
     of_ray = cluster()
     if of_ray is not None:
         return dict(of_ray.ray.available_resources())
@@ -336,7 +335,7 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def warn_without_effect(option: str, why: str) -> None:
-    """Say once that an option has no effect."""
+    """Warn that an option has no effect."""
     import warnings
 
     warnings.warn(f"{option} has no effect: {why}", stacklevel=4)

@@ -1,4 +1,4 @@
-"""A worker: an interpreter that runs what a session hands it."""
+"""A worker: an interpreter that runs the calls of a session."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mobula.exceptions import TaskCancelledError
 __all__ = ["describe", "flush", "function_of", "main", "method", "results", "runner"]
 
 
-# Whether this process is an actor's. Its methods are not interrupted: they would leave half a state.
+# Whether this process is an actor's. Its methods are not interrupted, because that could leave an invalid state.
 _is_actor = False
 
 
 def main(namespace: str) -> None:
-    """Become what the last argument says, in a session with this namespace. Does not return."""
+    """Take the role of the last argument, in a session with this namespace. Does not return."""
     _session._set_namespace(namespace)
     role = sys.argv.pop()
     signal.signal(signal.SIGINT, _interrupted)
@@ -41,7 +41,7 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def flush() -> None:
-    """Write out what was printed."""
+    """Flush the output."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
@@ -55,7 +55,7 @@ def leave(code: int) -> NoReturn:
 
 
 def runner(description: str) -> Any:
-    """Return what runs the calls of an actor; ``None``: they run one at a time."""
+    """Return the runner of the calls of an actor; ``None`` if they run one at a time."""
     global _is_actor
     _is_actor = True
     if not description:
@@ -72,7 +72,7 @@ def runner(description: str) -> Any:
 
 
 def method(state: Any, name: str) -> Any:
-    """Return the method of an actor. Behind the name may be its retries, and the group that the call runs in."""
+    """Return the method of an actor. Its retries, and the group that the call runs in, may follow the name."""
     name, _, retries = name.partition("\1")[0].partition("\2")
     if retries:
         from mobula._retries import again
@@ -83,7 +83,7 @@ def method(state: Any, name: str) -> Any:
     if name == "__ray_call__":
         return lambda function, *args, **kwargs: function(state, *args, **kwargs)
     if name in getattr(state, "__dict__", ()) and hasattr(type(state), name):
-        # The state has an attribute of the name of its method, which callers mean.
+        # The state has an attribute with the name of a method. Callers mean the method.
         import inspect
 
         return inspect.getattr_static(type(state), name).__get__(state, type(state))
@@ -91,7 +91,7 @@ def method(state: Any, name: str) -> Any:
 
 
 def function_of(cls: type, name: str) -> FunctionType | None:
-    """Return the function of a class that a call of a method calls, with the state first; ``None``: it is more."""
+    """Return the function of a class that a method call can call directly, with the state first; ``None`` otherwise."""
     import inspect
 
     if name.startswith("__ray_") or "\1" in name or "\2" in name:
@@ -102,12 +102,12 @@ def function_of(cls: type, name: str) -> FunctionType | None:
 
 
 def by_name(name: str) -> Any:
-    """Return a function that a program of another language names: ``"module:name"``."""
+    """Return the function that a program of another language names: ``"module:name"``."""
     import importlib
 
     module, _, path = name.partition(":")
     if not path:
-        raise ValueError(f"{name!r} names no Python function: the module, a colon, and the name there are needed")
+        raise ValueError(f"{name!r} is no Python function: expected the module, a colon, and the name in the module")
     found: Any = importlib.import_module(module)
     for part in path.split("."):
         found = getattr(found, part)

@@ -1,4 +1,4 @@
-"""What a process knows of itself, under the name that it has in Ray."""
+"""The context of a process, under its name in Ray."""
 
 from mobula._context import RuntimeContext, get_runtime_context
 

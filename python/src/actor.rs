@@ -107,7 +107,7 @@ impl Actor {
     }
 }
 
-/// What a pickled actor has; see [`actor_restored`].
+/// The parts of a pickled actor; see [`actor_restored`].
 type Restored = (Place, u64, String, u32);
 
 /// An actor that was pickled within a value.
@@ -148,7 +148,7 @@ pub(crate) fn exit_actor(py: Python<'_>) -> PyResult<()> {
     py.detach(mobula_runtime::exit_actor).map_err(|error| raised(py, error))
 }
 
-/// The number of the actor of this process as hexadecimal digits, if it is one.
+/// The number of the actor of this process as hexadecimal digits; `None` if this process is not an actor.
 #[pyfunction]
 pub(crate) fn actor_number() -> Option<String> {
     mobula_runtime::actor_number().map(|number| format!("{number:016x}"))

@@ -19,9 +19,8 @@ use crate::error::{raised, raised_by_store};
 use crate::reference::ObjectRef;
 use crate::value;
 
-/// What is in front of the arguments of a call, as one value of text: the method; of a constructor how the actor's
-/// calls run; of a function after how many calls its worker ends; and the names of the last arguments, each behind a
-/// zero.
+/// The text in front of the arguments of a call: for a method its name; for a constructor how the actor's calls run; of
+/// a function after how many calls its worker ends; and the names of the last arguments, each behind a zero.
 pub(crate) struct Header;
 
 impl Header {
@@ -91,7 +90,7 @@ impl Wanted {
         }
     }
 
-    /// What [`new`](Self::new) takes.
+    /// The arguments of [`new`](Self::new).
     pub(crate) fn numbers(self) -> (i64, u32) {
         match self {
             Self::Count(count) => (count.into(), 1),
@@ -108,7 +107,7 @@ impl Wanted {
         }
     }
 
-    /// What the caller gets.
+    /// The results for the caller.
     pub(crate) fn references(
         self,
         py: Python<'_>,
@@ -152,7 +151,7 @@ impl Function {
         Self { name: name.into(), shown, function, exported: Mutex::new(None) }
     }
 
-    // What it captures may refer to the remote function that has this.
+    // Its captured values may refer to the remote function that has this.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.function)
     }

@@ -34,25 +34,25 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// The call that runs, where calls run one after the other.
 static RUNNING: Mutex<Option<RunningCall>> = Mutex::new(None);
 
-/// What a program can ask about the call that runs.
+/// The data about the running call that a program can ask for.
 #[derive(Clone)]
 struct RunningCall {
     id: TaskId,
     attempt: u16,
     name: Arc<str>,
-    /// What the caller has told of it; see [`TaskOptions`](crate::options::TaskOptions).
+    /// The text from the caller about the call; see [`TaskOptions`](crate::options::TaskOptions).
     told: Option<String>,
 }
 
-/// The id of the call that runs, how often it was retried, the name of its function, and what the caller has told of
-/// it. `None` in a driver, and in an actor that may have several calls under way.
+/// The id of the running call, the number of its retries, the name of its function, and the caller's text about it.
+/// `None` in a driver, and in an actor that may have several calls under way.
 #[pyfunction]
 pub(crate) fn running_call() -> Option<(String, u16, String, Option<String>)> {
     let running = RUNNING.lock().clone()?;
     Some((running.id.to_string(), running.attempt, running.name.to_string(), running.told))
 }
 
-/// Says which call runs from now on.
+/// Sets the running call.
 fn set_running(on: &Invocation<'_>, name: &Arc<str>, told: Option<&str>) {
     let told = told.map(str::to_owned);
     let running = on.call().map(|(id, attempt)| RunningCall { id, attempt, name: name.clone(), told });
@@ -294,13 +294,13 @@ struct Actor {
     name: String,
     /// `None` once it is dropped.
     state: Option<Py<PyAny>>,
-    /// What runs its calls; `None`: they run one at a time, here.
+    /// The runner of its calls; `None` if they run one at a time, here.
     runner: Option<Py<PyAny>>,
     /// The methods that were called.
     methods: FxHashMap<String, Method>,
 }
 
-/// A method that is a function of the class, as nearly all are.
+/// A method that is a function of the class. Nearly all methods are.
 struct Method {
     name: Py<PyString>,
     function: Py<PyAny>,
@@ -309,7 +309,7 @@ struct Method {
 }
 
 impl Actor {
-    /// The function that is called with the state in front of the arguments, if the method is that.
+    /// The function to call with the state in front of the arguments, if the method is such a function.
     fn function_of<'py>(
         &mut self,
         state: &Bound<'py, PyAny>,
@@ -328,7 +328,7 @@ impl Actor {
                 self.methods.entry(method.to_owned()).or_insert(known)
             }
         };
-        // The program may have put another one in its place.
+        // The program may have replaced the method.
         let found = class.getattr(known.name.bind(py)).ok();
         let found = found.filter(|found| found.is(&known.function));
         Ok(found.map(|found| (found, known.shown.clone())))
@@ -343,7 +343,7 @@ impl Actor {
     }
 }
 
-/// The name of a method, without what is behind it in a header.
+/// The name of a method in a header, without the parts after it.
 fn short(method: &str) -> &str {
     method.split(['\u{1}', '\u{2}']).next().unwrap_or_default()
 }
@@ -412,7 +412,7 @@ impl Instance for Actor {
             let stream = StreamCall::new(call, state.clone_ref(py), self.name_of(&method));
             let Ok(stream) = Bound::new(py, stream) else { return };
             if let Err(error) = runner.call_method1(py, intern!(py, "stream"), (&method, &stream)) {
-                // It may have begun: then it answers.
+                // If it has begun, it answers itself.
                 let _ = stream.get().fail(py, error.into_value(py).into_bound(py).into_any());
             }
         });
@@ -450,7 +450,7 @@ fn call_named<'py>(
     callee.call(arguments, keywords.as_ref())
 }
 
-/// The arguments that are left, the last of which have these names. Something else may stand in front of them.
+/// The remaining arguments. The last ones have these names. Another argument may stand in front of them.
 fn arguments<'py>(
     py: Python<'py>,
     on: &mut Invocation<'_>,
@@ -508,7 +508,7 @@ fn header_of(py: Python<'_>, payload: Payload<'_>, client: &Client) -> PyResult<
     if let Some(text) = value::text_of_payload(&payload) {
         return Ok(parsed(text));
     }
-    // With many arguments, it lies in an object.
+    // With many arguments, it is in an object.
     let header = value::of_payload(py, client, payload)?;
     Ok(parsed(header.cast::<PyString>()?.to_str()?))
 }

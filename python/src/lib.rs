@@ -1,10 +1,10 @@
 //! The extension module `mobula._mobula`: what the Python package `mobula` needs of the core.
 //!
 //! `value` turns Python values into payloads and back. `reference` and `actor` are the classes whose objects stand for
-//! results and actors. `prepared` makes calls, whose parts `call` has, and `rust` those of Rust programs; `stream` and
-//! `waiting` are other ways to wait. `recorded` has metrics, marks and spans. `plasma` is a client of a store by
-//! itself. In a worker, which is another interpreter, `host` runs the calls.
-//! The classes and functions that users see are in the Python package.
+//! results and actors. `prepared` makes calls from the parts in `call`, and `rust` makes calls of Rust programs;
+//! `stream` and `waiting` are other ways to wait. `recorded` has metrics, marks and spans. `plasma` is a client of a
+//! store without a session. In a worker, which is another interpreter, `host` runs the calls. The classes and functions
+//! that users see are in the Python package.
 //!
 //! The interpreter's lock is never held while a thread waits, and no lock of this crate is held while Python code runs.
 
@@ -30,7 +30,7 @@ mod waiting;
 
 use pyo3::prelude::*;
 
-/// What the package `mobula` is made from.
+/// The functions and classes on which the package `mobula` is built.
 #[pymodule]
 fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<actor::Actor>()?;

@@ -23,8 +23,8 @@ type Amounts = Option<HashMap<String, f64>>;
 #[pyclass(frozen, module = "mobula._mobula")]
 pub(crate) struct TaskOptions {
     pub(crate) of_core: mobula_runtime::TaskOptions,
-    /// What the worker is to know, as the text in front of the arguments: after how many calls of the function it ends,
-    /// or nothing; and behind a one, what the call may ask about itself.
+    /// The text for the worker in front of the arguments: the number of calls of the function after which the worker
+    /// ends, or nothing; then, after the character 1, the data that the call may ask for.
     pub(crate) header: String,
 }
 

@@ -1,4 +1,4 @@
-//! Placement groups: the class that the package's `PlacementGroup` is made of.
+//! Placement groups: the class behind the package's `PlacementGroup`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::session::amounts;
 #[pyclass(frozen, module = "mobula._mobula")]
 pub(crate) struct PlacementGroup(mobula_runtime::PlacementGroup);
 
-/// A group, and what is known about it: its name, its namespace, its strategy and its state.
+/// A group with its name, its namespace, its strategy and its state.
 type Known = (PlacementGroup, String, String, &'static str, &'static str);
 
 #[pymethods]
@@ -71,7 +71,7 @@ impl PlacementGroup {
         self.0.bundles().iter().map(amounts).collect()
     }
 
-    /// Waits until it has its resources, for at most so many seconds.
+    /// Waits until the group has its resources, for at most `timeout` seconds.
     fn wait(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
         let timeout = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         py.detach(|| self.0.wait(timeout)).map_err(|error| raised(py, error))
@@ -82,7 +82,7 @@ impl PlacementGroup {
     }
 }
 
-/// The place that options name: a group, its bundles, and the number of a bundle; -1: any.
+/// The place in the options: a group, its bundles, and the number of a bundle; -1 for any.
 pub(crate) type Place = (u64, Vec<HashMap<String, f64>>, i64);
 
 pub(crate) fn placement(py: Python<'_>, (group, bundles, index): Place) -> PyResult<Placement> {

@@ -1,5 +1,5 @@
-//! Calls that a program makes many times: what is the same for all calls of a function, or of an actor's method, is
-//! looked at once.
+//! Calls that a program makes many times. The parts that are the same for all calls of a function, or of an actor's
+//! method, are prepared once.
 //!
 //! These are what `f.remote` and `actor.method.remote` are. A call with arguments by position alone, as many as the
 //! function takes, runs no Python code in the caller.
@@ -23,10 +23,10 @@ static GENERATOR: Attribute = Attribute::new("mobula._stream", "ObjectRefGenerat
 
 /// The arguments that a function takes.
 struct Takes {
-    /// So many by position fit, if none is given by name.
+    /// The number of arguments that fits, if all are given by position.
     least: usize,
     most: usize,
-    /// Looks at all others, and raises if they do not fit. `None`: nobody knows, and all fit.
+    /// Checks all other arguments, and raises if they do not fit. `None` if the signature is unknown: then all fit.
     check: Option<Py<PyAny>>,
 }
 
@@ -45,7 +45,7 @@ impl Takes {
     }
 }
 
-/// What a caller gets of a stream.
+/// The class of a stream's generator in the caller.
 fn generator(py: Python<'_>, items: mobula_runtime::ItemStream) -> PyResult<Py<PyAny>> {
     Ok(GENERATOR.get(py)?.call1((Items::new(items),))?.unbind())
 }
@@ -113,7 +113,7 @@ impl PreparedFunction {
         }
     }
 
-    /// Pickles `remote` of the function.
+    /// Pickles `remote` as an attribute of the function.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, NamedAttribute<'py>)> {
         static GETATTR: Attribute = Attribute::new("builtins", "getattr");
         let function = self.otherwise.bind(py).getattr(intern!(py, "__self__"))?;
@@ -136,7 +136,7 @@ type NamedAttribute<'py> = (Bound<'py, PyAny>, &'static str);
 pub(crate) struct PreparedMethod {
     actor: Py<Actor>,
     name: Arc<str>,
-    /// The name, and behind it what the actor's process is to know of the call.
+    /// The name, and after it the data about the call for the actor's process.
     called: String,
     wanted: Wanted,
     takes: Takes,
@@ -191,7 +191,7 @@ impl PreparedMethod {
         visit.call(&self.takes.check)
     }
 
-    /// Pickles what calls the method within a value that mobula pickles.
+    /// Pickles this as an attribute of the method, in a value that mobula pickles.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Parts)> {
         let this = slf.get();
         let (num_returns, in_flight_max) = this.wanted.numbers();
@@ -204,5 +204,5 @@ impl PreparedMethod {
     }
 }
 
-/// What [`PreparedMethod::new`] takes.
+/// The arguments of [`PreparedMethod::new`].
 type Parts = (Py<Actor>, String, i64, u32, usize, usize, Option<Py<PyAny>>);

@@ -1,4 +1,4 @@
-//! What a program itself counts and marks: series of metrics, and marks and spans of the timeline.
+//! Records of the program itself: series of metrics, and marks and spans of the timeline.
 
 use mobula_runtime::SpanGuard;
 use mobula_runtime::metrics::{MetricDescription, MetricKind, Series as CoreSeries};
@@ -45,7 +45,7 @@ impl Series {
         self.0.observe(value);
     }
 
-    /// The value; of a histogram, the counts of its buckets, and the sum.
+    /// The value; for a histogram, the counts of its buckets, and the sum.
     fn values(&self) -> Vec<f64> {
         self.0.values()
     }
@@ -68,7 +68,7 @@ impl Span {
         Self(Mutex::new(Some(mobula_runtime::span(name))))
     }
 
-    /// Ends it. Does nothing the second time.
+    /// Ends the span. Does nothing the second time.
     fn end(&self) {
         let span = self.0.lock().take();
         drop(span);

@@ -48,7 +48,7 @@ impl ObjectRef {
         self.to.task_id().map(|id| id.to_string())
     }
 
-    /// The id of the call whose result this is: nil for an object that was put, or that another process has called for.
+    /// The id of the call whose result this is; nil for an object that was put, and for a call of another process.
     fn task_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static TASK_ID: Attribute = Attribute::new("mobula._ids", "of_task");
         TASK_ID.get(py)?.call1((self._task_id(),))
@@ -113,7 +113,7 @@ impl ObjectRef {
     }
 }
 
-/// What a pickled reference has: its place among the value's references, and its id where it is not the object's.
+/// The parts of a pickled reference: its place among the value's references, and its id if that is not the object's.
 type Restored = (Place, Option<(u64, u64)>);
 
 /// A reference that was pickled within a value.
@@ -135,7 +135,7 @@ pub(crate) fn put(value: &Bound<'_, PyAny>) -> PyResult<ObjectRef> {
     Ok(ObjectRef { to: Ref::to_object(handle, None) })
 }
 
-/// The line of the program that calls the package.
+/// The line of the program that called the package.
 fn place_of(py: Python<'_>) -> PyResult<String> {
     // The frame of the package's own function is the innermost.
     let frame = py.import("sys")?.call_method1("_getframe", (1,))?;

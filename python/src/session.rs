@@ -84,8 +84,8 @@ pub(crate) fn stop_shared(py: Python<'_>, address: PathBuf) -> PyResult<()> {
     py.detach(|| mobula_runtime::stop_shared(&address)).map_err(|error| raised(py, error))
 }
 
-/// Writes what workers print into `sys.stdout` and `sys.stderr`, where the program has put others in their places:
-/// notebooks do, and tests, and `contextlib.redirect_stdout`.
+/// Writes the output of workers into `sys.stdout` and `sys.stderr`, if the program has replaced them: notebooks do, and
+/// tests, and `contextlib.redirect_stdout`.
 fn show(is_error: bool, lines: &[u8]) -> io::Result<bool> {
     static SHOW: Attribute = Attribute::new("mobula._output", "show");
     let show = |py: Python<'_>| SHOW.get(py)?.call1((is_error, PyBytes::new(py, lines)))?.extract();
@@ -119,7 +119,7 @@ pub(crate) fn is_initialized() -> bool {
     mobula_runtime::is_initialized()
 }
 
-/// The number of this process in its session, as hexadecimal digits; empty where there is none.
+/// The number of this process in its session, as hexadecimal digits; empty without a session.
 #[pyfunction]
 pub(crate) fn process_id() -> String {
     mobula_runtime::runtime()

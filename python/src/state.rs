@@ -1,4 +1,4 @@
-//! What goes on in the session, for `mobula.util.state`.
+//! The state of the session, for `mobula.util.state`.
 
 use mobula_runtime::Error;
 use mobula_runtime::state::Observer;
@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::error::raised;
 
-/// A part of what goes on in the session, as a JSON text: see [`Observer::json`].
+/// A part of the state of the session, as a JSON text: see [`Observer::json`].
 #[pyfunction]
 pub(crate) fn state(py: Python<'_>, what: &str) -> PyResult<String> {
     let found = py.detach(|| -> Result<_, Error> { Ok(Observer::here()?.json(what)?) });

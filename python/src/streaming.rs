@@ -1,7 +1,7 @@
-//! Streams of an actor that has several calls under way: each runs apart from the others, on a thread or an event loop.
+//! Streams of an actor with several calls under way: each runs separately, on a thread or an event loop.
 //!
-//! A [`StreamCall`] is handed to what runs the actor's calls (`mobula._concurrency`). A thread runs it whole. An event
-//! loop opens it as an [`OpenStream`], and gives the items as they come.
+//! The actor's runner (`mobula._concurrency`) gets a [`StreamCall`]. A thread runs it completely. An event loop opens
+//! it as an [`OpenStream`], and sends the items as they come.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -20,7 +20,7 @@ use crate::interpreter::without_lock;
 use crate::value::{self, Value};
 use crate::waiting::Notifier;
 
-/// A call whose results are a stream, with its arguments. Dropping it is a failure, which the caller gets.
+/// A call whose results are a stream, with its arguments. If it is dropped, the caller gets a failure.
 #[pyclass(frozen, module = "mobula._mobula")]
 pub(crate) struct StreamCall {
     call: Mutex<Option<OwnedCall>>,
@@ -41,13 +41,13 @@ impl StreamCall {
 
 #[pymethods]
 impl StreamCall {
-    /// What the method can ask about its call.
+    /// The data that the method can ask for about its call.
     fn running(&self) -> Option<(String, u16, String, Option<String>)> {
         let (id, attempt) = self.call.lock().as_ref()?.id()?;
         Some((id.to_string(), attempt, self.name.clone(), None))
     }
 
-    /// Runs the method on this thread, and gives its items.
+    /// Runs the method on this thread, and sends its items.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         self.take()?.run(|on| {
             let run = |on: &mut Invocation<'_>| give(&call_method(self.state.bind(py), on)?, on);
@@ -62,9 +62,9 @@ impl StreamCall {
         Ok(())
     }
 
-    /// Calls the method on this thread, an event loop's. Returns the stream, and the items: what the method has
-    /// returned. `None`: nobody wants the call any more, or the method has raised. The notifier notes `number` when it
-    /// is time to look at the stream.
+    /// Calls the method on this thread of an event loop. Returns the stream, and the generator that the method
+    /// returned. `None` if the call was cancelled, or the method has raised. The notifier reports `number` when the
+    /// stream needs a look.
     fn open(
         &self,
         py: Python<'_>,
@@ -91,18 +91,18 @@ impl StreamCall {
     }
 }
 
-/// What the future of a stream and the event loop say to each other.
+/// The state that the future of a stream and the event loop share.
 #[derive(Default)]
 struct Shared {
-    /// What the method has returned.
+    /// The generator that the method returned.
     items: Cell<Option<Py<PyAny>>>,
-    /// The items that are to be sent.
+    /// The items to send.
     given: RefCell<Vec<Value>>,
-    /// How the method has ended.
+    /// The result of the method, if it has ended.
     end: Cell<Option<Result<(), Failure>>>,
     /// Whether the caller wants another item; `None`: not yet.
     wants: Cell<Option<bool>>,
-    /// Why an item could not be sent.
+    /// The error of an item that could not be sent.
     failed: Cell<Option<Failure>>,
 }
 
@@ -133,7 +133,7 @@ type Running = Pin<Box<dyn Future<Output = ()>>>;
 /// A stream whose method runs on an event loop. Only the loop's thread uses it.
 #[pyclass(unsendable, module = "mobula._mobula")]
 pub(crate) struct OpenStream {
-    /// `None`: it is over.
+    /// `None` when it is over.
     running: RefCell<Option<Running>>,
     waker: Waker,
     shared: Rc<Shared>,
@@ -155,14 +155,14 @@ impl OpenStream {
 
 #[pymethods]
 impl OpenStream {
-    /// Sends an item. Returns as `wants`.
+    /// Sends an item. Returns the result of `wants`.
     fn give(&self, item: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         self.shared.given.borrow_mut().push(value::encode(item)?);
         self.wants(item.py())
     }
 
-    /// Whether the caller wants another item, `False` when it wants no more, and `None` when it does not want one yet:
-    /// then the notifier notes the number once that may have changed.
+    /// Whether the caller wants another item: `False` when it wants no more, and `None` when it does not want one yet.
+    /// In this case the notifier reports the number when that may have changed.
     fn wants(&self, py: Python<'_>) -> PyResult<Option<bool>> {
         self.poll(py);
         match self.shared.failed.take() {

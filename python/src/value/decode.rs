@@ -52,7 +52,7 @@ pub(crate) fn of_payload<'py>(
     }
 }
 
-/// The text of an argument, where the argument is a text that lies in the record.
+/// The text of an argument, if the argument is a text in the record.
 pub(crate) fn text_of_payload<'a>(payload: &Payload<'a>) -> Option<&'a str> {
     match *payload {
         Payload::Inline { format: format::PYTHON, value: [kind::STR, text @ ..], .. } => {

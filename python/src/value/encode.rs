@@ -203,7 +203,7 @@ impl Encoded for Value {
 /// Encodes a value. Its large memory is copied later, when the value is written.
 ///
 /// # Errors
-/// What pickling the value raises.
+/// The error of pickling the value.
 pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     if value.is_none() {
         return Ok(Value::one(kind::NONE, &[]));
@@ -320,7 +320,7 @@ fn pickle(value: &Bound<'_, PyAny>) -> PyResult<Value> {
 /// that it refers to, which have only positions in the pickle.
 ///
 /// # Errors
-/// What pickling it raises.
+/// The error of pickling it.
 pub(crate) fn export(function: &Bound<'_, PyAny>, name: &str, shown: &str) -> PyResult<(u64, Value)> {
     static PICKLED: Attribute = Attribute::new("mobula._serialization", "pickled");
     static KEY: Attribute = Attribute::new("mobula._serialization", "key");

@@ -27,7 +27,7 @@
 //! A reference in a pickle is its position among the payload's references: the store sees which objects a value refers
 //! to.
 //!
-//! Whoever can write an object of a session can make its readers run code, because a pickle may do anything. All
+//! A process that can write an object of a session can make its readers run code, because a pickle may do anything. All
 //! processes of a session are of one user.
 
 pub(crate) mod context;

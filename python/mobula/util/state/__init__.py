@@ -1,15 +1,14 @@
-"""What goes on in the session, with the names of Ray's ``ray.util.state``.
+"""The state of the session, with the names of Ray's ``ray.util.state``.
 
-Each function looks once: some milliseconds, and no other process notices. Rows have Ray's field names as attributes and
-as keys. A field that Ray has and that means nothing here is ``None``. The command ``mobula`` shows the same::
+Each function takes a snapshot, in some milliseconds, without work for other processes. Rows have Ray's field names as
+attributes and as keys. Fields that have no meaning here are ``None``. The command ``mobula`` shows the same::
 
     from mobula.util.state import list_tasks, summarize_tasks
 
     waiting = list_tasks(filters=[("state", "=", "PENDING_ARGS_AVAIL")])
 
-Where the program was started with ``MOBULA_EVENTS=usual``, its processes record the calls that run and those that fail;
-with ``MOBULA_EVENTS=all``, they record each call; without the variable, none.
-"""
+If the program was started with ``MOBULA_EVENTS=usual``, its processes record the running and the failed calls; with
+``MOBULA_EVENTS=all``, each call; without the variable, none."""
 
 from __future__ import annotations
 
@@ -62,7 +61,7 @@ __all__ = [
     "timeline",
 ]
 
-#: How the states of calls are called here and in Ray.
+#: The states of calls here, and their names in Ray.
 _TASK_STATES = {
     "pending_arguments": "PENDING_ARGS_AVAIL",
     "pending": "PENDING_NODE_ASSIGNMENT",
@@ -240,10 +239,10 @@ def _lister(rows: Callable[[], list[Any]], name: str, what: str, row: type[State
     listed.__doc__ = f"""List {what} of this session.
 
     Args:
-        address: Ignored: it is the session of this process.
-        filters: Conditions that a row meets, each ``(field, "=" or "!=", value)``.
-        limit: At most so many rows.
-        timeout: Ignored: this waits for nobody.
+        address: Ignored: the session is that of this process.
+        filters: Conditions for rows, each ``(field, "=" or "!=", value)``.
+        limit: The most rows.
+        timeout: Ignored.
         detail: Ignored: every row has all its fields.
         raise_on_missing_output: Ignored.
 
@@ -304,10 +303,9 @@ def summarize_tasks(
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> dict[str, Any]:
-    """Return how many calls of each function there were, by their states, and how long they took.
+    """Return the numbers of calls of each function by state, and their times.
 
-    The counts are exact, also where :func:`list_tasks` does not know each call any more. The arguments are ignored.
-    """
+    The counts are exact, even if :func:`list_tasks` does not have each call any more. The arguments are ignored."""
     groups: dict[str, Any] = {}
     for function in _look("summary"):
         counts = {
@@ -343,7 +341,7 @@ def summarize_actors(
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> dict[str, Any]:
-    """Return how many actors of each class there are, by their states. The arguments are ignored."""
+    """Return the numbers of actors of each class by state. The arguments are ignored."""
     groups: dict[str, Any] = {}
     actors = _actors()
     for actor in actors:
@@ -359,7 +357,7 @@ def summarize_objects(
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> dict[str, Any]:
-    """Return how many objects each holder has, and their bytes. The arguments are ignored."""
+    """Return the number of objects of each holder, and their bytes. The arguments are ignored."""
     groups: dict[str, Any] = {}
     report = _look("memory")
     for group in report["groups"]:
@@ -381,10 +379,10 @@ def summarize_objects(
 
 
 def timeline(filename: str | None = None) -> list[Any] | None:
-    """Return what the processes did lately as events of a trace, or write them to a file.
+    """Return the recent events of the processes as a trace, or write them to a file.
 
-    Trace viewers read the file: ``chrome://tracing``, and https://ui.perfetto.dev. Each call is in it where the program
-    was started with ``MOBULA_EVENTS=all``.
+    Trace viewers read the file: ``chrome://tracing``, and https://ui.perfetto.dev. It has each call if the program was
+    started with ``MOBULA_EVENTS=all``.
 
     Args:
         filename: The file; without it, the events are returned.

@@ -66,7 +66,7 @@ class TaskState(StateSchema):
     creation_time_ms: int | None
     start_time_ms: int | None
     end_time_ms: int | None
-    #: What an argument waits for, if the call waits for one. Ray has no such field.
+    #: The argument that the call waits for, if it waits for one. Ray has no such field.
     waits_for: str | None = None
     node_id: str | None = "0"
     language: str | None = None
@@ -109,7 +109,7 @@ class ActorState(StateSchema):
 
 @dataclass
 class ObjectState(StateSchema):
-    """An object, and one of those that hold it."""
+    """An object, with one of its holders."""
 
     object_id: str
     object_size: int
@@ -133,7 +133,7 @@ class WorkerState(StateSchema):
     worker_type: str
     pid: int
     ip: str
-    #: What it does: such as ``idle``, ``leased`` or ``actor``. Ray has no such field.
+    #: Its state, such as ``idle``, ``leased`` or ``actor``. Ray has no such field.
     state: str = ""
     #: The function that runs. Ray has no such field.
     running: str | None = None
@@ -184,7 +184,7 @@ class JobState(StateSchema):
 
 @dataclass
 class PlacementGroupState(StateSchema):
-    """A placement group. There is no row of one: they are reservations of the program that makes them."""
+    """A placement group. The lists have no such rows: a group belongs to the program that makes it."""
 
     placement_group_id: str
     name: str
@@ -196,7 +196,7 @@ class PlacementGroupState(StateSchema):
 
 @dataclass
 class RuntimeEnvState(StateSchema):
-    """A runtime environment. There is no row of one: workers are started with it, and nothing is kept of it."""
+    """A runtime environment. The lists have no such rows: workers are started with it, and it is not kept."""
 
     runtime_env: Any
     success: bool

@@ -6,4 +6,4 @@ __all__ = ["RayStateApiException"]
 
 
 class RayStateApiException(Exception):
-    """What Ray raises when its services do not answer. Nothing raises it here."""
+    """In Ray, the error of a service that does not answer. Nothing raises it here."""

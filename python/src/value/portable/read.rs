@@ -64,7 +64,7 @@ struct Reader<'a, 'py> {
     references: Vec<Handle>,
     /// The records of the buffers.
     table: Vec<u8>,
-    /// What has not been read of the stream.
+    /// The unread part of the stream.
     rest: &'a [u8],
 }
 

@@ -230,15 +230,17 @@ def async_concurrency_groups() -> Any:
     @ray.remote(concurrency_groups={"io": 1})
     class Groups:
         def __init__(self) -> None:
-            self.event = asyncio.Event()
+            self.is_open = False
 
         @ray.method(concurrency_group="io")
         async def block(self) -> str:
-            await self.event.wait()
+            # Each group has an event loop of its own, and an `asyncio.Event` is only for one.
+            while not self.is_open:
+                await asyncio.sleep(0.001)
             return "blocked"
 
         async def open(self) -> None:
-            self.event.set()
+            self.is_open = True
 
     actor = Groups.remote()
     blocked = actor.block.remote()
