@@ -360,7 +360,8 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """End an actor at once: calls that wait and later ones fail. Its destructor does not run.
 
-    With ``no_restart=False`` only its process ends, as by a crash: the actor is restarted if its options allow it."""
+    With ``no_restart=False`` only its process ends, as by a crash: the actor is restarted if its options allow it.
+    """
     of_ray = _session.cluster()
     if of_ray is not None:
         of_ray.done(of_ray.ray.kill, actor, no_restart=no_restart)

@@ -1,8 +1,9 @@
 """Programs that run on a cluster of Ray's own package: ``init(address="ray://…")``, or ``MOBULA_ADDRESS=ray:auto``.
 
 There is no session of this package then. Ray gets the functions and classes unchanged, with their options, and the
-program gets Ray's own references, handles and generators. Errors become those of this package, so that ``except
-mobula.exceptions.RayActorError`` catches them."""
+program gets Ray's own references, handles and generators. Errors become those of this package, so that
+``except mobula.exceptions.RayActorError`` catches them.
+"""
 
 from __future__ import annotations
 

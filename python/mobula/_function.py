@@ -100,8 +100,10 @@ class _Optioned(Generic[P, R]):
 def _prepare(
     function: RemoteFunction[Any, Any], options: dict[str, Any], otherwise: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return a function that makes calls with these options in this session. In another session it calls
-    ``otherwise``."""
+    """Return a function that makes calls with these options in this session.
+
+    In another session it calls ``otherwise``.
+    """
     ensure()
     of_ray = _session.cluster()
     if of_ray is not None:

@@ -203,8 +203,10 @@ def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
 
 
 def about(cls: type, options: dict[str, Any], groups: dict[str, str]) -> str:
-    """Describe to an actor's process how its calls run, and its name. Empty if they run one at a time and it has no
-    name."""
+    """Describe to an actor's process how its calls run, and its name.
+
+    The text is empty if they run one at a time, and the actor has no name.
+    """
     is_async = any(
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         for _, function in inspect.getmembers(cls, inspect.isfunction)

@@ -110,7 +110,8 @@ def described(most: int, exceptions: Any) -> str:
 def again(method: Callable[..., Any], description: str) -> Callable[..., Any]:
     """Return a method that is called again, in its actor, when it fails with some errors.
 
-    A generator then skips the items that it has given already."""
+    A generator then skips the items that it has given already.
+    """
     import base64
     import itertools
 
@@ -172,7 +173,8 @@ def results(result: Any, count: int) -> list[Any]:
     """Return the results of a call that has several.
 
     If a generator raises, the results that it has given stay, and the error replaces the others. Surplus results are
-    dropped, and missing ones are errors."""
+    dropped, and missing ones are errors.
+    """
     if isinstance(result, Raised):
         return [result] * count
     if isinstance(result, GeneratorType | RetriedItems):

@@ -254,7 +254,8 @@ def cluster() -> ModuleType | None:
 def shutdown(_exiting_interpreter: bool = False) -> None:
     """End the session. Actors end first, then workers and the store. References are invalid afterwards.
 
-    Values that the program has got stay valid. Does nothing without a session."""
+    Values that the program has got stay valid. Does nothing without a session.
+    """
     _environments.set_of_session({})
     of_ray = cluster()
     if of_ray is not None:

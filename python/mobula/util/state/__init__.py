@@ -8,7 +8,8 @@ attributes and as keys. Fields that have no meaning here are ``None``. The comma
     waiting = list_tasks(filters=[("state", "=", "PENDING_ARGS_AVAIL")])
 
 If the program was started with ``MOBULA_EVENTS=usual``, its processes record the running and the failed calls; with
-``MOBULA_EVENTS=all``, each call; without the variable, none."""
+``MOBULA_EVENTS=all``, each call; without the variable, none.
+"""
 
 from __future__ import annotations
 
@@ -305,7 +306,8 @@ def summarize_tasks(
 ) -> dict[str, Any]:
     """Return the numbers of calls of each function by state, and their times.
 
-    The counts are exact, even if :func:`list_tasks` does not have each call any more. The arguments are ignored."""
+    The counts are exact, even if :func:`list_tasks` does not have each call any more. The arguments are ignored.
+    """
     groups: dict[str, Any] = {}
     for function in _look("summary"):
         counts = {
