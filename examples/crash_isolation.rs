@@ -1,9 +1,9 @@
-//! An unsafe C library behind tasks: where it crashes, the call fails with a typed error, and the program lives.
+//! An unsafe C library behind tasks: if it crashes, the call fails with a typed error, and the program lives.
 //!
 //! The library here is the C library itself: `strlen` trusts the address that it is given. Some records of the input
-//! have addresses that are none, as records of broken files do. Each record is a task. A task that crashes takes its
-//! worker with it, and nothing else: the other calls go on, and a new worker takes the place of the dead one. The
-//! driver learns which record it was, and which signal.
+//! have invalid addresses, like records of broken files. Each record is a task. A task that crashes ends only its
+//! worker: the other calls continue, and a new worker takes the place of the dead one. The error tells the driver which
+//! record it was, and which signal.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 struct Record {
     /// With zeros behind each text.
     bytes: Vec<u8>,
-    /// From the first byte; a broken record has anything here.
+    /// The offset from the first byte; a broken record has any number here.
     begin: usize,
 }
 
-/// The length of the text, as the C library finds it. It is not tried again elsewhere: it would crash there, too.
+/// The length of the text, by the C library. The call is not retried: it would crash in another worker, too.
 #[mobula::remote(max_retries = 0)]
 fn length(record: Record) -> usize {
     let begin = record.bytes.as_ptr().wrapping_add(record.begin);
@@ -35,11 +35,11 @@ fn length(record: Record) -> usize {
 /// Measures texts with an unsafe C library, some of them broken.
 #[derive(Parser)]
 struct Options {
-    /// How many records there are.
+    /// The number of records.
     #[arg(long, value_name = "N", default_value_t = 2000)]
     records: usize,
 
-    /// Each so manieth record is broken.
+    /// One of this many records is broken.
     #[arg(long, value_name = "N", default_value_t = 250)]
     broken: usize,
 
@@ -48,7 +48,7 @@ struct Options {
     check: bool,
 }
 
-/// What became of a record.
+/// The outcome of a record.
 #[derive(Debug, PartialEq, Eq)]
 enum Measured {
     Length(usize),
@@ -87,7 +87,7 @@ fn measure(records: &[Record]) -> mobula::Result<Vec<Measured>> {
         bar.inc(1);
         match call.get() {
             Ok(length) => Ok(Measured::Length(length)),
-            // The one error that is expected. Any other one ends the program.
+            // The only expected error. Any other error ends the program.
             Err(Error::Failed(Failure::WorkerDied { reason: ExitReason::Killed { signal }, .. })) => {
                 Ok(Measured::Crashed(signal))
             }
@@ -103,7 +103,7 @@ fn record(number: usize, broken: usize) -> Record {
     bytes.extend(std::iter::repeat_n(b'x', number % 97));
     bytes.push(0);
     let is_broken = broken > 0 && number % broken == broken - 1;
-    // No program has memory there.
+    // No program has memory at this address.
     Record { bytes, begin: if is_broken { usize::MAX / 4 } else { begin } }
 }
 

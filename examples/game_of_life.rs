@@ -1,9 +1,9 @@
 //! Conway's game of life on a board that wraps around, as actors: each has a strip of the board.
 //!
-//! In a generation each actor needs the edges of its two neighbours, and gives its own. The driver passes the edges on
-//! as references, for many generations at once, so that no actor waits for the driver; an actor begins as soon as the
-//! edges of its neighbours are there. On a terminal the driver shows the generations as they come; with `--watch` it
-//! draws them.
+//! In each generation, an actor needs the edges of its two neighbours, and returns its own. The driver passes the edges
+//! on as references, for many generations at once, so that no actor waits for the driver; an actor begins as soon as
+//! the edges of its neighbours are there. On a terminal the driver shows the generations as they come; with `--watch`
+//! it draws them.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::num::NonZeroUsize;
@@ -64,11 +64,11 @@ struct Options {
     #[arg(long, value_name = "CELLS", default_value_t = 1024)]
     height: usize,
 
-    /// How many actors have a strip of the board each.
+    /// The number of actors. Each has a strip of the board.
     #[arg(long, value_name = "N", default_value = "4")]
     strips: NonZeroUsize,
 
-    /// How many generations there are.
+    /// The number of generations.
     #[arg(long, value_name = "N", default_value_t = 200)]
     generations: usize,
 
@@ -102,7 +102,7 @@ fn run(options: &Options) -> Outcome {
     Ok(())
 }
 
-/// The generations that are under way at a time: the driver is so far ahead of the actors.
+/// The most generations under way: the driver is this far ahead of the actors.
 const AHEAD: usize = 32;
 
 fn live(first: &[Row], options: &Options) -> mobula::Result<Vec<ActorHandle<Strip>>> {
@@ -151,7 +151,7 @@ fn draw(generation: usize, rows: &[Row]) {
 
 // ---- the game ----
 
-/// A row of the first generation: some cells live, in no order that the eye sees.
+/// A row of the first generation: some cells live, in a pseudo-random order.
 fn first_row(row: usize, width: usize) -> Row {
     let hash = |column: usize| {
         let mixed = ((row * 0x1_0001 + column) as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -167,7 +167,7 @@ fn next_row(above: &[u8], own: &[u8], below: &[u8]) -> Row {
         let (left, right) = ((column + width - 1) % width, (column + 1) % width);
         let neighbours =
             [above, own, below].iter().map(|row| row[left] + row[column] + row[right]).sum::<u8>();
-        // The sum has the cell itself, too.
+        // The sum includes the cell itself.
         u8::from(neighbours == 3 || neighbours == 4 && own[column] == 1)
     };
     (0..width).map(cell).collect()

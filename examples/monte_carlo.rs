@@ -1,9 +1,9 @@
 //! A Monte Carlo sweep with an early stop: how probable is it that water finds a way through a porous stone?
 //!
 //! The stone is a grid, and each cell is open with some probability. For each probability of the sweep, batches of
-//! random stones are tried, each batch as a task. As soon as the result of a probability is certain enough, the batches
-//! of it that are left are cancelled: those that wait do not run, and those that run stop. So the time goes to the
-//! probabilities where the result is uncertain, which are those near the threshold of 0.59.
+//! random stones are tried, each batch as a task. As soon as the result of a probability is certain enough, its
+//! remaining batches are cancelled: waiting ones never run, and running ones stop. So the time is spent on the
+//! probabilities with an uncertain result, near the threshold of 0.59.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use mobula_examples::output::{Outcome, exit_code, print, progress_bar};
 /// The stones of one batch.
 const BATCH: u32 = 64;
 
-/// How many of some stones water finds a way through; `None` if the batch was cancelled.
+/// The number of stones with a way for water; `None` if the batch was cancelled.
 #[mobula::remote]
 fn batch(open: f64, side: usize, seed: u64) -> Option<u32> {
     let mut percolates = 0;
@@ -30,7 +30,7 @@ fn batch(open: f64, side: usize, seed: u64) -> Option<u32> {
 /// Estimates the probability that water finds a way through porous stones, for many porosities.
 #[derive(Parser)]
 struct Options {
-    /// How many probabilities of an open cell are tried, between 0.5 and 0.7.
+    /// The number of probabilities of an open cell, between 0.5 and 0.7.
     #[arg(long, value_name = "N", default_value_t = 21)]
     points: usize,
 
@@ -42,7 +42,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 64)]
     batches: usize,
 
-    /// A result is certain enough when its standard error is so small.
+    /// The standard error at which a result is certain enough.
     #[arg(long, value_name = "ERROR", default_value_t = 0.02)]
     tolerance: f64,
 
@@ -51,17 +51,17 @@ struct Options {
     check: bool,
 }
 
-/// What is known of one probability.
+/// The result of one probability so far.
 struct Point {
     open: f64,
-    /// The seeds of the batches that count, with what came of them.
+    /// The seeds of the counted batches, with their results.
     used: Vec<(u64, u32)>,
     is_certain: bool,
 }
 
 impl Point {
     /// The part of the stones with a way, and its standard error. A little is added to both outcomes, so that a few
-    /// equal ones are not taken for certainty.
+    /// equal outcomes do not count as certainty.
     fn estimate(&self) -> (f64, f64) {
         let stones = self.used.len() as f64 * f64::from(BATCH) + 2.0;
         let found = self.used.iter().map(|(_, found)| f64::from(*found)).sum::<f64>() + 1.0;
@@ -165,8 +165,7 @@ fn has_way(stone: &[Vec<bool>]) -> bool {
     false
 }
 
-/// Tries the stones of the batches that count once more. A way is looked for in another manner: row by row, until
-/// nothing changes.
+/// Tries the stones of the counted batches again, with another algorithm: row by row, until nothing changes.
 fn check(points: &[Point], options: &Options) -> Outcome {
     for point in points {
         let is_done = point.is_certain || point.used.len() == options.batches;

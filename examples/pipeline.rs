@@ -34,7 +34,7 @@ fn make(frames: Queue<Frame>, count: u64, side: usize) -> mobula::Result<()> {
     frames.close()
 }
 
-/// The second stage, of which there are several.
+/// The second stage. Several processes run it.
 #[mobula::remote]
 fn blur_all(frames: Queue<Frame>, blurred: Queue<Frame>, rounds: u32) -> mobula::Result<u64> {
     let mut count = 0;
@@ -49,7 +49,7 @@ fn blur_all(frames: Queue<Frame>, blurred: Queue<Frame>, rounds: u32) -> mobula:
 /// Sends frames through a pipeline of processes, and holds each stage back by the next.
 #[derive(Parser)]
 struct Options {
-    /// How many frames there are.
+    /// The number of frames.
     #[arg(long, value_name = "N", default_value_t = 400)]
     frames: u64,
 
@@ -57,15 +57,15 @@ struct Options {
     #[arg(long, value_name = "PIXELS", default_value_t = 512)]
     side: usize,
 
-    /// How many processes blur.
+    /// The number of processes that blur.
     #[arg(long, value_name = "N", default_value = "2")]
     workers: NonZeroUsize,
 
-    /// How many frames each queue has room for.
+    /// The most frames in each queue.
     #[arg(long, value_name = "N", default_value = "8")]
     room: NonZeroUsize,
 
-    /// How often a frame is blurred: more makes the second stage slower.
+    /// The number of times that each frame is blurred: more makes the second stage slower.
     #[arg(long, value_name = "N", default_value_t = 4)]
     rounds: u32,
 
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Outcome {
-    // A place for each stage: they run beside each other.
+    // A CPU for each stage: they run at the same time.
     let _mobula = mobula::Builder::new().num_cpus((options.workers.get() + 1) as f64).init()?;
     let (frames, blurred) = (Queue::new(options.room.get()), Queue::new(options.room.get()));
     let started = Instant::now();
@@ -124,7 +124,7 @@ fn draw(pixels: &mut [f32], number: u64) {
     }
 }
 
-/// Each row's pixels become means of three neighbours, so many times.
+/// Each pixel becomes the mean of three neighbours in its row, several times.
 fn blur(pixels: &Tensor<f32>, rounds: u32) -> Result<Tensor<f32>, ValueError> {
     let mut result = TensorMut::create(pixels.shape())?;
     let side = pixels.shape()[1];

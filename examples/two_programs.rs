@@ -1,9 +1,9 @@
-//! Two programs that know nothing of each other's code, on one store: one writes measurements, the other reads them.
+//! Two programs that share no code, on one store: one writes measurements, the other reads them.
 //!
-//! They meet in a session that `mobula start` has started, and agree on names alone. The writer puts each block of
+//! They join a session that `mobula start` has started, and agree only on names. The writer puts each block of
 //! measurements into the store and publishes it under a name; the reader waits for the names, and reads the blocks
-//! where they lie, with tasks in workers of its own. The bytes are plain numbers, so a
-//! program in any language could be at the other end.
+//! where they lie, with tasks in workers of its own. The bytes are plain numbers, so a program in any language could be
+//! at the other end.
 //!
 //! ```sh
 //! mobula start
@@ -12,7 +12,7 @@
 //! mobula stop
 //! ```
 //!
-//! Without a role, the program starts a session and itself twice, and ends both.
+//! Without a role, the program starts a session, starts itself in both roles, and ends all of them.
 
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -50,11 +50,11 @@ enum Role {
 
 #[derive(Clone, Args)]
 struct Blocks {
-    /// How many blocks there are.
+    /// The number of blocks.
     #[arg(long, global = true, value_name = "N", default_value_t = 16)]
     blocks: u64,
 
-    /// How many numbers are in a block.
+    /// The number of values in a block.
     #[arg(long, global = true, value_name = "N", default_value_t = 1 << 20)]
     numbers: u64,
 }

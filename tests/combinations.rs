@@ -1,10 +1,10 @@
 //! Options in random combinations: if this fails, two features of calls that work alone do not work together. Calls
-//! have retries, time limits, children and demands, make streams, end their workers after so many calls, fail, panic
-//! and exit; they are cancelled, by force, by a guard or with the stream, or forgotten.
+//! have retries, time limits, children and demands, make streams, end their workers after some calls, fail, panic and
+//! exit; they are cancelled, by force, by a guard or with the stream, or forgotten.
 //!
-//! Each call ends, with its value or with an error that it may have; it runs no more often than it may; what depends
-//! on it ends as it does. In the end everything that was demanded is given back, and no object is left.
-//! `MOBULA_ROUNDS` says how many rounds there are, `MOBULA_SEED` which.
+//! Each call ends with its value or with one of its possible errors. It runs no more often than allowed. Calls that
+//! depend on it end in the same way. At the end all resources are free, and no object is left. `MOBULA_ROUNDS` sets the
+//! number of rounds, `MOBULA_SEED` the first seed.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -20,7 +20,7 @@ const ROUNDS: u64 = 12;
 const CALLS: u64 = 12;
 const ITEMS_MAX: u64 = 6;
 
-/// How an attempt ends that does not end well.
+/// The end of an attempt that does not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum End {
     Error,
@@ -28,12 +28,12 @@ enum End {
     Exit,
 }
 
-/// What a call does.
+/// The actions of a call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Plan {
     number: u64,
     end: End,
-    /// How many attempts end so.
+    /// The number of attempts that end like this.
     bad_attempts: u64,
     millis: u64,
     /// Of a stream, how many it makes. A bad attempt ends behind the first half of them.

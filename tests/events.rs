@@ -1,4 +1,4 @@
-//! What it costs a program's calls that others can look at them.
+//! The cost of recording for a program's calls.
 
 use std::time::Instant;
 

@@ -12,7 +12,7 @@ use mobula_tests::{TestSession, eventually, is_running, session_with};
 
 const VARIABLE: &str = "CUDA_VISIBLE_DEVICES";
 
-/// What the first code of the program in this process has seen.
+/// The GPUs that the first code of the program in this process saw.
 static SEEN: OnceLock<Option<String>> = OnceLock::new();
 
 fn visible() -> Option<String> {
@@ -66,7 +66,7 @@ fn free() -> mobula::Result<(f64, f64)> {
     Ok((free.num_cpus(), free.num_gpus()))
 }
 
-/// What is free while this call waits, and what a call that it makes sees.
+/// The free GPUs while this call waits, and the GPUs of a call that it makes.
 #[mobula::remote(num_gpus = 1)]
 fn nested() -> mobula::Result<((f64, f64), Seen)> {
     Ok((free::remote().get()?, without::remote().get()?))

@@ -1,4 +1,4 @@
-//! `mobula status`: sessions at a glance (resources, drivers, workers, queues, store, and what is unusual), and the
+//! `mobula status`: sessions at a glance (resources, drivers, workers, queues, store, and unusual things), and the
 //! clients of a store, their memory, and the objects that have names.
 //!
 //! The command connects as a client like any other, asks, and leaves. It does not count itself in its output. The

@@ -1,5 +1,5 @@
-//! A person ends what a session runs, from another terminal. If this fails, a call that hangs takes its session with
-//! it, or a script that kills one does not learn what became of it.
+//! A person ends processes, actors and calls of a session from another terminal. If this fails, a person must end the
+//! whole session because of one stuck call, or a script that kills a call does not get the outcome.
 
 mod common;
 

@@ -38,7 +38,7 @@ fn median_of_command(watched: &Watched, words: &[&str]) -> Duration {
     times[times.len() / 2]
 }
 
-/// Memory of this process and of its children: what is theirs alone, and what they share, in kB.
+/// Memory of this process and of its children: private and shared, in kB.
 fn memory(watched: &Watched) -> u64 {
     let workers = watched.ask(&["list", "workers"]);
     let pids = workers["workers"].as_array().unwrap().iter().map(|row| row["pid"].as_u64().unwrap());

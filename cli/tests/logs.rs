@@ -1,5 +1,5 @@
-//! A person reads what workers print. If this fails, the line that explains an error is nowhere, or is taken for
-//! another process's.
+//! A person reads the output of workers. If this fails, the line that explains an error is missing, or appears for
+//! another process.
 
 mod common;
 

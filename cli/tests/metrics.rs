@@ -186,7 +186,7 @@ fn prometheus_is_served_and_hears_of_the_end() {
     assert_eq!(parse(body)["mobula_up"], 1.0);
     assert!(request("GET /other HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
     assert!(request("DELETE /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
-    // A client that says nothing holds nobody up for long.
+    // A client that sends nothing does not block others for long.
     let silent = TcpStream::connect(&address).unwrap();
     drop(silent);
     drop(watched.session.take());

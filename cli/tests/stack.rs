@@ -1,4 +1,4 @@
-//! A person sees where a process hangs. If this fails, the one who waits for a call that computes for ever cannot learn
+//! A person sees where a process hangs. If this fails, a person who waits for a call that computes for ever cannot see
 //! what it computes.
 
 mod common;
@@ -73,7 +73,7 @@ fn the_frames_of_a_running_call_are_named() {
     let output = run(words(&["stack", &task]), Path::new("/nowhere"));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("which runs stack::spins") && text.contains("inner_function"), "{text}");
-    // It goes on, unharmed.
+    // The process continues, unharmed.
     drop(file);
     call.get().unwrap();
     check_fails(3, words(&["stack", &task]), Path::new("/nowhere"), &["does not run"]);

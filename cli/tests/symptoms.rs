@@ -1,5 +1,5 @@
-//! Each symptom of a program leads to its cause in at most two commands, as `docs/what-to-type.md` says: where the
-//! program was started with `MOBULA_EVENTS=usual`. If this fails, a person follows the page and finds nothing.
+//! Each symptom of a program leads to its cause in at most two commands, as `docs/what-to-type.md` says, if the program
+//! was started with `MOBULA_EVENTS=usual`. If this fails, a person follows the page and finds nothing.
 
 mod common;
 

@@ -1,6 +1,5 @@
-//! The output of `mobula timeline` is what the Trace Event Format says, so that trace viewers draw all of it. They
-//! leave out without a word what breaks its rules: parts of one row that overlap, and arrows without a part at both
-//! ends.
+//! The output of `mobula timeline` follows the Trace Event Format, so that trace viewers draw all of it. They silently
+//! leave out events that break its rules: slices of one row that overlap, and arrows without a slice at both ends.
 
 mod common;
 
@@ -41,7 +40,7 @@ impl Many {
     }
 }
 
-/// Checks what the format demands of each event, and of events together.
+/// Checks the rules of the format for each event, and between events.
 fn check_format(trace: &Value) {
     let unit = trace["displayTimeUnit"].as_str();
     assert!(matches!(unit, Some("ms" | "ns")), "{unit:?}");

@@ -22,7 +22,7 @@ pub use crate::articles::{Article, ArticleError};
 /// The options that both word counts take.
 #[derive(Debug, Args)]
 pub struct WordOptions {
-    /// What to count.
+    /// The texts to count.
     #[command(flatten)]
     pub articles: articles::ArticleOptions,
 

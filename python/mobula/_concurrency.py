@@ -16,7 +16,7 @@ from mobula.exceptions import TaskCancelledError
 
 
 class _Call(NamedTuple):
-    """A call: the method with its arguments, the reply, and what the running code can ask about its call."""
+    """A call: the method with its arguments, the reply, and the context of the call."""
 
     method: Callable[..., Any]
     args: tuple[Any, ...]

@@ -82,7 +82,7 @@ class Process:
         if type(self) is Process:
             call: tuple[Any, ...] = (self._target or _nothing, self._args, self._kwargs)
         else:
-            # What a subclass has is sent with it, and what belongs to the running process is not.
+            # The attributes of a subclass are sent with it, those of the running process are not.
             call = (_run_copy, (type(self), self._state()), {})
         self._code = self._actor.run.remote(*call)
 

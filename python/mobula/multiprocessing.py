@@ -7,7 +7,7 @@
     with Pool() as pool:
         squares = pool.map(square, range(1_000_000))
 
-What differs from the standard library:
+Differences from the standard library:
 
 - Functions need not be importable: lambdas and functions of a notebook do as well, and no ``if __name__ ==
   "__main__"`` is needed. A function is sent with the values of the variables that it refers to, as they are when a pool

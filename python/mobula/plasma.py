@@ -64,7 +64,7 @@ _List = list
 
 # How often a waiting thread looks whether a signal has come.
 _SLICE = 0.02
-# What the tries to connect that Plasma makes by default come to, and the pause between two of them.
+# The default number of Plasma's attempts to connect, and the pause between two of them.
 _RETRIES, _RETRY_PAUSE = 50, 0.1
 # Plasma's way to say for ever, in milliseconds.
 PLASMA_WAIT_TIMEOUT = 2**30

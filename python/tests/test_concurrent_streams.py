@@ -1,4 +1,4 @@
-"""Generators in actors with several calls at a time. If this fails, a stream holds its actor up, or never ends."""
+"""Generators in actors with several calls at a time. If this fails, a stream blocks its actor, or never ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a call can ask about itself. If this fails, a program logs, or keys its data by, something that is not so."""
+"""The data that a call can ask for about itself. If this fails, a program logs wrong data, or uses a wrong id as a
+key."""
 
 from __future__ import annotations
 
@@ -90,7 +91,7 @@ def test_the_name_and_the_resources_of_a_call() -> None:
     function = "test_the_name_and_the_resources_of_a_call.<locals>.ask"
     assert ray.get(ask.remote()) == (function, function, {"CPU": 1.0})
     assert ray.get(ask.options(name="mine", num_cpus=0.5).remote()) == ("mine", function, {"CPU": 0.5})
-    # What one call was told, the next one was not.
+    # The next call does not have the data of the call before.
     assert ray.get(ask.remote()) == (function, function, {"CPU": 1.0})
     actor = ray.remote(num_cpus=0.25)(Asks).remote()
     assert ray.get(actor.resources.remote()) == {"CPU": 0.25}

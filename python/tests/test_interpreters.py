@@ -1,4 +1,4 @@
-"""Interpreters that mobula does not run in. If this fails, a program breaks later, and nobody knows why."""
+"""Interpreters that mobula does not support. If this fails, a program breaks later, without a clear error."""
 
 from __future__ import annotations
 

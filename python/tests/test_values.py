@@ -130,7 +130,7 @@ def test_memory_lives_as_long_as_an_array() -> None:
     array = ray.get(ray.put(np.arange(100_000)))
     part = array[10:20]
     del array
-    # Whatever takes the place of the object would show.
+    # A new object at the same place would show.
     for _ in range(100):
         ray.put(np.zeros(100_000, dtype=int))
     assert part.tolist() == list(range(10, 20))

@@ -53,8 +53,8 @@ pub(crate) struct EnvironmentOptions {
     pub(crate) program: Option<Launch>,
 }
 
-/// What a process is told about its environment: the names of the variables, the directory, and the program. It has the
-/// values of the variables already, and other users may read its arguments.
+/// The description of an environment for a process: the names of the variables, the directory, and the program. It has
+/// the values of the variables already, and other users may read its arguments.
 pub(crate) type Told = (Vec<String>, Option<OsString>, Option<Launch>);
 
 impl EnvironmentOptions {
@@ -135,7 +135,7 @@ impl Environment {
         self.0.as_ref()?.program.as_ref()
     }
 
-    /// What a process is told about it.
+    /// The description for a process.
     pub(crate) fn told(&self) -> Told {
         let Parts { env_vars, working_dir, program, .. } = self.parts();
         (env_vars.into_keys().collect(), working_dir, program)

@@ -1,9 +1,9 @@
-//! SIGKILL at random times of what makes up a session that ten drivers share: drivers, their workers, the session's own
-//! process, and the heads of detached actors. Each killed driver is followed by another.
+//! SIGKILL at random times to the processes of a session that ten drivers share: drivers, their workers, the session's
+//! own process, and the heads of detached actors. Another driver follows each killed one.
 //!
-//! Calls of a driver that lives are answered, whatever else is killed. Detached actors are found by all drivers; a call
-//! of one is the next number, or one of the errors that say that its process was killed. Objects that have a name have
-//! the bytes that belong to the name. In the end all resources are free, and a stop leaves neither processes nor files.
+//! Calls of a living driver are answered, whatever else is killed. All drivers find the detached actors; the result of
+//! a call to one is the next number, or one of the errors for a killed process. Named objects have the bytes that
+//! belong to their name. At the end all resources are free, and a stop leaves neither processes nor files.
 //!
 //! A round is one session with its own seed, the scenario's plus the number of the round: a violation names it.
 
@@ -30,7 +30,7 @@ const NAMES: u64 = 3;
 /// Kills in a round, and the longest time between two.
 const KILLS: u64 = 40;
 const PAUSE_MS_MAX: u64 = 120;
-/// Far longer than anything here takes: what is not so then never will be.
+/// Far longer than anything here takes: a condition that does not hold by then never will.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
@@ -67,7 +67,7 @@ fn round(seed: u64, kills: &mut Kills) -> Result<(), Violation> {
     let builder = Builder::new().num_cpus(CPUS).capacity_bytes(64 << 20).session_dir(directory.path());
     let address = builder.start()?;
     let outcome = with_drivers(&address, seed, kills);
-    // Also a session in which something is wrong ends.
+    // A session with a violation ends, too.
     let stopped = mobula::stop(&address);
     outcome?;
     stopped?;
@@ -115,7 +115,7 @@ fn with_drivers(address: &Path, seed: u64, kills: &mut Kills) -> Result<(), Viol
     for driver in drivers {
         driver.end()?;
     }
-    // What is left serves, and nothing is lost.
+    // The remaining processes serve, and nothing is lost.
     let session = Builder::new().address(address).workers(1).forward_output(false).init()?;
     doubles(&mut random)?;
     for named in mobula::list_named_actors(true)? {
@@ -143,7 +143,7 @@ impl Driver {
         Ok(Self(program.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?))
     }
 
-    /// One that has ended by itself has found something wrong, and has said what.
+    /// A driver that has ended by itself has found a violation, and has printed it.
     fn check(&mut self) -> Result<(), Violation> {
         match self.0.try_wait()? {
             None => Ok(()),
@@ -274,14 +274,15 @@ fn doubles(random: &mut Random) -> Result<(), Violation> {
     }
 }
 
-/// Calls one of the detached actors that the drivers share, and makes it if there is none. `counted` has what this
-/// driver has got from each process.
+/// Calls one of the detached actors that the drivers share, and makes it if it does not exist. `counted` has the last
+/// number that this driver got from each process.
 fn count(random: &mut Random, counted: &mut Vec<(u32, u64)>) -> Result<(), Violation> {
     let name = format!("counter{}", random.below(NAMES));
     let options = ActorOptions::new().name(name).get_if_exists(true).lifetime(Lifetime::Detached);
     let (pid, number) = match Counter::options(options).remote().next().get_timeout(PATIENCE) {
         Ok(next) => next,
-        // Its process, or its head, was killed, before it began or meanwhile. Two drivers make it at a time.
+        // Its process, or its head, was killed, before the call or during it. Or two drivers made the actor at the same
+        // time.
         Err(Error::Failed(
             Failure::ActorDied { .. }
             | Failure::ActorUnavailable { .. }
@@ -315,7 +316,7 @@ fn exchange(session: &mobula::Session, random: &mut Random) -> Result<(), Violat
     // Another driver may have given it.
     let _ = client.publish(&name, object.id());
     let name = format!("object{}", random.below(NAMES));
-    // There may be none, or its owner was killed before it was held.
+    // There may be no such object, or its owner was killed before this driver held it.
     match client.get_named(&name, Duration::ZERO) {
         Ok(object) if object[..] == *content(&name).as_bytes() => Ok(()),
         Ok(object) => Err(Violation(format!("{name} has other {} bytes", object.len()))),

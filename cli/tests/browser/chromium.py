@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# How long anything that must happen may take.
+# The longest wait for an expected event.
 SOON_S = 60.0
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -157,7 +157,7 @@ class Chromium:
         self.ask("Input.dispatchKeyEvent", {"type": "keyUp", **words})
 
     def type(self, text: str) -> None:
-        """Types a text into what has the focus."""
+        """Types a text into the element with the focus."""
         self.ask("Input.insertText", {"text": text})
 
     def look(self, width: int, height: int, dark: bool = False, scale: float = 1) -> None:
@@ -175,7 +175,7 @@ class Chromium:
         path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", words)["data"]))
 
     def errors(self) -> list[str]:
-        """What the page has complained about."""
+        """The errors and warnings of the page."""
         found = []
         for event in self.events:
             if event.get("method") == "Runtime.exceptionThrown":

@@ -1,4 +1,4 @@
-//! A session of this process, and the program that looks at it.
+//! A session of this process, and the command that shows it.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,7 +56,7 @@ impl Watched {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// Prints a command and its output: with `--nocapture`, what `docs/what-to-type.md` shows.
+    /// Prints a command and its output: with `--nocapture`, the outputs in `docs/what-to-type.md`.
     pub fn show(&self, words: &[&str]) {
         println!("$ mobula {}\n{}", words.join(" "), self.text(words));
     }
@@ -70,7 +70,7 @@ impl Watched {
     }
 }
 
-/// A file that calls look at, and its name. They go on when it is dropped.
+/// A file, and its name. Calls wait until it is dropped.
 pub struct Gate(tempfile::NamedTempFile);
 
 impl Gate {

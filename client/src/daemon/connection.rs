@@ -388,7 +388,7 @@ impl Connection {
         connect(&self.path)
     }
 
-    /// The socket of the daemon, whichever it is.
+    /// The socket of the current daemon.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -43,7 +43,7 @@ def _store() -> mobula.ActorHandle:
     return mobula.remote(_Store).options(**options).remote()
 
 
-# What the keys of a namespace begin with.
+# The first part of the keys of a namespace.
 _NAMESPACE = b"@namespace_"
 
 

@@ -24,11 +24,11 @@ class ActorPool:
         self._actors: dict[ObjectRef[Any], ActorHandle] = {}
         self._numbers: dict[ObjectRef[Any], int] = {}
         self._refs: dict[int, ObjectRef[Any]] = {}
-        # What is to be got for each: itself, or the list that it is the first of.
+        # The references to get for each: itself, or the list that it is the first of.
         self._wanted: dict[ObjectRef[Any], Any] = {}
         self._next_submission = 0
         self._next_return = 0
-        # What waits for an actor.
+        # The calls that wait for an actor.
         self._pending_submits: list[tuple[Callable[[ActorHandle, Any], ObjectRef[Any]], Any]] = []
 
     def submit(self, fn: Callable[[ActorHandle, Any], ObjectRef[Any]], value: Any) -> None:
@@ -98,7 +98,7 @@ class ActorPool:
         return self._results(self.get_next_unordered)
 
     def _begin(self, fn: Callable[[ActorHandle, Any], ObjectRef[Any]], values: Iterable[Any]) -> None:
-        # What was submitted before runs, and nobody waits for its results.
+        # Calls that were submitted before run, and their results are not used.
         while self._refs:
             ref = next(iter(self._refs.values()))
             del self._refs[self._numbers.pop(ref)]

@@ -12,7 +12,7 @@ from typing import Any
 import mobula
 from mobula import ActorHandle
 
-# What the pieces of a chain do: each takes an iterator, and gives another one.
+# The pieces of a chain: each takes an iterator, and returns another one.
 _Transform = Callable[["LocalIterator"], "LocalIterator"]
 
 # How long a union waits for one of its iterators before it looks at the next one.

@@ -44,7 +44,7 @@ class PlacementGroup:
 
     @staticmethod
     def empty() -> PlacementGroup:
-        """Return a group that is none: what is placed in it is placed anywhere."""
+        """Return the empty group: a call in it may run anywhere."""
         return PlacementGroup(0, [])
 
     def ready(self) -> ObjectRef[PlacementGroup]:
@@ -127,7 +127,7 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
 
 
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
-    """Return what is known of a group, or of all of them by their ids."""
+    """Return the state of a group, or of all groups by their ids."""
     found = {}
     for core, name, namespace, strategy, state in _mobula.PlacementGroup.all():
         group = _of_core(core)

@@ -75,7 +75,7 @@ def outcome(program: Any) -> str:
 def main() -> None:
     """Run the programs of the area that the command line names."""
     area, *wanted = sys.argv[1:]
-    # What programs and Ray print is not what is asked for.
+    # The output of programs and of Ray is not compared.
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 

@@ -204,7 +204,7 @@ impl TaskOptions {
     /// use std::time::Duration;
     /// use mobula::{Error, Failure, TaskOptions};
     ///
-    /// /// Computes until it is told that nobody wants the result any more.
+    /// /// Computes until its call is cancelled.
     /// #[mobula::remote(timeout = Duration::from_millis(50))]
     /// fn search() {
     ///     while !mobula::is_cancelled() {

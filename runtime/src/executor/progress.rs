@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `begun`, `over` | the thread that runs calls | `blocked`, `asked`, `waiting` |
 //! | `waiting` | a thread that begins or ends a wait | `begun`, `over` |
-//! | `blocked` | whoever has `telling` locked | `waiting`, `begun`, `over`, until it is right |
+//! | `blocked` | the thread that has `telling` locked | `waiting`, `begun`, `over`, until it is right |
 //! | `asked` | the thread that handles the head's record | `begun`, `over` |
 //! | `spent` | the thread that runs calls, or the mail's | the queue, which it empties |
 //!

@@ -1,4 +1,4 @@
-//! What a program itself records beside its calls, to be found in the timeline.
+//! Marks and spans that a program records in the timeline.
 
 use mobula_client::internal::clock;
 

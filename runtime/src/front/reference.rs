@@ -207,7 +207,7 @@ impl Ref {
         }
     }
 
-    /// What the value needs, while it is not there.
+    /// The needs of the value, while it is not there.
     fn awaited(&self) -> Option<Awaited> {
         match &self.to {
             Referent::Result(cell) => awaited(cell),
@@ -267,7 +267,7 @@ impl<R> std::fmt::Debug for WaitInSlices<'_, R> {
     }
 }
 
-/// What a wait for all references is for.
+/// The reason of a wait for all references.
 fn awaits_all<R: AsRef<Ref>>(refs: &[R], at: &'static Location<'static>) -> Option<Awaits> {
     let results = refs.iter().filter_map(|reference| reference.as_ref().awaited());
     let results: Vec<_> = results.take(RESULTS_MAX).collect();

@@ -79,7 +79,7 @@ pub(crate) struct Processes {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    /// Standard output and standard error. `None` if nobody reads them, or they are closed.
+    /// Standard output and standard error. `None` if they are not read, or are closed.
     pipes: [Option<Pipe>; 2],
 }
 

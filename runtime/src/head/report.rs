@@ -8,7 +8,7 @@ use crate::resources::Resources;
 use crate::wire::{HeadState, ProcessRecord, WantRecord};
 
 impl State {
-    /// What the head knows, in words.
+    /// The state of the head, as a record.
     pub(super) fn report(&self, now: Instant) -> HeadState {
         let amounts = |resources: &Resources| {
             resources.iter().map(|(name, amount)| (name.to_owned(), amount)).collect()

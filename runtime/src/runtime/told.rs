@@ -1,4 +1,4 @@
-//! What this process tells the head about its wait, so that the head finds deadlocks.
+//! The report of this process to the head about its wait, so that the head finds deadlocks.
 //!
 //! Only the wait of the thread that runs the calls is told, and only if nothing else can end it: the process runs one
 //! call at a time, and neither the wait nor the call has a time limit. It is told when it has lasted for
@@ -24,7 +24,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The most results of a wait that are told.
 pub(crate) const RESULTS_MAX: usize = 64;
 
-/// What a wait is for.
+/// The reason of a wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Awaits {
     /// How many of the results must come.
@@ -51,7 +51,7 @@ struct Current {
     function: String,
     waits_for: String,
     awaits: Awaits,
-    /// What the head was told last.
+    /// The last report to the head.
     told: Option<Waits>,
 }
 
@@ -94,7 +94,7 @@ impl Runtime {
         self.waiters.announce();
     }
 
-    /// What the result of a call of this process needs. A call of an actor to itself counts as sent to it: it runs
+    /// The needs of the result of a call of this process. A call of an actor to itself counts as sent to it: it runs
     /// behind the call that made it.
     fn needs(&self, call: u64) -> Vec<Need> {
         let mut needs = self.submitter.needs_of(call);
@@ -136,7 +136,7 @@ impl Runtime {
 /// Tells the head about one wait. Dropped when the wait is over.
 pub(crate) struct Teller<'a, F> {
     runtime: &'a Runtime,
-    /// What the wait is for; `None`: something that is not told.
+    /// The reason of the wait; `None` if it is not reported.
     awaits: F,
     may_tell: OnceCell<bool>,
     /// When to look next, and the pause before.

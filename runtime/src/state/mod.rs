@@ -1,5 +1,5 @@
-//! What goes on in a session, and what went on lately: read from the [recorders](mobula_client::internal::recorder) of
-//! its processes, and asked of the store and the head.
+//! The present and the recent past of a session: read from the [recorders](mobula_client::internal::recorder) of its
+//! processes, and asked of the store and the head.
 //!
 //! Reading is passive. The recorders are mapped read-only, and no process of the session notices. The store answers a
 //! few requests, and the head one; a head that does not answer leaves its part out.

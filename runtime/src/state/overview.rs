@@ -1,4 +1,4 @@
-//! A session at a glance: resources, drivers, processes, queues, the store, and what is unusual.
+//! A session at a glance: resources, drivers, processes, queues, the store, and unusual things.
 //!
 //! The heads and the store know this even when no events are recorded. The usual events add the lengths of the queues,
 //! the threads that wait for memory, and recent events.

@@ -80,10 +80,10 @@ pub(crate) enum ToHead<'a> {
     ListActors { request: u64, namespace: Option<&'a str> },
     /// Asks to be told when the process of an actor that ends has ended. Answered by `ActorEnded`.
     AwaitActorEnd { request: u64, actor: u64 },
-    /// What this process waits for, said by itself (`round` is 0), or as an answer to `AskWait`, with those of the
+    /// The wait of this process, reported by itself (`round` is 0), or as an answer to `AskWait`, with those of the
     /// calls that are with it; `None`: it does not wait.
     Waits { round: u64, waits: Option<Waits>, holds: Vec<(OwnerId, u64)> },
-    /// What a promise of this process needs. Answers `AskPromise`.
+    /// The needs of a promise of this process. Answers `AskPromise`.
     PromiseNeeds { round: u64, object: ObjectId, needs: Vec<Need> },
     /// The actor in this process ends itself: behind the running call, and for good.
     ActorExits { actor: u64 },

@@ -5,10 +5,10 @@
 //! loom knows the one order of all `SeqCst` *fences*, but takes a `SeqCst` access for no more than an acquiring or
 //! releasing one. Words in [files](super::File) have no such access, because the code cannot have them where it [loads
 //! from memory mapped read-only](crate::mapping): each handshake there is a store, a fence and a relaxed load on both
-//! sides, and an access that asks for `SeqCst` fails the model. A word of one process may have them. Then the access
-//! is what a processor without such accesses makes of it: a fence, and behind it the acquiring or releasing access
-//! (<https://www.cl.cam.ac.uk/~pes20/cpp/cpp0xmappings.html>, "leading sync"). A weaker access to the same word gets
-//! no fence, as on that processor.
+//! sides, and an access that asks for `SeqCst` fails the model. A word of one process may have them. The model then
+//! does what a processor without such accesses does: a fence, followed by the acquiring or releasing access
+//! (<https://www.cl.cam.ac.uk/~pes20/cpp/cpp0xmappings.html>, "leading sync"). A weaker access to the same word gets no
+//! fence, as on that processor.
 //!
 //! # Weakening
 //!

@@ -1,9 +1,9 @@
 //! Threads that wait for mail (`runtime/src/mail/waiters.rs`, included unchanged): each of them finds its result,
 //! although only one of them sleeps on the bell, and any of them handles the records of all.
 //!
-//! A record is the number of the result that it settles. The process that sends it rings always, as it does for an
-//! idle link; `doorbell` explores when it has to. Threads do not spin, and nobody polls in the background: that goes
-//! by time.
+//! A record is the number of the result that it settles. The process that sends it rings always, as it does for an idle
+//! link; `doorbell` explores when it has to. Threads do not spin, and there is no background poller, because both
+//! depend on time.
 
 #[path = "../../../runtime/src/mail/waiters.rs"]
 #[expect(dead_code, reason = "there is no time in a model, and no background poller")]

@@ -1,4 +1,4 @@
-//! What the head knows of actors and resources, as the search for deadlocks asks for it.
+//! The head's knowledge of actors and resources, for the search for deadlocks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Deadlocks: calls that wait for each other in a circle. Each process in it gets an error, and goes on with that.
+//! Deadlocks: calls that wait for each other in a circle. Each process in the circle gets an error, and continues.
 //!
-//! A process says what it waits for when it has waited for a while ([`Waits`]), and when that wait is over. From that,
+//! A process reports its wait when it has waited for a while ([`Waits`]), and the end of that wait. From these reports,
 //! the head knows which processes may be *stuck*: the greatest set of processes each of which waits for something that
 //! only processes of the set can bring. This is too many, because what the head was told is not of one moment: a result
 //! may be on its way. So the head asks all of them again. If each answers that it still is in the same wait, and that
@@ -8,11 +8,11 @@
 //! that it was told, and after that it was confirmed. None of them can go on before another one does, so none ever
 //! will.
 //!
-//! What could end a wait in another way counts as able to do so: a time limit of the wait, of the call that waits or of
-//! the call that it waits for; an actor that runs several calls at a time; a thread of the process other than the one
-//! that runs its calls; a stream, whose next item may be on its way; a promise that no call stands behind. Such a
-//! process says nothing, or that it does not know. So no alarm is false; a deadlock through one of these is not found.
-//! That a program could cancel a call or kill an actor does not count.
+//! A wait that could end in another way is not part of a deadlock: there is a time limit of the wait, of the waiting
+//! call or of the awaited one; or an actor that runs several calls at a time; or a thread of the process other than the
+//! one that runs its calls; or a stream, whose next item may be on its way; or a promise without a call. Such a process
+//! reports nothing, or that it does not know. So no alarm is false, and a deadlock through one of these is not found.
+//! It does not matter that a program could cancel a call or kill an actor.
 //!
 //! This part knows no links. The [state](super::state) sends its questions, and tells it which processes hold what
 //! ([`World`]). A process that is in a circle of waits and has said nothing, such as the driver, needs no report: it
@@ -41,7 +41,7 @@ const ROUND_PATIENCE: Duration = Duration::from_millis(500);
 /// How many promises may stand behind each other.
 const PROMISES_MAX: usize = 64;
 
-/// What the head itself knows of actors and resources.
+/// The head's own knowledge of actors and resources.
 pub(super) trait World {
     fn actor(&self, actor: u64) -> ActorIs;
 
@@ -104,7 +104,7 @@ struct Told {
     confirmed: u64,
 }
 
-/// What the owner of a promise has said about it.
+/// The answer of a promise's owner about it.
 #[derive(Debug, Clone)]
 struct Promised {
     needs: Vec<Need>,
@@ -120,11 +120,11 @@ struct Round {
     promises: BTreeSet<ObjectId>,
 }
 
-/// What a set of stuck processes is made from.
+/// The waits from which a set of stuck processes is computed.
 struct View<'a, W> {
     of: &'a Deadlocks,
     world: &'a W,
-    /// What was confirmed in this round counts, and nothing else. `None`: what was told counts.
+    /// Only waits that were confirmed in this round count. `None`: reported waits count.
     round: Option<u64>,
 }
 
@@ -161,7 +161,7 @@ impl Deadlocks {
         self.waiting.insert(process, Told { waits, holds, confirmed });
     }
 
-    /// What a process waits for, as it has said last.
+    /// The last reported wait of a process.
     pub(super) fn told(&self, process: OwnerId) -> Option<ToldWait> {
         let Told { waits: Waits { function, waits_for, at, .. }, .. } = self.waiting.get(&process)?;
         Some(ToldWait { function: function.clone(), waits_for: waits_for.clone(), at: at.clone() })
@@ -183,7 +183,7 @@ impl Deadlocks {
         }
     }
 
-    /// What there is to do now.
+    /// The next actions.
     pub(super) fn step(&mut self, world: &impl World, now: Instant) -> Vec<Step> {
         if let Some(round) = &self.round {
             let is_answered = round.processes.is_empty() && round.promises.is_empty();

@@ -37,7 +37,7 @@ fn every_deadlock_is_reported_and_nothing_else() {
     println!("{schedules} schedules had deadlocks, {reports} waits were reported");
 }
 
-/// What a call does.
+/// The actions of a call.
 #[derive(Debug)]
 enum Op {
     /// Calls, and gives references on that it has. The call may need one of them as an argument.
@@ -97,7 +97,7 @@ struct Wait {
     of: Vec<usize>,
     all: bool,
     timed: bool,
-    /// What the head was told.
+    /// The reports to the head.
     told: Option<Waits>,
 }
 
@@ -139,7 +139,7 @@ fn demand(units: u32) -> Demand {
     Demand::of(Amounts { resources: Some(unit), ..amounts }.resolve(0.0).expect("it can be"))
 }
 
-/// What the head knows of the simulated session.
+/// The head's knowledge of the simulated session.
 struct Known<'a>(&'a Session);
 
 impl World for Known<'_> {
@@ -455,7 +455,7 @@ impl Session {
         Some(Waits { number: wait.number, function, waits_for, at: None, needed, results })
     }
 
-    /// What a result needs, as this process knows.
+    /// The needs of a result, as this process knows them.
     fn needs_of(&self, number: usize, process: usize) -> Vec<Need> {
         let call = &self.calls[number];
         if call.is_over {

@@ -124,7 +124,7 @@ struct Server {
     running: Option<(u64, u64)>,
     blocked: bool,
     asked: bool,
-    /// The running call was cancelled, or nobody waits for it.
+    /// The running call was cancelled, or no process waits for it.
     cancelled: bool,
     /// The number of items that the running call has sent, and the number that were taken as far as it knows.
     items_sent: u64,

@@ -1,4 +1,4 @@
-//! What the two simulations of the pool have in common: seeds, random numbers, and what a session offers.
+//! The common part of the two simulations of the pool: seeds, random numbers, and the resources of a session.
 //!
 //! A schedule that fails prints the line that replays it. More of them: `MOBULA_SCHEDULES=10000`, from `MOBULA_SEED`
 //! on.

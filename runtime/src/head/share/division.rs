@@ -178,7 +178,7 @@ mod tests {
         division.on_record(driver, record, Instant::now());
     }
 
-    /// What drivers are told until there is nothing more to tell, if each returns what is recalled at once.
+    /// All messages to drivers, if each driver returns recalled leases at once.
     fn settle(division: &mut Division, keeps: impl Fn(u64) -> bool) -> Vec<(u64, FromSession)> {
         let mut all = Vec::new();
         loop {

@@ -90,7 +90,7 @@ impl Share {
         self.connection = Some(connection);
     }
 
-    /// What to wait for.
+    /// The descriptor to wait for.
     pub(in crate::head) fn descriptor(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         self.connection.as_ref().map(|connection| (connection.as_fd(), connection.events()))
     }

@@ -60,7 +60,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// What it is for, with single GPUs.
+    /// Its resources, with single GPUs.
     fn resources(&self) -> Resources {
         self.demand.on_gpus(&self.gpus).into_owned()
     }

@@ -68,7 +68,7 @@ impl Connection {
         self.is_closed
     }
 
-    /// What to wait for.
+    /// The events to wait for.
     pub(super) fn events(&self) -> PollFlags {
         if self.out.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
     }

@@ -1,5 +1,5 @@
-//! What a session that drivers share is, in a file of its directory: its process starts from it, also after a kill, and
-//! drivers read it when they join.
+//! The description of a session that drivers share, in a file of its directory: its process starts from it, also after
+//! a kill, and drivers read it when they join.
 //!
 //! The first line says which layout the rest has, so that a program with another one gets an error, and no nonsense.
 

@@ -137,7 +137,7 @@ impl Life {
         }
     }
 
-    /// Whether a stream may go on: there is room in flight, or nobody takes the items.
+    /// Whether a stream may continue: there is room in flight, or its caller takes no more items.
     pub(super) fn has_room(&self, token: u64, call: u64) -> bool {
         let (server, its) = (&self.servers[&token], &self.calls[&call]);
         let in_flight_max = its.stream.as_ref().expect("it makes one").in_flight_max;
