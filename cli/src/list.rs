@@ -55,7 +55,7 @@ enum Summarized {
 
 /// The hint under a table of calls without rows.
 const NO_TASKS: &str =
-    "  none; MOBULA_EVENTS=usual records the calls that run and that fail, MOBULA_EVENTS=all each call\n";
+    "  none; MOBULA_EVENTS=usual records running and failed calls, MOBULA_EVENTS=all each call\n";
 
 /// The parts of a row that the common options use.
 pub(crate) trait Row: Serialize {

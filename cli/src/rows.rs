@@ -100,7 +100,9 @@ impl Rows {
                 if keys.get(key).is_none() {
                     let known: Vec<&str> =
                         keys.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
-                    return Err(format!("no key {key:?} here; there are {}", known.join(", ")).into());
+                    return Err(
+                        format!("the rows have no key {key:?}; their keys are {}", known.join(", ")).into()
+                    );
                 }
             }
             if self.filters.iter().all(|filter| filter.passes(&keys[&filter.key])) {

@@ -85,27 +85,25 @@ pub enum ControlError {
         actor: u64,
     },
     /// The call or the actor is over.
-    #[error("{what} is over, or was never there: there is nothing to do")]
+    #[error("{what} is over, or never existed: there is nothing to do")]
     Over {
         /// The call or the actor.
         what: String,
     },
     /// It is a driver, whose session ends with it.
-    #[error(
-        "process {pid} is a driver: its workers and actors end with it. End it yourself, as by `kill {pid}`"
-    )]
+    #[error("process {pid} is a driver: its workers and actors end with it. To end it, use `kill {pid}`")]
     IsDriver {
         /// Its process.
         pid: u32,
     },
     /// A call of an actor cannot be ended without the actor.
-    #[error("call {task} is of an actor: cancel it without force, or kill the actor")]
+    #[error("call {task} is a call of an actor: cancel it without force, or kill the actor")]
     IsOfActor {
         /// The call.
         task: String,
     },
     /// No answer has come.
-    #[error("{what}: not done within {} s, since {who} has not answered. It may still be done", .waited.as_secs())]
+    #[error("{what}: {who} has not answered within {} s. The order may still be carried out", .waited.as_secs())]
     NoAnswer {
         /// The order, in words.
         what: String,

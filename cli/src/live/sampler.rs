@@ -306,7 +306,7 @@ fn unknown(
     };
     if head.is_none() {
         add(
-            "resources, actors, and what workers hold",
+            "resources, actors, and the resources of workers",
             "the head of the session did not answer within 2 s".to_owned(),
             "If it stays so, the driver is stopped or too busy",
         );
@@ -314,18 +314,14 @@ fn unknown(
     let silent = workers.iter().filter(|row| !row.recorded && row.state != "dead").count();
     if silent > 0 {
         let why = format!("{silent} of {} processes record nothing", workers.len());
-        add("what runs in them, what they wait for, and their calls", why, RECORD);
+        add("their running calls, their waits, and their counts of calls", why, RECORD);
     } else if functions.is_empty() && !workers.is_empty() {
         add("calls by function", "no call was recorded so far".to_owned(), RECORD);
     }
     let lost = snapshot.lost_events();
     if lost > 0 {
         let why = format!("{lost} older events were overwritten: each process keeps its last ones");
-        add(
-            "calls that are long over, in lists and timelines",
-            why,
-            "Counts and rates are exact nevertheless",
-        );
+        add("older calls, in lists and timelines", why, "Counts and rates are still exact");
     }
     unknown
 }

@@ -9,7 +9,7 @@ use framehop::{ExplicitModuleSectionInfo, MayAllocateDuringUnwind, Module, Unwin
 /// Finds the modules of a process.
 pub(super) fn unwinder(pid: u32) -> Result<UnwinderNative<Vec<u8>, MayAllocateDuringUnwind>, Box<dyn Error>> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))
-        .map_err(|error| format!("process {pid} cannot be looked at: {error}"))?;
+        .map_err(|error| format!("the modules of process {pid} cannot be read: {error}"))?;
     let mut unwinder = UnwinderNative::new();
     for (path, mapped) in mapped_files(&maps) {
         // By the process's own root, because it may run in a container. A file that cannot be read has no unwind

@@ -72,7 +72,7 @@ pub(super) fn of(pid: u32, notes: &mut Vec<String>) -> Result<Vec<Thread>, Box<d
             Err(Errno::ESRCH) => continue,
             Err(Errno::EPERM) => return Err(not_permitted(pid).into()),
             Err(error) => {
-                return Err(format!("thread {tid} of process {pid} cannot be looked at: {error}").into());
+                return Err(format!("thread {tid} of process {pid} cannot be traced: {error}").into());
             }
         };
         threads.push((Thread { tid, name, state, frames: Vec::new() }, addresses));
@@ -94,10 +94,12 @@ fn not_permitted(pid: u32) -> String {
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     match scope.trim() {
         "" | "0" => {
-            format!("process {pid} cannot be looked at: another debugger has it, or it is another user's")
+            format!(
+                "process {pid} cannot be traced: another debugger traces it, or it belongs to another user"
+            )
         }
         scope => format!(
-            "process {pid} cannot be looked at: kernel.yama.ptrace_scope is {scope}, so that a process sees only those \
+            "process {pid} cannot be traced: kernel.yama.ptrace_scope is {scope}, so that a process sees only those \
              that it has started. Run this command by sudo, or `sudo sysctl kernel.yama.ptrace_scope=0`"
         ),
     }

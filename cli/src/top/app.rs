@@ -306,7 +306,7 @@ impl App {
     }
 
     fn has_no(&mut self, what: &str) -> Key {
-        self.message = format!("select a process or an actor to see {what}: this row is none");
+        self.message = format!("this row has no process: select a process or an actor to see {what}");
         Key::Nothing
     }
 

@@ -46,7 +46,7 @@ pub(crate) struct TopCommand {
 fn interval(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 0.5".to_owned())?;
     let is_possible = (0.1..=3600.0).contains(&seconds);
-    is_possible.then_some(seconds).ok_or_else(|| "from 0.1 to 3600 seconds".to_owned())
+    is_possible.then_some(seconds).ok_or_else(|| "expected 0.1 to 3600 seconds".to_owned())
 }
 
 impl TopCommand {

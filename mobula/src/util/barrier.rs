@@ -74,7 +74,9 @@ pub enum BarrierError {
 impl fmt::Display for BarrierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Broken => f.write_str("another caller has left the barrier: it died, or its time was over"),
+            Self::Broken => {
+                f.write_str("another caller has left the barrier: it died, or its wait timed out")
+            }
             Self::Timeout => f.write_str("not all callers came to the barrier in time"),
             Self::Failed(error) => error.fmt(f),
         }

@@ -281,5 +281,5 @@ impl fmt::Debug for Lease {
 
 /// The lease from a wait without a timeout.
 fn leased(lease: Option<Lease>) -> Result<Lease> {
-    lease.ok_or_else(|| Failure::Other("the lock has given the wait up".to_owned()).into())
+    lease.ok_or_else(|| Failure::Other("the lock ended the wait without a lease".to_owned()).into())
 }

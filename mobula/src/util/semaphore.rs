@@ -241,6 +241,6 @@ impl fmt::Debug for Permit {
 
 /// The permits from a wait without a timeout.
 fn granted(held: Option<Held>) -> Result<Permit> {
-    let lost = || Failure::Other("the semaphore has given the wait up".to_owned()).into();
+    let lost = || Failure::Other("the semaphore ended the wait without permits".to_owned()).into();
     held.map(Permit).ok_or_else(lost)
 }

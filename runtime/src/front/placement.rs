@@ -57,7 +57,11 @@ impl Bundle {
     pub fn resolved(&self) -> Result<Resources, Failure> {
         let resources = self.0.resolve(0.0).map_err(|bad| bad_option(bad.field, bad.value, &bad.expected))?;
         if resources.is_nothing() {
-            return Err(bad_option("bundles", "a bundle of nothing".into(), "bundles that have resources"));
+            return Err(bad_option(
+                "bundles",
+                "a bundle without resources".into(),
+                "give each bundle resources",
+            ));
         }
         Ok(resources)
     }
@@ -183,10 +187,11 @@ impl PlacementGroup {
         let bundles: Vec<Resources> =
             bundles.into_iter().map(|bundle| bundle.resolved()).collect::<Result<_, Failure>>()?;
         if bundles.is_empty() {
-            return Err(bad_option("bundles", "none".into(), "at least one bundle").into());
+            return Err(bad_option("bundles", "empty".into(), "give at least one bundle").into());
         }
         if options.strategy == Strategy::StrictSpread && bundles.len() > 1 {
-            let expected = "for one bundle: each needs a machine of its own, and there is one machine";
+            let expected = "each bundle needs a machine of its own, and there is one machine: give one bundle, or \
+                            another strategy";
             return Err(bad_option("strategy", "STRICT_SPREAD".into(), expected).into());
         }
         let mut sum = Resources::default();
@@ -348,5 +353,5 @@ fn bad_option(option: &str, value: String, expected: &str) -> Failure {
 }
 
 fn another_answer() -> Failure {
-    Failure::Other("the head answered another question".into())
+    Failure::Other("the head's answer belongs to another question".into())
 }

@@ -127,7 +127,9 @@ impl Output {
         let thread =
             std::thread::Builder::new().name("mobula-output".into()).stack_size(256 << 10).spawn(write);
         if let Err(error) = thread {
-            output::say(format_args!("what workers print is lost: no thread to write it: {error}"));
+            output::say(format_args!(
+                "the output of workers is lost, because no thread can be started to write it: {error}"
+            ));
         }
         Self { pieces: Some(sender), written, waiting_bytes, ended: VecDeque::new(), lost_bytes: 0 }
     }

@@ -117,7 +117,7 @@ pub enum GetError {
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("the queue does not have as many items as wanted: wait longer"),
+            Self::Empty => f.write_str("the queue does not have as many items as asked for: wait longer"),
             Self::Closed => f.write_str("the queue is closed, and has no item left"),
             Self::Failed(error) => error.fmt(f),
         }
