@@ -148,7 +148,7 @@ struct Options {
 }
 
 impl Options {
-    /// A stream that waits until somebody takes its items gives nothing back but its CPUs. Those of this test wait until
+    /// A stream that waits until its items are taken gives back only its CPUs. Those of this test wait until
     /// the calls before them are checked, so they must not hold what these need.
     fn random(random: &mut Random, is_stream: bool) -> Self {
         let (max_retries, retry_exceptions) = (random.below(3), random.below(2) == 0);

@@ -116,8 +116,8 @@ impl Client {
     }
 
     /// Blocks until this client is rung, or `timeout` has passed (`None`: without end). It is rung for a record in a
-    /// channel, for room in one, for a settled promise that it [watches](crate::Handle::watch), and for an event. It can
-    /// return sooner, so look in a loop. One or two system calls.
+    /// channel, for room in one, for a settled promise that it [watches](crate::Handle::watch), and for an event. It
+    /// can return sooner, so look in a loop. One or two system calls.
     ///
     /// `ready` takes the last look, after others can see that this client is about to sleep; the call does not block if
     /// it returns `true`. At most one thread of a client sleeps at a time.

@@ -163,7 +163,7 @@ impl LogFiles {
 
 fn removed(time: &str, bytes: u64) -> String {
     format!(
-        "{time}\tlog\t\t{bytes} bytes of older output were removed: the log files have reached their limit (MOBULA_LOG_BYTES_MAX)\n"
+        "{time}\tlog\t\t{bytes} bytes of older output were removed: log files have a limit (MOBULA_LOG_BYTES_MAX)\n"
     )
 }
 

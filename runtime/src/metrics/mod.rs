@@ -171,7 +171,7 @@ fn file_of(session: SessionNumber) -> Option<Arc<MetricFile>> {
             Some(made)
         }
         Err(error) => {
-            tracing::warn!(%error, "the file for the metrics of this process cannot be made, so other processes do not see them");
+            tracing::warn!(%error, "the metrics of this process are not exported");
             None
         }
     }
