@@ -86,7 +86,7 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         } else if let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() {
             if options.caller_gone {
                 if caller_gone.is_some() {
-                    errors.push(&function.sig.ident, "an actor has one method for callers that are gone");
+                    errors.push(&function.sig.ident, "an actor has at most one method `caller_gone`");
                 }
                 caller_gone = Some(function.sig.ident.clone());
             }
@@ -110,8 +110,7 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
     if let (Some(method), true) = (&caller_gone, is_concurrent) {
         errors.push(
             method,
-            "an actor hears of callers that are gone only if it has one call at a time: no `async` methods, and no \
-             `max_concurrency`",
+            "`caller_gone` is only for actors with one call at a time: without `async` methods and `max_concurrency`",
         );
     }
     if constructor.is_none() && block.trait_.is_none() {
@@ -144,8 +143,8 @@ fn check_block(block: &ItemImpl, options: &ActorOptions, errors: &mut Errors) {
     if let Some((path, _)) = &block.trait_ {
         errors.push(
             path,
-            "an actor's methods stand in an `impl` block of the type itself, not of a trait: let a method there call \
-             the trait's",
+            "write an actor's methods in an `impl` block of the type itself, not of a trait: a method there can \
+             call the trait's",
         );
     }
     if let Some(token) = &block.unsafety {
@@ -158,7 +157,7 @@ fn check_block(block: &ItemImpl, options: &ActorOptions, errors: &mut Errors) {
     if !block.generics.params.is_empty() && options.instances.is_none() {
         errors.push(
             &block.generics.params,
-            "each class is registered by its name: say what the parameters stand for, as in \
+            "each class is registered by its name: list the types of the parameters, as in \
              `#[remote(instances(i32, String))]`",
         );
     }
@@ -172,7 +171,8 @@ fn check_block(block: &ItemImpl, options: &ActorOptions, errors: &mut Errors) {
             errors.push(path, "instances are for a block with generic parameters, as in `impl<T> Stack<T>`");
         }
         if let Some(export) = options.export.as_ref().filter(|_| instances.len() > 1) {
-            errors.push(export, "an exported name is one class's: give each instance a type of its own");
+            errors
+                .push(export, "an exported name belongs to one class: give each instance a type of its own");
         }
     }
     match signature::bare(&block.self_ty) {

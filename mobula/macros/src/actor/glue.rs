@@ -11,15 +11,15 @@ use crate::signature;
 
 /// The type of an actor.
 pub(super) struct Class<'a> {
-    /// As the block has it.
+    /// The type as it is written in the block.
     pub(super) actor: &'a Type,
     /// The name that it is registered by.
     pub(super) name: &'a str,
-    /// What its parameters stand for.
+    /// The aliases of its parameters.
     pub(super) aliases: TokenStream,
 }
 
-/// All that is added for one class, hidden in a constant without a name.
+/// The code that is added for one class, hidden in a constant without a name.
 pub(super) fn glue(
     block: &ItemImpl,
     mobula: &Mobula,

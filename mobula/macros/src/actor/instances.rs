@@ -10,7 +10,7 @@ use syn::{GenericParam, ItemImpl, Type};
 
 use crate::options::{ActorOptions, Instance};
 
-/// What one class of a block has in place of its generic parameters.
+/// The generic arguments of one class of a block.
 pub(super) struct Instantiated<'a>(Vec<(&'a GenericParam, TokenStream)>);
 
 impl Instantiated<'_> {
@@ -71,7 +71,7 @@ pub(super) fn class_name(actor: &Type, instance: &Instantiated<'_>) -> String {
     tidy(&with_arguments(actor.to_token_stream(), instance).to_string())
 }
 
-/// Puts what parameters stand for in their places.
+/// Replaces the parameters by their arguments.
 fn with_arguments(tokens: TokenStream, instance: &Instantiated<'_>) -> TokenStream {
     let replace = |token| match token {
         TokenTree::Ident(ident) => match instance.argument(&ident) {
