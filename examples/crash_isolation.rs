@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// A text as a C program would keep it in a file: its bytes, and where it begins.
 #[derive(Clone, Serialize, Deserialize)]
 struct Record {
-    /// With zeros behind each text.
+    /// A zero byte follows each text.
     bytes: Vec<u8>,
     /// The offset from the first byte; a broken record has any number here.
     begin: usize,

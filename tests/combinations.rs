@@ -36,7 +36,7 @@ struct Plan {
     /// The number of attempts that end like this.
     bad_attempts: u64,
     millis: u64,
-    /// Of a stream, how many it makes. A bad attempt ends behind the first half of them.
+    /// The number of items of a stream. A bad attempt ends after the first half of them.
     items: u64,
     children: Vec<Plan>,
 }
@@ -317,7 +317,7 @@ fn calls_with_random_options_end_as_they_may() {
     let builder = mobula::Builder::new().num_cpus(2).resources([("disk", 1.0)]).capacity_bytes(64 << 20);
     let session = session_with(builder.forward_output(false));
     let objects = session.session.client().list().unwrap().len();
-    // Calls that nobody waits for may begin after their round.
+    // Calls without a waiting caller may begin after their round.
     let directories = tempfile::tempdir().unwrap();
     for round in 0..rounds {
         let directory = directories.path().join(round.to_string());

@@ -138,7 +138,7 @@ fn large_arguments_are_copied_into_the_store_and_nowhere_else() {
     assert_eq!((made, result), (MIB, self::numbers()));
 }
 
-/// An iterator that says that it has so many numbers, and has others.
+/// An iterator that announces a wrong number of elements.
 #[derive(Clone, Copy)]
 struct Says {
     says: usize,

@@ -79,7 +79,7 @@ fn check(what: &str, mut call: impl FnMut(PathBuf, usize)) {
     (0..CALLS).for_each(|number| call(directory.path().to_owned(), number));
     eventually("all calls have run", || std::fs::read_dir(directory.path()).unwrap().count() == CALLS);
     eventually(&format!("no result is left: {what}"), || objects() <= before);
-    // Nothing has gone to the disk to make room for what nobody reads.
+    // Nothing was spilled to make room for results that are never read.
     let stats = session.session.client().stats().unwrap();
     assert!(stats.clients.iter().all(|client| client.spilled_bytes == 0), "{what}: {stats:?}");
 }

@@ -272,7 +272,7 @@ fn a_shared_value_is_made_once() {
     let lengths = mobula::get((0..calls).map(|_| use_shared::remote(directory.path().to_owned()))).unwrap();
     assert!(lengths.iter().all(|length| *length == 100_000));
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-    // When nobody has it any more, it can be made again, by one of several.
+    // When no process has it any more, one of several processes makes it again.
     drop(kept);
     let other = tempfile::tempdir().unwrap();
     let lengths = mobula::get((0..8).map(|_| use_shared::remote(other.path().to_owned()))).unwrap();

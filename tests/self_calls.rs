@@ -30,7 +30,7 @@ impl Chain {
         self.own = None;
     }
 
-    /// Goes on later, behind the calls that wait.
+    /// Continues later, after the waiting calls.
     fn step(&mut self, left: u32) {
         self.steps.push(left);
         if let (Some(own), 1..) = (&self.own, left) {
@@ -50,7 +50,7 @@ impl Chain {
         bytes.len()
     }
 
-    /// A call whose argument and result do not fit a record, for which nobody waits.
+    /// A call that is not waited for, whose argument and result do not fit a record.
     fn gives_itself_much(&self) -> ObjectRef<usize> {
         self.own.as_ref().expect("it is known").large(vec![7; 1 << 20])
     }
@@ -132,7 +132,7 @@ fn a_wait_for_itself_is_a_deadlock() {
     let Error::Task(error) = error else { panic!("{error}") };
     let Some(Failure::Deadlock { cycle }) = error.cause.map(|cause| *cause) else { panic!("no deadlock") };
     assert_eq!(cycle.len(), 1, "{cycle:?}");
-    // The actor goes on.
+    // The actor continues.
     assert!(chain.steps().get().unwrap().is_empty());
     chain.forget().get().unwrap();
 }
@@ -156,7 +156,7 @@ fn a_call_to_itself_runs_beside_the_call_that_made_it() {
 fn too_deep_a_wait_has_no_place() {
     let _session = session(1);
     let wide = Wide::remote();
-    // Four places, five calls: nobody knows of the circle, and the wait has an end.
+    // Four places, five calls: the circle is not found, and the wait times out.
     let error = wide.sum(wide.clone(), 9).get_timeout(Duration::from_millis(300)).unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error}");
     mobula::kill(&wide).unwrap();

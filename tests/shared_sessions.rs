@@ -497,7 +497,7 @@ fn a_detached_actor_outlives_its_driver() {
     other.kill();
     let mut third = shared.driver();
     assert_eq!(third.ask("count counter"), "2");
-    // It ends when it is killed, and its head behind the last one.
+    // It ends when it is killed, and its head after the last one.
     assert_eq!(third.ask("kill"), "killed");
     assert!(third.ask("count counter").contains("no actor"));
     assert_eq!(third.ask("count second"), "1");
@@ -520,7 +520,7 @@ fn a_detached_actor_survives_the_kill_of_its_driver_and_of_the_process_of_the_se
         (0..3).map(|number| drivers[number].ask(&format!("keep counter{number}")).parse().unwrap()).collect();
     assert_eq!(drivers[0].ask("count counter2"), "1");
     drivers.drain(..).for_each(Driver::kill);
-    // Nobody is left but the heads of the actors, and they start the process again.
+    // Only the heads of the actors are left, and they start the process again.
     for _ in 0..2 {
         let process = shared.process();
         kill(process, Signal::SIGKILL).unwrap();

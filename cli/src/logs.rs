@@ -1,7 +1,7 @@
-//! `mobula logs`: what the workers of a session print.
+//! `mobula logs`: the output of the workers of a session.
 //!
-//! No line is left out, and none is shown for several. Where lines are missing because log files are bounded, a line on
-//! standard error says so.
+//! Every line is shown, and equal lines are not merged. If lines are missing because of the limit of log files, a line
+//! on standard error says so.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -20,10 +20,10 @@ use serde::Serialize;
 use crate::control::EXIT_CODES;
 use crate::session::Look;
 
-/// How long a reader that follows waits at most before it looks again: whether the session has ended.
+/// The longest wait of a following reader before it checks whether the session has ended.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Shows what workers print: of all processes, of one, of an actor, or while a call ran.
+/// Shows the output of workers: of all processes, of one, of an actor, or during a call.
 ///
 /// Lines have the prefix that they have in the driver's output. With --json, each line is an object: {at, pid, stream,
 /// function, text}.
@@ -32,16 +32,16 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) struct LogsCommand {
     /// A process (4711); an actor's name, or its number (actor:3); a call (4711.12). Without it: all processes.
     target: Option<String>,
-    /// Go on with the lines that are printed from now on, until the session ends.
+    /// Follow: also show new lines, until the session ends.
     #[arg(short, long)]
     follow: bool,
-    /// The text alone, as it was printed.
+    /// Show only the text, as it was printed.
     #[arg(long, conflicts_with_all = ["json", "timestamps"])]
     raw: bool,
     /// Show when each line was printed.
     #[arg(short, long)]
     timestamps: bool,
-    /// At most so many lines of those that are there: the last ones.
+    /// Show at most this number of the existing lines: the last ones.
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<usize>,
     /// Read the log files that a session has kept in this directory, in place of those of a running one.
@@ -159,7 +159,7 @@ impl LogsCommand {
         }
     }
 
-    /// Writes lines. Returns `false` if nobody reads them any more.
+    /// Writes lines. Returns `false` if the reader has closed the output.
     fn show(&self, lines: &[LogLine]) -> Result<bool, Box<dyn Error>> {
         let mut bytes = Vec::new();
         let mut output = io::stdout().lock();
@@ -217,7 +217,7 @@ impl Chosen {
 fn watch(logs: &Logs) -> Result<Inotify, Box<dyn Error>> {
     let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE_SELF;
-    // Of a session without log files, the caller says what is wrong.
+    // If the session has no log files, the caller reports it.
     let _ = watch.add_watch(logs.directory(), changes);
     Ok(watch)
 }

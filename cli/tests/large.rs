@@ -15,7 +15,7 @@ fn successor(x: u64) -> u64 {
     x + 1
 }
 
-/// Makes calls until there were so many.
+/// Makes calls, until `until` calls were made in all.
 fn call(made: &mut u64, until: u64) {
     while *made < until {
         let results: Vec<ObjectRef<u64>> = (0..1000).map(successor::remote).collect();

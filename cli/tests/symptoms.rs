@@ -183,7 +183,7 @@ fn a_killed_worker() {
 #[test]
 fn a_full_store() {
     let watched = session_with(1, "usual");
-    // In use, so that nothing of it can be spilled.
+    // The bytes are in use, so that they cannot be spilled.
     let in_use: Vec<Bytes> =
         (0..14).map(|_| mobula::put(&Bytes::from(vec![1_u8; 4 * MIB])).unwrap().get().unwrap()).collect();
     let waiting = makes::remote(32 * MIB);

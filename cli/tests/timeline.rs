@@ -11,7 +11,7 @@ use common::{SOON, run};
 use mobula::prelude::*;
 use serde_json::Value;
 
-/// Times are microseconds with three digits behind the point.
+/// Times are microseconds with three decimal places.
 const EXACT: f64 = 2e-3;
 
 #[mobula::remote]

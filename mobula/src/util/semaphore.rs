@@ -40,7 +40,7 @@ use crate::actor::ActorHandle;
 ///
 /// # Cost
 ///
-/// Taking a permit is a call of an actor, which the caller waits for; giving it back is another one, which nobody waits
+/// Taking a permit is a call of an actor, for which the caller waits. Returning it is another call, which is not waited
 /// for. No system call while both processes are awake.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Semaphore {

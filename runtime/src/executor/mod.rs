@@ -72,7 +72,7 @@ pub(crate) struct Executor {
     terminates: AtomicBool,
     /// The actor answers calls later, so that several may be under way.
     is_concurrent: AtomicBool,
-    /// The actor wants to hear of callers that are gone.
+    /// The actor must be told of callers that are gone.
     watches_callers: AtomicBool,
     stopping: AtomicBool,
     /// The progress of the calls, and the threads that wait.

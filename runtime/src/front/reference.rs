@@ -45,8 +45,8 @@ enum Referent {
     Held(Handle, SessionNumber),
 }
 
-/// A reference's part in a cell. Nobody may look for the result of a call whose last reference is gone: the background
-/// poller does, so that the result is not kept.
+/// A reference's part in a cell. When the last reference to a result is gone, perhaps no thread looks for it any more:
+/// the background poller does, so that the result is not kept.
 #[derive(Debug, Clone)]
 struct CellRef(Arc<ResultCell>);
 

@@ -185,7 +185,7 @@ fn start_detached(
 ) -> Result<StartDetached> {
     let role = HeadRole {
         directory: joined.directory.clone().into(),
-        // The head that starts it says which it is.
+        // The head that starts it sets the id.
         driver: OwnerId::from_bits(0),
         lifeline: lifeline.watched(),
         launch: launch.clone(),

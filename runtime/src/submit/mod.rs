@@ -93,7 +93,7 @@ pub(crate) struct Submitter {
     /// Whether there are leases, or actors whose channels were lost, to be read without the lock.
     has_leases: AtomicBool,
     has_lost_actors: AtomicBool,
-    /// Whether nobody may look for the results of calls that are not over.
+    /// Whether there may be unfinished calls whose results are forgotten.
     has_forgotten: AtomicBool,
     /// When a call is to be retried, or reaches a limit: nanoseconds since `began`, or [`NEVER`].
     due: AtomicU64,

@@ -78,7 +78,7 @@ pub(crate) fn list_objects(registry: &Registry, names: &Names, cursor: u64) -> O
     Ok(Answer::Now(Reply::Objects { objects, next: None }, Vec::new()))
 }
 
-/// A page of segments. The cursor is the slot and the number to go on with.
+/// A page of segments. The cursor is the slot and the number of the next row.
 pub(crate) fn list_segments(registry: &Registry, cursor: u64) -> Outcome {
     let mut segments = Vec::new();
     let first = (u16::try_from(cursor >> 32).map_err(|_| bad_cursor(cursor))?, cursor as u32);
@@ -100,7 +100,7 @@ pub(crate) fn list_segments(registry: &Registry, cursor: u64) -> Outcome {
     Ok(Answer::Now(Reply::Segments { segments, next: None }, Vec::new()))
 }
 
-/// A page of the places of objects. The cursor is the slot and the entry to go on with.
+/// A page of the places of objects. The cursor is the slot and the entry of the next row.
 pub(crate) fn list_locations(registry: &Registry, cursor: u64) -> Outcome {
     let (mut locations, mut looks) = (Vec::new(), 0);
     let first_slot = u16::try_from(cursor >> 32).map_err(|_| bad_cursor(cursor))?;
