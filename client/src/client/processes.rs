@@ -37,7 +37,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::NoSuchOwner`]: that client is not alive. [`Refusal::LimitReached`]: there are too many channels.
+    /// - [`Refusal::NoSuchOwner`](crate::Refusal::NoSuchOwner): that client is not alive.
+    /// - [`Refusal::LimitReached`](crate::Refusal::LimitReached): there are too many channels.
     pub fn connect_to(&self, peer: OwnerId) -> Result<Channel, ClientError> {
         let Shared { peers, channels, .. } = &**self.shared();
         Channel::connect(peers, channels, peer)
@@ -74,7 +75,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::NoSuchOwner`]: that client has died meanwhile.
+    /// [`Refusal::NoSuchOwner`](crate::Refusal::NoSuchOwner): that client has died meanwhile.
     pub fn accept(&self, incoming: Incoming) -> Result<Channel, ClientError> {
         Channel::accept(&self.shared().peers, &self.shared().channels, incoming)
     }
