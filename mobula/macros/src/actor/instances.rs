@@ -19,7 +19,8 @@ impl Instantiated<'_> {
         let alias = |(param, argument): &(&GenericParam, TokenStream)| match param {
             GenericParam::Const(param) => {
                 let (name, ty) = (&param.ident, &param.ty);
-                quote!(const #name: #ty = #argument;)
+                // An argument may need braces.
+                quote!(#[allow(unused_braces)] const #name: #ty = #argument;)
             }
             GenericParam::Type(param) => {
                 let name = &param.ident;
