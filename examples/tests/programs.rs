@@ -349,6 +349,25 @@ fn arrow_group_by_finds_the_totals_of_all_batches() {
     assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
 }
 
+/// `cargo test -p mobula-examples --features parquet`.
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_group_by_finds_the_totals_of_any_files() {
+    // No file, files without rows, a row group for each row, and a last row group that is shorter.
+    for (files, rows, group, groups) in
+        [("0", "9", "1", 0), ("2", "0", "1", 0), ("1", "5", "1", 5), ("3", "2500", "999", 9)]
+    {
+        let sizes = ["--files", files, "--rows", rows, "--group", group, "--check"];
+        let run = run("parquet_group_by", &sizes);
+        run.succeeded();
+        assert!(run.stdout.contains(&format!(" in {groups} row groups of {files} files,")), "{run:?}");
+        assert!(run.stdout.ends_with(": ok\n"), "{run:?}");
+    }
+    let run = run("parquet_group_by", &["--files", "2", "--rows", "5000", "--compare", "1"]);
+    run.succeeded();
+    assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
+}
+
 #[test]
 fn parameter_server_trains_any_number_of_weights_with_any_number_of_servers_and_trainers() {
     for (bytes, weights) in [("4", 1), ("100", 25), ("300kB", 75_000)] {

@@ -1,5 +1,5 @@
-//! The parts of the whole jobs that all contenders have in common: how many do the work, how long a task computes, and
-//! what the results must be. `rivals/work.py` has the same for the contenders in Python.
+//! The parts of the whole jobs that all contenders have in common: how many do the work, how long a task computes, how
+//! much a queue holds, and what the results must be. `rivals/work.py` has the same for the contenders in Python.
 
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use crate::peer::{Failure, check};
 pub(crate) const WORKERS: usize = 2;
 /// Steps that the trainers of the parameter server make.
 pub(crate) const ROUNDS: usize = 20;
+/// Places in the queue between two processes.
+pub(crate) const PLACES: usize = 1000;
 
 /// Computes until the thread has used so much processor time, and returns a number that is made of `x`. A thread that
 /// has to wait for a processor makes no progress meanwhile, as with any work.

@@ -328,5 +328,6 @@ fn versions() -> Vec<String> {
         format!("LMDB by heed {}", machine::version_of("heed")),
         format!("iceoryx2 {}", machine::version_of("iceoryx2")),
         format!("ipc-channel {}", machine::version_of("ipc-channel")),
+        format!("crossbeam {}", machine::version_of("crossbeam")),
     ]
 }

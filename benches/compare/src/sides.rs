@@ -13,6 +13,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
     match words[..] {
         ["mobula", scratch] => mobula::serve(scratch.as_ref(), None),
         ["mobula-sleeping", scratch] => mobula::serve(scratch.as_ref(), Some(Duration::ZERO)),
+        ["driver", address] => mobula::session::drive(address.as_ref()),
         ["reader", socket] => mobula::reader::serve(socket.as_ref()),
         ["store", socket, capacity_bytes] => mobula::store::run(socket.as_ref(), capacity_bytes.parse()?),
         ["lmdb", directory] => rivals::lmdb::serve(directory.as_ref()),

@@ -3,16 +3,18 @@
 //!
 //! * [`store`] starts a store, as a process of its own, and [`reader`] is another client of it;
 //! * [`objects`] has their measurements;
+//! * [`actors`] has many calls at a time, many callers, and queues;
 //! * [`calls`] has the tasks and actors, [`ways`] other ways to call, and [`session`] their beginning and end; [`jobs`]
 //!   has whole jobs;
 //! * [`growth`] has the measurements with more of everything.
 
+mod actors;
 mod calls;
 mod growth;
 mod jobs;
 mod objects;
 pub(crate) mod reader;
-mod session;
+pub(crate) mod session;
 pub(crate) mod store;
 mod ways;
 
@@ -64,6 +66,9 @@ pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failur
                 side.session(2)?.actor_call_asleep(pause, budget)
             }
             "actor-many" => side.session(2)?.actor_many(budget),
+            "async-calls" => side.session(2)?.async_calls(budget),
+            "many-to-many" => side.session(number(0)?)?.many_to_many(number(0)?, budget),
+            "queue" => side.session(2)?.queue(number(0)? as u64, number(1)?, budget),
             "task-call" => side.session(2)?.task_call(budget),
             "task-many" => side.session(number(0)?)?.task_many(budget),
             "task-await" => side.session(2)?.task_await(budget),
@@ -98,6 +103,7 @@ pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failur
             "warm" => side.session(2)?.warm(),
             "init" => session::init(&side.scratch, &mut side.session),
             "shutdown" => session::shutdown(&side.scratch, &mut side.session),
+            "join" => session::join(&side.scratch, &mut side.session),
             "live-of" => side.growth()?.live_of(number(0)?, number(1)?),
             "live-put" => side.growth()?.live_put(number(0)?, budget),
             "live-get" => side.growth()?.live_get(number(0)?, false, budget),

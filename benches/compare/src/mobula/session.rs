@@ -7,7 +7,8 @@ use mobula::prelude::*;
 
 use super::calls::{Total, successor};
 use super::jobs;
-use crate::peer::{Failure, Figure, check};
+use crate::peer::{self, Failure, Figure, check};
+use crate::side::Side;
 
 /// Room for the largest array of all, and for one that takes its place.
 const CAPACITY_BYTES: u64 = 6 << 30;
@@ -97,6 +98,38 @@ pub(super) fn init(scratch: &Path, running: &mut Option<Running>) -> Figure {
 pub(super) fn shutdown(scratch: &Path, running: &mut Option<Running>) -> Figure {
     *running = None;
     Ok(begin_and_end(scratch)?.1)
+}
+
+/// From nothing to a task's result, in a session that has another driver.
+pub(super) fn join(scratch: &Path, running: &mut Option<Running>) -> Figure {
+    *running = None;
+    let address = builder(scratch, 2).start()?;
+    let joined = join_at(&address);
+    mobula::stop(&address)?;
+    joined
+}
+
+fn join_at(address: &Path) -> Figure {
+    let mut other = Side::peer(&["driver", address.to_str().unwrap_or_default()])?;
+    other.ask("join")?;
+    let start = Instant::now();
+    let session = mobula::Builder::new().address(address).init()?;
+    check(successor::remote(1).get()? == 2, "a task's result")?;
+    let joined = start.elapsed().as_secs_f64();
+    drop(session);
+    Ok(joined)
+}
+
+/// The other driver: joins when it is asked to, and stays.
+pub(crate) fn drive(address: &Path) -> Result<(), Failure> {
+    let mut session = None;
+    peer::serve(|_| {
+        if session.is_none() {
+            session = Some(mobula::Builder::new().address(address).init()?);
+        }
+        check(successor::remote(1).get()? == 2, "a task's result")?;
+        Ok(0.0)
+    })
 }
 
 fn begin_and_end(scratch: &Path) -> Result<(f64, f64), Failure> {

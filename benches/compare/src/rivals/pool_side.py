@@ -7,6 +7,7 @@ through no pipe. Large results go back through memory that they share. `work.py`
 import collections
 import mmap
 import multiprocessing
+import statistics
 import sys
 import time
 
@@ -65,6 +66,16 @@ def stage(value):
 
 def get_calls():
     return calls
+
+
+# Places in the queue.
+PLACES = 1000
+
+
+def produce(queue, items, go):
+    go.wait()
+    for item in range(items):
+        queue.put(item)
 
 
 class Side:
@@ -188,6 +199,25 @@ class Side:
 
         return tasks / repeated(budget, spin_all)
 
+    def queue(self, budget, items):
+        items = int(items)
+
+        def transfer():
+            queue, go = multiprocessing.Queue(PLACES), multiprocessing.Event()
+            producer = multiprocessing.Process(target=produce, args=(queue, items, go), daemon=True)
+            producer.start()
+            start = time.perf_counter()
+            go.set()
+            check(all(queue.get() == item for item in range(items)), "the items of a queue, in order")
+            taken = time.perf_counter() - start
+            producer.join()
+            return taken
+
+        figures, begun = [], time.perf_counter()
+        while not figures or time.perf_counter() - begun < budget:
+            figures.append(items / transfer())
+        return statistics.median(figures)
+
     def rest(self, _budget):
         self.end()
         return 0
@@ -201,6 +231,7 @@ WORK = {
     "job-server": Side.train,
     "job-chain": Side.chain,
     "spin": Side.spin,
+    "queue": Side.queue,
     "rest": Side.rest,
 }
 

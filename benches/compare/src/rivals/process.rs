@@ -8,7 +8,7 @@ use mobula_examples::numbers::scrambled;
 use mobula_examples::rivals::{one_thread, rayon as with_rayon};
 use rayon::prelude::*;
 
-use crate::jobs::{Digest, ROUNDS, WORKERS, check_tasks, spin, task_time};
+use crate::jobs::{Digest, PLACES, ROUNDS, WORKERS, check_tasks, spin, task_time};
 use crate::peer::{self, Failure, Figure, budget, check, error, median_of_batches};
 use crate::programs::arrow_group_by::{all_orders, batches, expected, group_by_one_thread, group_by_rayon};
 use crate::programs::{arrow_group_by, parameter_server};
@@ -38,6 +38,7 @@ pub(crate) fn serve(scratch: &Path, threads: Threads) -> Result<(), Failure> {
         ["job-tasks", tasks, _] => process.tasks(tasks.parse()?),
         ["job-server", bytes, _] => process.train(bytes.parse::<usize>()? / size_of::<f32>()),
         ["job-chain", passes, _] => chain(passes.parse()?),
+        ["queue", items, time] => queue(items.parse()?, budget(time)?),
         ["spin", microseconds, time] => process.spin(microseconds.parse()?, budget(time)?),
         _ => error("no such work"),
     })
@@ -139,6 +140,18 @@ impl Process {
         })?;
         Ok(1.0 / seconds)
     }
+}
+
+/// Items a second from one thread to another, through a bounded channel.
+fn queue(items: u64, budget: Duration) -> Figure {
+    peer::median_of(budget, || {
+        let start = Instant::now();
+        let (sender, receiver) = crossbeam::channel::bounded(PLACES);
+        let producer = std::thread::spawn(move || (0..items).try_for_each(|item| sender.send(item)));
+        check(receiver.iter().eq(0..items), "the items of a channel, in order")?;
+        check(producer.join().is_ok_and(|sent| sent.is_ok()), "a channel takes all items")?;
+        Ok(items as f64 / start.elapsed().as_secs_f64())
+    })
 }
 
 /// Tasks of so many microseconds that are under way at once: for about as long as one core computes 0.1 s.

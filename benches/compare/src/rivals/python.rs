@@ -9,10 +9,11 @@ use crate::peer::{Failure, error};
 use crate::side::Side;
 
 /// The programs, and the modules that they share.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("side.py", include_str!("side.py")),
     ("work.py", include_str!("work.py")),
     ("ray_side.py", include_str!("ray_side.py")),
+    ("ray_join.py", include_str!("ray_join.py")),
     ("ray_jobs.py", include_str!("ray_jobs.py")),
     ("pool_side.py", include_str!("pool_side.py")),
     ("dask_side.py", include_str!("dask_side.py")),

@@ -1,7 +1,9 @@
 """Ray's side of the comparison: one driver. `side.py` has how it is asked."""
 
+import asyncio
 import os
 import statistics
+import subprocess
 import sys
 import time
 
@@ -17,6 +19,7 @@ os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
 
 import numpy as np  # noqa: E402
 import ray  # noqa: E402
+from ray.util.queue import Queue  # noqa: E402
 
 import ray_jobs  # noqa: E402
 
@@ -52,6 +55,30 @@ class Total:
 
     def make(self, elements):
         return np.full(elements, 3.0)
+
+
+@ray.remote(num_cpus=0, max_concurrency=1000)
+class Waiter:
+    async def later(self, x):
+        await asyncio.sleep(0.001)
+        return x
+
+
+@ray.remote(num_cpus=0)
+class Adder:
+    def successor(self, x):
+        return x + 1
+
+
+@ray.remote
+def call_all(actors, calls):
+    return sum(ray.get([actors[call % len(actors)].successor.remote(call) for call in range(calls)]))
+
+
+@ray.remote
+def produce(queue, items):
+    for item in range(items):
+        queue.put(item)
 
 
 def start():
@@ -97,6 +124,35 @@ class Side:
             self.total += count
 
         return count / repeated(budget, calls)
+
+    def async_calls(self, budget, count=1000):
+        waiter = Waiter.remote()
+
+        def calls():
+            results = ray.get([waiter.later.remote(x) for x in range(count)])
+            check(results == list(range(count)), "an actor's answers")
+
+        return count / repeated(budget, calls)
+
+    def many_to_many(self, budget, count, calls=500):
+        actors = [Adder.remote() for _ in range(int(count))]
+
+        def all_calls():
+            sums = ray.get([call_all.remote(actors, calls) for _ in actors])
+            check(sums == [calls * (calls + 1) // 2] * len(actors), "the sums of the callers")
+
+        return len(actors) * calls / repeated(budget, all_calls)
+
+    def queue(self, budget, items):
+        items = int(items)
+        queue = Queue(1000, {"num_cpus": 0})
+
+        def transfer():
+            producer = produce.remote(queue, items)
+            check(all(queue.get() == item for item in range(items)), "the items of a queue, in order")
+            ray.get(producer)
+
+        return items / repeated(budget, transfer)
 
     def task_call(self, budget):
         def call():
@@ -223,6 +279,17 @@ class Side:
         start()
         return taken
 
+    def join(self, _budget):
+        """A second driver joins the session of this one. The driver is a process that has imported Ray already."""
+        check(ray.get(successor.remote(1)) == 2, "a task's result")
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ray_join.py")
+        address = ray.get_runtime_context().gcs_address
+        command = [sys.executable, program, address]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+            check(driver.stdout.readline() == "ready\n", "a second driver that is ready")
+            taken, _ = driver.communicate("join\n")
+        return float(taken)
+
     def rest(self, _budget=0):
         self.kept = {}
         self.jobs.rest()
@@ -234,6 +301,9 @@ WORK = {
     "actor-many": Side.actor_many,
     "task-call": Side.task_call,
     "task-many": Side.task_many,
+    "async-calls": Side.async_calls,
+    "many-to-many": Side.many_to_many,
+    "queue": Side.queue,
     "stream": Side.stream,
     "wait-1k": Side.wait_1k,
     "wait-1k-done": Side.wait_1k_done,
@@ -242,6 +312,7 @@ WORK = {
     "make": Side.made,
     "init": Side.init,
     "shutdown": Side.shutdown,
+    "join": Side.join,
     "actors-10": Side.actors_10,
     "warm": Side.warm,
     "rest": Side.rest,

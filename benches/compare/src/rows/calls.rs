@@ -5,12 +5,14 @@ use crate::measure::Unit;
 
 const MADE_BYTES: u64 = 500_000_000;
 const STREAM_ITEMS: u64 = 100_000;
+const QUEUE_ITEMS: u64 = 10_000;
 
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = waits();
     rows.extend(pauses());
     rows.extend(many());
     rows.extend(ways());
+    rows.extend(actors());
     rows.extend(references());
     rows.extend(arrays());
     rows
@@ -110,6 +112,40 @@ fn ways() -> Vec<Row> {
                  so at most 5,000 a second.",
             )
             .ask(Who::Mobula, "limited"),
+    ]
+}
+
+/// Actors with many calls at a time, many callers, and a queue.
+fn actors() -> Vec<Row> {
+    vec![
+        Row::new("async-calls", "calls of an `async` method that waits 1 ms", Unit::PerSecond)
+            .method(
+                "The caller submits 10,000 calls (Ray: 1,000) of one actor, then gets all results. At most 1,000 are \
+                 under way at a time, so at most 1,000,000 a second.",
+            )
+            .ask(Who::Mobula, "async-calls")
+            .ask(Who::Ray, "async-calls"),
+        Row::new("many-to-many", "2 callers, 2 actors, each calls each", Unit::PerSecond)
+            .method(
+                "Ray’s microbenchmark “n:n actor calls async” with 2 of each: two tasks submit 5,000 calls each (Ray: \
+                 500), to the two actors in turn, and get the results. The figure is calls a second of both callers.",
+            )
+            .ask(Who::Mobula, "many-to-many 2")
+            .ask(Who::Ray, "many-to-many 2"),
+        Row::new("queue", "items from process to process through a queue", Unit::PerSecond)
+            .method(
+                "A `u64` each, from one producer to one consumer, at most 1,000 in the queue. A third process has the \
+                 queue of Mobula and of Ray (`ray.util.queue.Queue`), and each `put` and `get` waits for its answer; \
+                 `put_many` and `get_many` move 100 items with one call. `multiprocessing.Queue` is a pipe with a \
+                 thread that feeds it. crossbeam: a channel between two threads. iceoryx2: publish and subscribe \
+                 without loss; both processes poll.",
+            )
+            .ask(Who::Mobula, format!("queue {QUEUE_ITEMS} 1"))
+            .ask_as("Mobula, 100 at a time", Who::Mobula, format!("queue {} 100", 20 * QUEUE_ITEMS))
+            .ask_as("multiprocessing.Queue", Who::Pool, format!("queue {QUEUE_ITEMS}"))
+            .ask_as("crossbeam, one process", Who::Thread, format!("queue {}", 20 * QUEUE_ITEMS))
+            .ask(Who::Iceoryx, format!("queue {}", 20 * QUEUE_ITEMS))
+            .ask_rarely(Who::Ray, "queue 300", 2),
     ]
 }
 

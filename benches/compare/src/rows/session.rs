@@ -11,6 +11,13 @@ pub(super) fn rows() -> Vec<Row> {
             .ask_rarely(Who::Ray, "init", 2)
             .at_most(0.05)
             .headline(),
+        Row::new("join", "a second driver joins, until its first task is done", Unit::Seconds)
+            .method(
+                "A session that drivers share, with 2 CPUs and another driver that has run a task. The process that \
+                 joins runs already (Ray is imported already); its first worker is started.",
+            )
+            .ask(Who::Mobula, "join")
+            .ask_rarely(Who::Ray, "join", 3),
         Row::new("shutdown", "shutdown", Unit::Seconds)
             .method("Until each process of the session has ended.")
             .ask(Who::Mobula, "shutdown")
