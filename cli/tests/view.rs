@@ -28,6 +28,7 @@ struct Viewed {
 
 #[mobula::remote]
 fn twice(x: i64) -> i64 {
+    println!("twice {x}");
     2 * x
 }
 
@@ -80,6 +81,18 @@ impl Viewed {
         let answer = self.get(path);
         assert_eq!(status(&answer), 200, "{answer}");
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// The last lines of the workers, as soon as this one is among them.
+    fn printed(&self, text: &str) -> Value {
+        let start = Instant::now();
+        loop {
+            let logs = self.json("logs");
+            if logs["lines"].as_array().unwrap().iter().any(|line| line[2] == "out" && line[4] == text) {
+                return logs;
+            }
+            assert!(start.elapsed() < SOON, "{logs}");
+        }
     }
 
     /// A connection to the stream of events, behind the answer's head.
@@ -155,9 +168,17 @@ fn who_has_the_address_gets_the_page_and_nobody_else_gets_anything() {
         assert!(page.contains(header), "{header}");
     }
     // What the page names is there, and nothing comes from anywhere else.
-    for part in
-        ["style.css", "main.js", "format.js", "table.js", "chart.js", "timeline.js", "map.js", "graph.js"]
-    {
+    for part in [
+        "style.css",
+        "main.js",
+        "format.js",
+        "table.js",
+        "chart.js",
+        "timeline.js",
+        "map.js",
+        "graph.js",
+        "log.js",
+    ] {
         assert_eq!(status(&viewed.get(part)), 200, "{part}");
     }
     let host = format!("Host: {}\r\n", viewed.host);
@@ -206,7 +227,7 @@ fn what_is_no_request_is_refused_and_hurts_nobody() {
 }
 
 #[test]
-fn a_page_gets_looks_calls_a_timeline_and_a_map() {
+fn a_page_gets_looks_calls_a_timeline_a_map_and_what_workers_print() {
     let viewed = Viewed::start();
     let mut events = viewed.events();
     assert!(events.next("history")["points"].is_array());
@@ -238,6 +259,8 @@ fn a_page_gets_looks_calls_a_timeline_and_a_map() {
     let arguments = &found["task"]["arguments"];
     assert!(arguments["inline_bytes"].as_u64() > Some(0) && arguments["objects"] == 0, "{found}");
     assert_eq!(status(&viewed.get("task?id=1.1")), 404);
+    let logs = viewed.printed("twice 4");
+    assert_eq!(viewed.json(&format!("logs?after={}", logs["next"]))["lines"], serde_json::json!([]));
     let timeline = viewed.json("timeline?seconds=600");
     let spans = timeline["spans"].as_array().unwrap();
     assert!(spans.iter().any(|span| span[2] == "view::twice" && span[5] == id), "{timeline}");
@@ -298,6 +321,7 @@ fn the_end_of_the_session_is_told_and_its_last_state_stays() {
     let mut viewed = Viewed::start();
     let mut events = viewed.events();
     events.look_where(|look| look["sample"]["functions"][0]["function"] == "view::twice");
+    let printed = viewed.printed("twice 4");
     drop(viewed.session.take());
     let last = events.look_where(|look| look["session"]["state"] == "ended");
     assert_eq!(last["sample"]["functions"][0]["function"], "view::twice");
@@ -306,6 +330,7 @@ fn the_end_of_the_session_is_told_and_its_last_state_stays() {
     assert!(!later.next("history")["points"].as_array().unwrap().is_empty());
     assert_eq!(later.next("look")["session"]["state"], "ended");
     assert_eq!(viewed.json("tasks")["tasks"][0]["function"], "view::twice");
+    assert_eq!(viewed.json("logs")["lines"][0], printed["lines"][0]);
     assert!(viewed.command.try_wait().unwrap().is_none(), "the page stays until the command is ended");
 }
 

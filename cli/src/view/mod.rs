@@ -12,12 +12,14 @@
 //! | [`feed`] | the stream of figures to a page |
 //! | [`answers`] | what a page asks for beside the stream: calls and a timeline |
 //! | [`map`] | the map of the store |
+//! | [`logs`] | the last lines that workers print |
 //! | `page/` | the page: HTML, CSS and JavaScript as they are served |
 
 mod access;
 mod answers;
 mod feed;
 mod http;
+mod logs;
 mod map;
 mod server;
 
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use self::access::Token;
 use self::answers::Answers;
+use self::logs::Tail;
 use self::map::Maps;
 use self::server::Server;
 use crate::live::Live;
@@ -54,7 +57,7 @@ impl ViewCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let socket = self.look.socket()?;
         let live = Live::start(socket.clone(), Duration::from_secs_f64(self.interval))?;
-        let answers = Answers::new(Maps::new(socket.clone()));
+        let answers = Answers::new(Maps::new(socket.clone()), Tail::new(&socket));
         let server = Server::bind(self.listen, Token::random()?, live, answers)
             .map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
         let address = server.page_address();

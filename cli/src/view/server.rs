@@ -25,7 +25,7 @@ const REST_BYTES_MAX: usize = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The files of the page: its name in the address, its kind, its text.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
     ("main.js", SCRIPT, include_str!("page/main.js")),
@@ -35,6 +35,7 @@ const FILES: [(&str, &str, &str); 9] = [
     ("timeline.js", SCRIPT, include_str!("page/timeline.js")),
     ("map.js", SCRIPT, include_str!("page/map.js")),
     ("graph.js", SCRIPT, include_str!("page/graph.js")),
+    ("log.js", SCRIPT, include_str!("page/log.js")),
 ];
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
