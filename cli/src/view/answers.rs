@@ -4,9 +4,9 @@
 use mobula_runtime::state::{Snapshot, TaskState};
 use serde_json::{Value, json};
 
-use super::http::{Answer, Request};
 use super::logs::Tail;
 use super::map::Maps;
+use crate::http::{Answer, Request};
 use crate::live::{Live, Look};
 
 /// Rows of calls in an answer.

@@ -1,7 +1,7 @@
 //! The last lines that the workers of the session have printed, for pages.
 //!
-//! The files are read when a page asks, from where they were read before; of what was read, the last lines are kept, and
-//! they stay when the session has ended.
+//! The files are read when a page asks, from the position of the last reading. The last lines are kept, also after the
+//! end of the session.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::logs::unreadable;
 
 /// Lines that are kept, and that one answer has at most.
 const LINES_MAX: usize = 1000;
-/// Characters of a line that are kept: nobody reads more of it on a page.
+/// Characters of a line that are kept.
 const CHARACTERS_MAX: usize = 2000;
 /// The pause between two looks at the files.
 const PAUSE: Duration = Duration::from_millis(200);
