@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::user;
-use crate::live::Sample;
+use crate::live::sample::{ActorRow, FunctionRow, Sample, WorkerRow};
 
 /// Names and values of labels.
 pub(super) type Labels = Vec<(String, String)>;
@@ -117,7 +117,7 @@ fn processes(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
         .map(|((kind, state), count)| (labels([("kind", &kind), ("state", &state)]), count));
     to.gauge("mobula_processes", "Processes of the session", None, counts.collect())?;
     let living = || sample.workers.iter().filter(|row| row.state != "dead");
-    let of = |row: &crate::live::WorkerRow| labels([("kind", &row.kind), ("pid", &row.pid)]);
+    let of = |row: &WorkerRow| labels([("kind", &row.kind), ("pid", &row.pid)]);
     let memory = living().filter_map(|row| Some((of(row), row.memory_bytes? as f64)));
     to.gauge(
         "mobula_process_memory",
@@ -150,7 +150,7 @@ fn processes(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
 }
 
 fn functions(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
-    type Of = fn(&crate::live::FunctionRow) -> f64;
+    type Of = fn(&FunctionRow) -> f64;
     let all = |of: Of| {
         let values = sample.functions.iter().map(|row| (labels([("function", &row.function)]), of(row)));
         values.collect::<Values>()
@@ -184,7 +184,7 @@ fn actors(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
         .map(|((class, state), count)| (labels([("class", &class), ("state", &state)]), count));
     to.gauge("mobula_actors", "Actors", None, counts.collect())?;
     let living = || sample.actors.iter().filter(|row| row.state != "dead");
-    let of = |row: &crate::live::ActorRow| {
+    let of = |row: &ActorRow| {
         let name = row.name.as_deref().unwrap_or("");
         labels([("actor", &row.actor), ("class", &row.class), ("name", &name)])
     };

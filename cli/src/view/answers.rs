@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::logs::Tail;
 use super::map::Maps;
 use crate::http::{Answer, Request};
-use crate::live::{Live, Look};
+use crate::live::Live;
+use crate::live::sample::Look;
 
 /// Rows of calls in an answer.
 const TASKS_MAX: usize = 500;
