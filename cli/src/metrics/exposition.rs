@@ -1,6 +1,6 @@
 //! OpenMetrics text, by the crate `prometheus-client`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use mobula_runtime::metrics::MetricSeries;
@@ -116,7 +116,11 @@ fn processes(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
         .into_iter()
         .map(|((kind, state), count)| (labels([("kind", &kind), ("state", &state)]), count));
     to.gauge("mobula_processes", "Processes of the session", None, counts.collect())?;
-    let living = || sample.workers.iter().filter(|row| row.state != "dead");
+    // A process that has connected more than once is one: its first row has what it holds.
+    let mut pids = HashSet::new();
+    let living: Vec<&WorkerRow> =
+        sample.workers.iter().filter(|row| row.state != "dead" && pids.insert(row.pid)).collect();
+    let living = || living.iter().copied();
     let of = |row: &WorkerRow| labels([("kind", &row.kind), ("pid", &row.pid)]);
     let memory = living().filter_map(|row| Some((of(row), row.memory_bytes? as f64)));
     to.gauge(
