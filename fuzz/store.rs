@@ -16,8 +16,10 @@ const SOON: Duration = Duration::from_secs(60);
 pub fn socket() -> &'static Path {
     static SOCKET: OnceLock<PathBuf> = OnceLock::new();
     SOCKET.get_or_init(|| {
-        let name = format!("target/{}.sock", std::process::id());
-        let socket = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        // It is there only where cargo builds into it.
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let socket = directory.join(format!("{}.sock", std::process::id()));
         let mut config = Config::new(&socket, 32 << 20);
         // Orphans that no client pins go at once.
         config.orphan_grace = Duration::ZERO;

@@ -84,6 +84,7 @@ fn loss(seed: u64) -> f64 {
 
 #[mobula::remote]
 fn check(round: u32) -> Result<(), String> {
+    println!("round {round} is checked");
     if round.is_multiple_of(3) { Err(format!("round {round} does not converge")) } else { Ok(()) }
 }
 

@@ -82,15 +82,8 @@ impl LogsCommand {
         // Before the first look: what is printed in between wakes this.
         let watch = if self.follow { Some(watch(&logs)?) } else { None };
         let mut cursor = LogCursor::default();
-        let mut lines = logs.read(&mut cursor, |pid| chosen.has(pid)).map_err(|error| {
-            let directory = logs.directory().display();
-            match error.kind() {
-                io::ErrorKind::NotFound => format!(
-                    "no log files in {directory}: the session keeps none (MOBULA_LOG_BYTES_MAX=0), or has ended"
-                ),
-                _ => format!("the log files in {directory} cannot be read: {error}"),
-            }
-        })?;
+        let mut lines =
+            logs.read(&mut cursor, |pid| chosen.has(pid)).map_err(|error| unreadable(&logs, &error))?;
         lines.retain(|line| chosen.is_in_time(line));
         if lines.is_empty() && !self.follow && self.target.is_some() {
             eprintln!("mobula: nothing was printed there");
@@ -220,6 +213,19 @@ fn watch(logs: &Logs) -> Result<Inotify, Box<dyn Error>> {
     // If the session has no log files, the caller reports it.
     let _ = watch.add_watch(logs.directory(), changes);
     Ok(watch)
+}
+
+/// What is said of log files that cannot be read.
+pub(crate) fn unreadable(logs: &Logs, error: &io::Error) -> String {
+    let directory = logs.directory().display();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!(
+                "no log files in {directory}: the session keeps none (MOBULA_LOG_BYTES_MAX=0), or has ended"
+            )
+        }
+        _ => format!("the log files in {directory} cannot be read: {error}"),
+    }
 }
 
 /// Waits until something is written, or the time has come to look whether the session has ended.

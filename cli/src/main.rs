@@ -8,6 +8,7 @@
 mod control;
 mod explain;
 mod help;
+mod http;
 mod list;
 mod live;
 mod logs;

@@ -1,61 +1,34 @@
 //! A person ends processes, actors and calls of a session from another terminal. If this fails, a person must end the
 //! whole session because of one stuck call, or a script that kills a call does not get the outcome.
 
-mod common;
-
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use common::{check_fails, eventually, run};
 use mobula::{ActorOptions, Error, Failure, TaskOptions};
+use mobula_cli_support::watched::{Watched, session};
+use mobula_cli_support::{check_fails, eventually};
 use serde_json::Value;
 
-/// One session at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
-struct Watched {
-    socket: String,
-    session: Option<mobula::Session>,
-    _alone: MutexGuard<'static, ()>,
-}
-
-fn session(workers: usize) -> Watched {
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the one other thread of this program that reads the environment waits for the lock that this one has.
-    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
-    let session = mobula::Builder::new().workers(workers).capacity_bytes(64 << 20).init().unwrap();
-    let socket = session.socket().to_str().unwrap().to_owned();
-    Watched { socket, session: Some(session), _alone: alone }
-}
-
-impl Watched {
-    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
-        words.iter().copied().chain(["--socket", &self.socket]).collect()
-    }
-
-    fn ask(&self, words: &[&str]) -> Value {
-        let output = run([self.words(words), vec!["--json"]].concat(), Path::new("/nowhere"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn fails(&self, code: i32, words: &[&str], expected: &[&str]) {
-        check_fails(code, self.words(words), Path::new("/nowhere"), expected);
-    }
+/// What these tests do with a session again and again.
+trait Steered {
+    /// Checks that a command fails.
+    fn fails(&self, code: i32, words: &[&str], expected: &[&str]);
 
     /// The running call of a function: its id, and its worker's pid.
+    fn running(&self, function: &str) -> (String, String);
+}
+
+impl Steered for Watched {
+    fn fails(&self, code: i32, words: &[&str], expected: &[&str]) {
+        let words: Vec<&str> = words.iter().copied().chain(["--socket", &self.socket]).collect();
+        check_fails(code, words, Path::new("/nowhere"), expected);
+    }
+
     fn running(&self, function: &str) -> (String, String) {
+        let function = format!("control::{function}");
         let mut found = Value::Null;
         eventually("the call runs", || {
-            let all = self.ask(&[
-                "list",
-                "tasks",
-                "--function",
-                &format!("control::{function}"),
-                "--state",
-                "running",
-            ]);
+            let all = self.ask(&["list", "tasks", "--function", &function, "--state", "running"]);
             found = all["tasks"][0].clone();
             found["worker_pid"].is_number()
         });
@@ -212,6 +185,6 @@ fn what_cannot_be_done_is_said_with_an_exit_code() {
     let words = ["kill", "1", "--socket", "/nowhere/store.sock"];
     check_fails(1, words, Path::new("/nowhere"), &["/nowhere/store.sock"]);
     let mut watched = watched;
-    drop(watched.session.take());
+    watched.end();
     watched.fails(1, &["kill", "1"], &[&watched.socket]);
 }

@@ -1,14 +1,12 @@
 //! The cost of the commands in a session that has made many calls. If it grew with the calls, the commands would be
 //! useless for a long session.
 
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::run;
-use common::watched::{Watched, session};
 use mobula::ObjectRef;
+use mobula_cli_support::run;
+use mobula_cli_support::watched::{Watched, session};
 
 #[mobula::remote]
 fn successor(x: u64) -> u64 {

@@ -1,50 +1,40 @@
 //! A person reads the output of workers. If this fails, the line that explains an error is missing, or appears for
 //! another process.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{check_fails, eventually, mobula, run};
 use mobula::{ActorOptions, Builder};
+use mobula_cli_support::watched::{Watched, with};
+use mobula_cli_support::{check_fails, eventually, mobula, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// One session at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
-struct Watched {
-    socket: String,
-    session: Option<mobula::Session>,
-    _alone: MutexGuard<'static, ()>,
-}
-
 fn session(change: impl FnOnce(Builder) -> Builder) -> Watched {
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the one other thread of this program that reads the environment waits for the lock that this one has.
-    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
-    let builder = Builder::new().workers(2).capacity_bytes(64 << 20).forward_output(false);
-    let session = change(builder).init().unwrap();
-    let socket = session.socket().to_str().unwrap().to_owned();
-    Watched { socket, session: Some(session), _alone: alone }
+    with("all", |builder| change(builder.workers(2).capacity_bytes(64 << 20).forward_output(false)))
 }
 
-impl Watched {
+/// What these tests read again and again.
+trait Logged {
+    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str>;
+
+    fn logs(&self, words: &[&str]) -> String;
+
+    /// The output once it contains this.
+    fn logs_with(&self, words: &[&str], expected: &str) -> String;
+}
+
+impl Logged for Watched {
     fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
         ["logs"].into_iter().chain(words.iter().copied()).chain(["--socket", &self.socket]).collect()
     }
 
     fn logs(&self, words: &[&str]) -> String {
-        let output = run(self.words(words), Path::new("/nowhere"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        self.text(&[&["logs"], words].concat())
     }
 
-    /// The output once it contains this.
     fn logs_with(&self, words: &[&str], expected: &str) -> String {
         let mut text = String::new();
         eventually(expected, || {
@@ -142,7 +132,7 @@ fn a_reader_that_follows_gets_lines_until_the_session_ends() {
         says::remote(number.to_string()).get().unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), number.to_string());
     }
-    drop(watched.session.take());
+    watched.end();
     assert!(lines.next().is_none());
     assert!(child.wait().unwrap().success());
     check_fails(1, watched.words(&[]), Path::new("/nowhere"), &[&watched.socket]);
@@ -169,7 +159,7 @@ fn kept_files_outlive_the_session_and_others_do_not() {
     says::remote("kept".to_owned()).get().unwrap();
     watched.logs_with(&[], "kept");
     let directory = Path::new(&watched.socket).parent().unwrap().to_owned();
-    drop(watched.session.take());
+    watched.end();
     assert!(!directory.exists());
     let of_session = kept.path().join(directory.file_name().unwrap());
     let output = run(["logs", "--raw", "--dir", of_session.to_str().unwrap()], Path::new("/nowhere"));

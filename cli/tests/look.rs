@@ -1,27 +1,35 @@
 //! A command finds the slow, stuck or dead part of a session. If this fails, a program that hangs cannot be
 //! explained while it does, and scripts that read the JSON break.
 
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::eventually;
-use common::watched::{Gate, Watched, session, session_with};
 use mobula::{ActorOptions, ObjectRef, TaskOptions};
+use mobula_cli_support::eventually;
+use mobula_cli_support::watched::{Gate, Watched, session, session_with};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-impl Watched {
+/// What these tests ask a session again and again.
+trait Calls {
     /// The calls of a function in a state.
+    fn tasks(&self, function: &str, state: &str) -> Vec<Value>;
+
+    /// Waits for the first of them.
+    fn task(&self, function: &str, state: &str) -> Value;
+
+    /// The row of a function.
+    fn summary(&self, function: &str) -> Value;
+}
+
+impl Calls for Watched {
     fn tasks(&self, function: &str, state: &str) -> Vec<Value> {
         let found =
             self.ask(&["list", "tasks", "--function", &format!("look::{function}"), "--state", state]);
         found["tasks"].as_array().unwrap().clone()
     }
 
-    /// Waits for the first of them.
     fn task(&self, function: &str, state: &str) -> Value {
         let mut found = Vec::new();
         eventually(&format!("{function} is {state}"), || {
@@ -145,7 +153,7 @@ fn a_slow_function_stands_out_in_the_summary() {
 #[test]
 fn a_running_call_and_the_chain_behind_it_are_found() {
     let watched = session(2);
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let waiting = waits_for::remote(gate.path());
     let inner = watched.task("runs_while", "running");
     let outer = watched.task("waits_for", "running");
@@ -170,7 +178,7 @@ fn a_running_call_and_the_chain_behind_it_are_found() {
 #[test]
 fn a_call_that_lacks_a_resource_says_who_has_it() {
     let watched = session(1);
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let running = runs_while::options(TaskOptions::new().num_cpus(1)).remote(gate.path());
     let holder = watched.task("runs_while", "running");
     let starved = quick::options(TaskOptions::new().num_cpus(1)).remote(1);
@@ -194,7 +202,7 @@ fn a_call_that_lacks_a_resource_says_who_has_it() {
 fn the_status_says_who_waits_for_what_also_without_events() {
     for events in ["usual", ""] {
         let watched = session_with(1, events);
-        let gate = Gate::new();
+        let gate = Gate::closed();
         let running = runs_while::options(TaskOptions::new().num_cpus(1)).remote(gate.path());
         let starved: Vec<_> = (0..3).map(quick::remote).collect();
         let mut status = Value::Null;
@@ -248,7 +256,7 @@ fn objects_names_and_drivers_are_listed_filtered_and_sorted() {
     let drivers = watched.ask(&["list", "drivers"]);
     assert_eq!((&drivers["drivers"][0]["pid"], &drivers["total"]), (&std::process::id().into(), &1.into()));
     assert!(watched.text(&["list", "objects"]).starts_with("  OBJECT"), "a table");
-    common::check_refused(
+    mobula_cli_support::check_refused(
         ["list", "workers", "--sort", "nonsense", "--socket", &watched.socket],
         Path::new("/nowhere"),
         &["nonsense", "pid"],
@@ -291,7 +299,7 @@ fn the_holder_of_leaked_references_is_found() {
 #[test]
 fn a_busy_actor_is_at_the_end_of_the_chain() {
     let watched = session(1);
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let actor = Slow::options(ActorOptions::new().name("slow")).remote();
     let pid = actor.pid().get().unwrap();
     let running = actor.run(gate.path());
@@ -314,7 +322,7 @@ fn a_busy_actor_is_at_the_end_of_the_chain() {
 #[test]
 fn the_calls_that_an_actor_runs_side_by_side_are_all_seen() {
     let watched = session(1);
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let actor = Concurrent::remote();
     let running = [actor.run(gate.path()), actor.run(gate.path())];
     eventually("both run", || watched.tasks("Concurrent::run", "running").len() == 2);
@@ -332,7 +340,7 @@ fn the_calls_that_an_actor_runs_side_by_side_are_all_seen() {
 #[test]
 fn a_killed_process_leaves_what_it_did() {
     let watched = session(1);
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let running = runs_while::options(TaskOptions::new().max_retries(0)).remote(gate.path());
     let task = watched.task("runs_while", "running");
     let pid = task["worker_pid"].as_u64().unwrap();
@@ -394,13 +402,13 @@ fn the_timeline_is_what_trace_viewers_read() {
 #[test]
 fn what_is_not_there_is_an_error_in_one_line() {
     let watched = session(1);
-    common::check_fails(
+    mobula_cli_support::check_fails(
         3,
         ["why", "1.1", "--socket", &watched.socket],
         Path::new("/nowhere"),
         &["1.1", "no task"],
     );
-    common::check_fails(
+    mobula_cli_support::check_fails(
         3,
         ["postmortem", "1", "--socket", &watched.socket],
         Path::new("/nowhere"),

@@ -1,43 +1,15 @@
 //! Prometheus reads a session's figures, and a program's own. If this fails, a dashboard shows nothing, or wrong sums.
 
-mod common;
-
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Child, Command, Stdio};
 
-use common::{eventually, mobula, run};
 use mobula::metrics::{Counter, Gauge, Histogram};
 use mobula::{ObjectRef, TaskOptions};
-
-/// One session at a time.
-static ALONE: Mutex<()> = Mutex::new(());
-
-struct Watched {
-    socket: String,
-    session: Option<mobula::Session>,
-    _alone: MutexGuard<'static, ()>,
-}
-
-fn session() -> Watched {
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the one other thread of this program that reads the environment waits for the lock that this one has.
-    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
-    let session = mobula::Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
-    let socket = session.socket().to_str().unwrap().to_owned();
-    Watched { socket, session: Some(session), _alone: alone }
-}
-
-impl Watched {
-    fn text(&self) -> String {
-        let output = run(["metrics", "--socket", &self.socket], Path::new("/nowhere"));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
+use mobula_cli_support::watched::{Watched, session};
+use mobula_cli_support::{eventually, mobula, peers};
+use mobula_client::Client;
 
 /// The values of OpenMetrics text, by name and labels. Checks the grammar.
 fn parse(text: &str) -> HashMap<String, f64> {
@@ -112,11 +84,13 @@ fn ends() {
 
 #[test]
 fn calls_processes_and_the_store_are_exported() {
-    let watched = session();
+    let watched = session(2);
+    // A process that has connected to the store more than once is one process.
+    let _clients = [(); 2].map(|()| Client::connect(&watched.socket).unwrap());
     let calls: Vec<ObjectRef<u32>> = (0..5).map(|_| counts::remote("a".to_owned())).collect();
     mobula::get(&calls).unwrap();
     fails::remote().get().unwrap_err();
-    let text = watched.text();
+    let text = watched.text(&["metrics"]);
     check_by_python(&text);
     let values = parse(&text);
     assert_eq!(values["mobula_up"], 1.0);
@@ -132,7 +106,7 @@ fn calls_processes_and_the_store_are_exported() {
 
 #[test]
 fn metrics_of_the_program_are_added_up_over_processes_dead_ones_too() {
-    let watched = session();
+    let watched = session(2);
     for path in ["/users", "/users", "a \"quoted\\ one\n"] {
         counts::remote(path.to_owned()).get().unwrap();
     }
@@ -147,53 +121,84 @@ fn metrics_of_the_program_are_added_up_over_processes_dead_ones_too() {
         assert_eq!((bucket("1.0"), bucket("10.0"), bucket("+Inf")), (0.0, 2.0, 3.0), "{text}");
         assert_eq!((values["test_sizes_count"], values["test_sizes_sum"]), (3.0, 27.0));
     };
-    let text = watched.text();
+    let text = watched.text(&["metrics"]);
     check(&text);
     check_by_python(&text);
-    let gauges = || parse(&watched.text()).keys().filter(|key| key.starts_with("test_level{pid=")).count();
+    let gauges =
+        || parse(&watched.text(&["metrics"])).keys().filter(|key| key.starts_with("test_level{pid=")).count();
     assert!(gauges() >= 1);
     // All workers die.
     for _ in 0..4 {
         ends::options(TaskOptions::new().max_retries(0)).remote().get().unwrap_err();
     }
     eventually("gauges of the dead are gone", || gauges() == 0);
-    check(&watched.text());
+    check(&watched.text(&["metrics"]));
 }
+
+/// A command that serves the metrics of a session. It ends when this is dropped.
+struct Served {
+    command: Child,
+    /// Such as `127.0.0.1:4711`.
+    address: String,
+}
+
+impl Served {
+    fn start(watched: &Watched) -> Self {
+        let words = ["metrics", "--listen", "127.0.0.1:0", "--socket", &watched.socket];
+        let mut command = mobula(words, Path::new("/nowhere"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(command.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("http://").and_then(|rest| rest.strip_suffix("/metrics"));
+        Self { command, address: address.unwrap().to_owned() }
+    }
+
+    fn ask(&self, request: &str) -> String {
+        peers::answer(&self.address, request.as_bytes())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.command.kill();
+        let _ = self.command.wait();
+    }
+}
+
+/// What Prometheus sends.
+const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
 fn prometheus_is_served_and_hears_of_the_end() {
-    let mut watched = session();
-    let words = ["metrics", "--listen", "127.0.0.1:0", "--socket", &watched.socket];
-    let mut child =
-        mobula(words, Path::new("/nowhere")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap().to_owned();
-    let request = |text: &str| {
-        let mut stream = TcpStream::connect(&address).unwrap();
-        stream.write_all(text.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    };
-    let get = || request("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let answer = get();
+    let mut watched = session(2);
+    let served = Served::start(&watched);
+    let answer = served.ask(GET);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(
         head.starts_with("HTTP/1.1 200") && head.contains("application/openmetrics-text; version=1.0.0"),
         "{head}"
     );
     assert_eq!(parse(body)["mobula_up"], 1.0);
-    assert!(request("GET /other HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
-    assert!(request("DELETE /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
-    // A client that sends nothing does not block others for long.
-    let silent = TcpStream::connect(&address).unwrap();
-    drop(silent);
-    drop(watched.session.take());
+    let status = |request: &str| peers::status(&served.ask(request));
+    assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 200);
+    assert_eq!(status("GET /metrics?name[]=mobula_up HTTP/1.0\r\n\r\n"), 200);
+    assert_eq!(status("GET /other HTTP/1.1\r\n\r\n"), 404);
+    assert_eq!(status("DELETE /metrics HTTP/1.1\r\n\r\n"), 405);
+    assert_eq!(status("\0\r\n\r\n"), 400);
+    let head = served.ask("HEAD /metrics HTTP/1.1\r\n\r\n");
+    assert!(peers::status(&head) == 200 && head.ends_with("\r\n\r\n"), "{head}");
+    watched.end();
     eventually("the end is seen", || {
-        let answer = get();
+        let answer = served.ask(GET);
         parse(answer.split_once("\r\n\r\n").unwrap().1)["mobula_up"] == 0.0
     });
-    child.kill().unwrap();
-    child.wait().unwrap();
+}
+
+#[test]
+fn peers_of_any_kind_hold_up_nobody() {
+    let watched = session(1);
+    peers::check_they_hold_up_nobody(&Served::start(&watched).address, GET);
 }

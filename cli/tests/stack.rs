@@ -1,12 +1,10 @@
 //! A person sees where a process hangs. If this fails, a person who waits for a call that computes for ever cannot see
 //! what it computes.
 
-mod common;
-
 use std::hint::black_box;
 use std::path::Path;
 
-use common::{check_fails, eventually, run};
+use mobula_cli_support::{check_fails, eventually, run};
 use serde_json::Value;
 
 /// Runs until the file is gone.

@@ -1,15 +1,13 @@
 //! `mobula status` shows who uses a store and for how much, to people and to programs. If this fails, a full store
 //! cannot be explained, and scripts that read the JSON break.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::{MIB, Store, check_refused, entries, eventually, run};
+use mobula_cli_support::{MIB, Store, check_refused, entries, eventually, run};
 use mobula_client::Client;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};

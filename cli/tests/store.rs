@@ -1,11 +1,9 @@
 //! `mobula store` starts, serves and ends, or says in one line why it does not. If this fails, a user's file is
 //! deleted, a running store is cut off, or somebody is left without a word about what was wrong.
 
-mod common;
-
 use std::fs;
 
-use common::{Store, check_refused, entries, run};
+use mobula_cli_support::{Store, check_refused, entries, program, run};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -49,7 +47,7 @@ fn a_limit_of_file_sizes_is_raised_or_named() {
     let socket = directory.path().join("store.sock");
     let script = "ulimit -f 1024; exec \"$0\" store --capacity 1MiB --socket \"$1\"";
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_mobula")]).arg(socket);
+    command.args(["-c", script]).arg(program()).arg(socket);
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");

@@ -1,16 +1,14 @@
 //! Each symptom of a program leads to its cause in at most two commands, as `docs/what-to-type.md` says, if the program
 //! was started with `MOBULA_EVENTS=usual`. If this fails, a person follows the page and finds nothing.
 
-mod common;
-
 use std::path::Path;
 use std::time::Duration;
 
-use common::eventually;
-use common::watched::{Gate, Watched, session_with, with, with_call_sites};
 use mobula::prelude::*;
 use mobula::value::Bytes;
 use mobula::{ActorOptions, TaskOptions};
+use mobula_cli_support::eventually;
+use mobula_cli_support::watched::{Gate, Watched, session_with, with, with_call_sites};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -98,7 +96,7 @@ fn a_slow_function() {
 #[test]
 fn a_starved_resource() {
     let watched = with("usual", |builder| builder.workers(2).num_cpus(2).resources([("licence", 1)]));
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let options = || TaskOptions::new().resources([("licence", 1)]);
     let running = runs_while::options(options()).remote(gate.path());
     eventually("it has the licence", || {
@@ -135,7 +133,7 @@ fn is_timeout(error: &mobula::Error) -> bool {
 #[test]
 fn a_deadlock() {
     let watched = session_with(1, "usual");
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let (one, other) = (Pair::remote(), Pair::remote());
     let waiting = [one.asks(other.clone(), gate.path()), other.asks(one.clone(), gate.path())];
     eventually("both run", || {
@@ -160,7 +158,7 @@ fn a_deadlock() {
 #[test]
 fn a_killed_worker() {
     let watched = session_with(1, "usual");
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let running = runs_while::options(TaskOptions::new().max_retries(0)).remote(gate.path());
     let mut pid = Value::Null;
     eventually("it runs", || {
@@ -238,7 +236,7 @@ fn a_spilling_storm() {
 #[test]
 fn an_actor_that_is_behind() {
     let watched = session_with(1, "usual");
-    let gate = Gate::new();
+    let gate = Gate::closed();
     let (one, other) = (Pair::options(ActorOptions::new().name("one")).remote(), Pair::remote());
     let running = one.asks(other, gate.path());
     let mut queued: Vec<ObjectRef<u32>> = (0..20).map(|_| one.one()).collect();

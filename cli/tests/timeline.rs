@@ -1,14 +1,12 @@
 //! The output of `mobula timeline` follows the Trace Event Format, so that trace viewers draw all of it. They silently
 //! leave out events that break its rules: slices of one row that overlap, and arrows without a slice at both ends.
 
-mod common;
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{SOON, run};
 use mobula::prelude::*;
+use mobula_cli_support::{SOON, run};
 use serde_json::Value;
 
 /// Times are microseconds with three decimal places.

@@ -1,8 +1,6 @@
 //! `mobula top` in a real terminal: a pseudo-terminal of 80 columns and 24 lines. If this fails, the screen is garbled,
 //! or the terminal is left in a state that needs a `reset`.
 
-mod common;
-
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::num::NonZero;
@@ -11,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
-use common::{eventually, mobula};
+use mobula_cli_support::{eventually, mobula};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 

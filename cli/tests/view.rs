@@ -1,20 +1,16 @@
 //! The server of `mobula view` answers whoever has the address and nobody else, and a browser that is slow, stopped or
 //! gone holds up no other. If this fails, other users or other pages may look into a session, or a page stands still.
 
-mod common;
-
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use common::{SOON, mobula, run};
+use mobula_cli_support::peers::{self, status};
+use mobula_cli_support::watched::{Watched, session};
+use mobula_cli_support::{SOON, check_refused, eventually, mobula, run};
 use serde_json::Value;
-
-/// One session at a time.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// A session, and the command that shows it.
 struct Viewed {
@@ -22,49 +18,33 @@ struct Viewed {
     /// Such as `127.0.0.1:4711`.
     host: String,
     token: String,
-    session: Option<mobula::Session>,
-    _alone: MutexGuard<'static, ()>,
+    watched: Watched,
 }
 
 #[mobula::remote]
 fn twice(x: i64) -> i64 {
+    println!("twice {x}");
     2 * x
 }
 
 impl Viewed {
     fn start() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the one other thread of this program that reads the environment waits for the lock that this one has.
-        unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
-        let session = mobula::Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
+        let watched = session(1);
         assert_eq!(twice::remote(4).get().unwrap(), 8);
-        let socket = session.socket().to_str().unwrap().to_owned();
-        let words = ["view", "--json", "--interval", "0.1", "--socket", &socket];
+        let words = ["view", "--json", "--interval", "0.1", "--socket", &watched.socket];
         let mut command = mobula(words, Path::new("/nowhere")).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(command.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let found: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(found["session"], socket.as_str());
+        assert_eq!(found["session"], watched.socket.as_str());
         let address = found["address"].as_str().unwrap().strip_prefix("http://").unwrap();
         let (host, token) = address.trim_end_matches('/').split_once('/').unwrap();
         let (host, token) = (host.to_owned(), token.to_owned());
-        Self { command, host, token, session: Some(session), _alone: alone }
+        Self { command, host, token, watched }
     }
 
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.host).unwrap();
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.set_write_timeout(Some(SOON)).unwrap();
-        stream
-    }
-
-    /// The whole answer to a request of these bytes.
     fn answer(&self, request: &[u8]) -> String {
-        let mut stream = self.connect();
-        let _ = stream.write_all(request);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8(answer).unwrap()
+        peers::answer(&self.host, request)
     }
 
     fn ask(&self, method: &str, path: &str, headers: &str) -> String {
@@ -82,9 +62,21 @@ impl Viewed {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
+    /// The last lines of the workers, as soon as this one is among them.
+    fn printed(&self, text: &str) -> Value {
+        let start = Instant::now();
+        loop {
+            let logs = self.json("logs");
+            if logs["lines"].as_array().unwrap().iter().any(|line| line[2] == "out" && line[4] == text) {
+                return logs;
+            }
+            assert!(start.elapsed() < SOON, "{logs}");
+        }
+    }
+
     /// A connection to the stream of events, behind the answer's head.
     fn events(&self) -> Events {
-        let mut stream = self.connect();
+        let mut stream = peers::connect(&self.host);
         let (token, host) = (&self.token, &self.host);
         stream.write_all(format!("GET /{token}/events HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
         let mut events = Events(BufReader::new(stream));
@@ -134,11 +126,6 @@ impl Events {
     }
 }
 
-fn status(answer: &str) -> u16 {
-    let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
-    status.unwrap_or_else(|| panic!("no answer: {answer:?}")).parse().unwrap()
-}
-
 #[test]
 fn who_has_the_address_gets_the_page_and_nobody_else_gets_anything() {
     let viewed = Viewed::start();
@@ -155,9 +142,17 @@ fn who_has_the_address_gets_the_page_and_nobody_else_gets_anything() {
         assert!(page.contains(header), "{header}");
     }
     // What the page names is there, and nothing comes from anywhere else.
-    for part in
-        ["style.css", "main.js", "format.js", "table.js", "chart.js", "timeline.js", "map.js", "graph.js"]
-    {
+    for part in [
+        "style.css",
+        "main.js",
+        "format.js",
+        "table.js",
+        "chart.js",
+        "timeline.js",
+        "map.js",
+        "graph.js",
+        "log.js",
+    ] {
         assert_eq!(status(&viewed.get(part)), 200, "{part}");
     }
     let host = format!("Host: {}\r\n", viewed.host);
@@ -206,7 +201,7 @@ fn what_is_no_request_is_refused_and_hurts_nobody() {
 }
 
 #[test]
-fn a_page_gets_looks_calls_a_timeline_and_a_map() {
+fn a_page_gets_looks_calls_a_timeline_a_map_and_what_workers_print() {
     let viewed = Viewed::start();
     let mut events = viewed.events();
     assert!(events.next("history")["points"].is_array());
@@ -238,6 +233,8 @@ fn a_page_gets_looks_calls_a_timeline_and_a_map() {
     let arguments = &found["task"]["arguments"];
     assert!(arguments["inline_bytes"].as_u64() > Some(0) && arguments["objects"] == 0, "{found}");
     assert_eq!(status(&viewed.get("task?id=1.1")), 404);
+    let logs = viewed.printed("twice 4");
+    assert_eq!(viewed.json(&format!("logs?after={}", logs["next"]))["lines"], serde_json::json!([]));
     let timeline = viewed.json("timeline?seconds=600");
     let spans = timeline["spans"].as_array().unwrap();
     assert!(spans.iter().any(|span| span[2] == "view::twice" && span[5] == id), "{timeline}");
@@ -261,9 +258,7 @@ fn a_page_gets_looks_calls_a_timeline_and_a_map() {
 #[test]
 fn a_browser_that_stops_reading_holds_up_no_other() {
     let viewed = Viewed::start();
-    // These take nothing of what they are sent, or send nothing of what they should.
     let _stopped: Vec<Events> = (0..20).map(|_| viewed.events()).collect();
-    let _silent: Vec<TcpStream> = (0..20).map(|_| viewed.connect()).collect();
     let mut events = viewed.events();
     let first = events.next("look")["number"].as_u64().unwrap();
     events.look_where(|look| look["number"].as_u64().unwrap() > first + 5);
@@ -271,26 +266,26 @@ fn a_browser_that_stops_reading_holds_up_no_other() {
 }
 
 #[test]
-fn connections_over_the_limit_are_refused_and_room_comes_back() {
+fn peers_of_any_kind_hold_up_nobody() {
     let viewed = Viewed::start();
-    let silent: Vec<TcpStream> = (0..100).map(|_| viewed.connect()).collect();
-    let start = Instant::now();
-    // Those that say nothing are closed after a while, also if they stay.
-    loop {
-        let mut stream = viewed.connect();
-        let own = format!("GET /{}/ HTTP/1.1\r\nHost: {}\r\n\r\n", viewed.token, viewed.host);
-        let mut answer = Vec::new();
-        let written = stream.write_all(own.as_bytes());
-        let read = stream.read_to_end(&mut answer);
-        if answer.starts_with(b"HTTP/1.1 200") {
-            break;
-        }
-        let is_refused = answer.is_empty() || answer.starts_with(b"HTTP/1.1 503");
-        assert!(is_refused, "{written:?} {read:?} {}", String::from_utf8_lossy(&answer));
-        assert!(start.elapsed() < SOON, "no room within {SOON:?}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    drop(silent);
+    let mut events = viewed.events();
+    let request = format!("GET /{}/ HTTP/1.1\r\nHost: {}\r\n\r\n", viewed.token, viewed.host);
+    peers::check_they_hold_up_nobody(&viewed.host, &request);
+    // One that was there before them goes on.
+    let first = events.next("look")["number"].as_u64().unwrap();
+    events.look_where(|look| look["number"].as_u64().unwrap() > first + 5);
+}
+
+#[test]
+fn pages_over_the_limit_are_refused_and_room_comes_back() {
+    let viewed = Viewed::start();
+    let mut pages: Vec<Events> = (0..64).map(|_| viewed.events()).collect();
+    // The connection may be reset before the answer is read.
+    let answer = viewed.get("");
+    assert!(answer.is_empty() || status(&answer) == 503, "{answer}");
+    pages.truncate(32);
+    eventually("there is room", || viewed.get("").starts_with("HTTP/1.1 200"));
+    pages.iter_mut().for_each(|page| _ = page.next("look"));
 }
 
 #[test]
@@ -298,7 +293,8 @@ fn the_end_of_the_session_is_told_and_its_last_state_stays() {
     let mut viewed = Viewed::start();
     let mut events = viewed.events();
     events.look_where(|look| look["sample"]["functions"][0]["function"] == "view::twice");
-    drop(viewed.session.take());
+    let printed = viewed.printed("twice 4");
+    viewed.watched.end();
     let last = events.look_where(|look| look["session"]["state"] == "ended");
     assert_eq!(last["sample"]["functions"][0]["function"], "view::twice");
     // Also for who comes later.
@@ -306,6 +302,7 @@ fn the_end_of_the_session_is_told_and_its_last_state_stays() {
     assert!(!later.next("history")["points"].as_array().unwrap().is_empty());
     assert_eq!(later.next("look")["session"]["state"], "ended");
     assert_eq!(viewed.json("tasks")["tasks"][0]["function"], "view::twice");
+    assert_eq!(viewed.json("logs")["lines"][0], printed["lines"][0]);
     assert!(viewed.command.try_wait().unwrap().is_none(), "the page stays until the command is ended");
 }
 
@@ -315,5 +312,5 @@ fn addresses_of_other_machines_and_sessions_that_are_not_there_are_refused() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("ssh -L"), "{text}");
-    common::check_refused(["view", "--socket", "/nowhere/store.sock"], Path::new("/nowhere"), &["no store"]);
+    check_refused(["view", "--socket", "/nowhere/store.sock"], Path::new("/nowhere"), &["no store"]);
 }

@@ -1,6 +1,6 @@
 //! OpenMetrics text, by the crate `prometheus-client`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use mobula_runtime::metrics::MetricSeries;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::user;
-use crate::live::Sample;
+use crate::live::sample::{ActorRow, FunctionRow, Sample, WorkerRow};
 
 /// Names and values of labels.
 pub(super) type Labels = Vec<(String, String)>;
@@ -116,8 +116,12 @@ fn processes(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
         .into_iter()
         .map(|((kind, state), count)| (labels([("kind", &kind), ("state", &state)]), count));
     to.gauge("mobula_processes", "Processes of the session", None, counts.collect())?;
-    let living = || sample.workers.iter().filter(|row| row.state != "dead");
-    let of = |row: &crate::live::WorkerRow| labels([("kind", &row.kind), ("pid", &row.pid)]);
+    // A process that has connected more than once is one: its first row has what it holds.
+    let mut pids = HashSet::new();
+    let living: Vec<&WorkerRow> =
+        sample.workers.iter().filter(|row| row.state != "dead" && pids.insert(row.pid)).collect();
+    let living = || living.iter().copied();
+    let of = |row: &WorkerRow| labels([("kind", &row.kind), ("pid", &row.pid)]);
     let memory = living().filter_map(|row| Some((of(row), row.memory_bytes? as f64)));
     to.gauge(
         "mobula_process_memory",
@@ -150,7 +154,7 @@ fn processes(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
 }
 
 fn functions(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
-    type Of = fn(&crate::live::FunctionRow) -> f64;
+    type Of = fn(&FunctionRow) -> f64;
     let all = |of: Of| {
         let values = sample.functions.iter().map(|row| (labels([("function", &row.function)]), of(row)));
         values.collect::<Values>()
@@ -184,7 +188,7 @@ fn actors(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
         .map(|((class, state), count)| (labels([("class", &class), ("state", &state)]), count));
     to.gauge("mobula_actors", "Actors", None, counts.collect())?;
     let living = || sample.actors.iter().filter(|row| row.state != "dead");
-    let of = |row: &crate::live::ActorRow| {
+    let of = |row: &ActorRow| {
         let name = row.name.as_deref().unwrap_or("");
         labels([("actor", &row.actor), ("class", &row.class), ("name", &name)])
     };

@@ -1,20 +1,23 @@
 //! `mobula metrics`: the figures of a session, and the metrics of its program, as OpenMetrics text.
 //!
 //! Nothing runs in the session for it: each reading looks at the session as the other commands do. [`exposition`] turns
-//! what was found into text, [`server`] serves that.
+//! what was found into text.
 
 mod exposition;
-mod server;
 mod user;
 
 use std::error::Error;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use mobula_client::ClientError;
 use mobula_runtime::metrics::metrics_of_session;
+use parking_lot::Mutex;
 
-use crate::live::Sampler;
+use crate::http::{Answer, Request, Response, Server, Site};
+use crate::live::{Sample, Sampler};
 use crate::session::{Look, print};
 
 /// Prints the figures of a session and the metrics of its program in the OpenMetrics format, or serves them to
@@ -34,7 +37,7 @@ pub(crate) struct MetricsCommand {
 
 impl MetricsCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        let mut source = Source { look: self.look, sampler: None };
+        let mut source = Source { look: self.look, sampler: None, last: None };
         match self.listen {
             None if source.look.is_json() => {
                 let (sample, _) = source.read()?;
@@ -42,14 +45,34 @@ impl MetricsCommand {
             }
             None => print(&source.text()?),
             Some(address) => {
-                let listener = TcpListener::bind(address)
+                let server = Server::bind(address)
                     .map_err(|error| format!("nobody can listen at {address}: {error}"))?;
-                print(&format!("http://{}/metrics\n", listener.local_addr()?))?;
-                server::serve(&listener, || {
-                    source.text().unwrap_or_else(|error| exposition::down(&error.to_string()))
-                })
+                print(&format!("http://{}/metrics\n", server.address()))?;
+                Ok(server.serve(Mutex::new(source))?)
             }
         }
+    }
+}
+
+/// What OpenMetrics text says of itself.
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Site for Mutex<Source> {
+    const HEADERS: &'static str = "";
+
+    fn answer(&self, request: &Request) -> Response<'_> {
+        let answer = match (request.method.as_str(), request.path.as_str()) {
+            ("GET" | "HEAD", "/metrics") => {
+                // One reading at a time, and without the lock while the answer is written.
+                let asked = Instant::now();
+                let text = self.lock().text_since(asked);
+                Answer::new("200 OK", CONTENT_TYPE, &*text)
+            }
+            ("GET" | "HEAD", "/") => Answer::text("200 OK", "the metrics are at /metrics"),
+            ("GET" | "HEAD", _) => Answer::text("404 Not Found", "only /metrics is here"),
+            _ => Answer::text("405 Method Not Allowed", "only GET").with("Allow: GET, HEAD\r\n"),
+        };
+        answer.into()
     }
 }
 
@@ -58,15 +81,32 @@ struct Source {
     look: Look,
     /// That of the session that was looked at last.
     sampler: Option<(PathBuf, Sampler)>,
+    /// The last text that was served, and when its reading began.
+    last: Option<(Instant, Arc<str>)>,
 }
 
 impl Source {
+    /// A text that was read after this moment. Requests that have waited for the same reading share it, so that many of
+    /// them ask the session no more often than a few.
+    fn text_since(&mut self, asked: Instant) -> Arc<str> {
+        if let Some((began, text)) = &self.last
+            && *began >= asked
+        {
+            return text.clone();
+        }
+        let began = Instant::now();
+        let text = self.text().unwrap_or_else(|error| exposition::down(&error.to_string()));
+        let text: Arc<str> = text.into();
+        self.last = Some((began, text.clone()));
+        text
+    }
+
     fn text(&mut self) -> Result<String, Box<dyn Error>> {
         let (sample, socket) = self.read()?;
         Ok(exposition::text(sample, &metrics_of_session(&socket)))
     }
 
-    fn read(&mut self) -> Result<(crate::live::Sample, PathBuf), Box<dyn Error>> {
+    fn read(&mut self) -> Result<(Sample, PathBuf), Box<dyn Error>> {
         if let Some((socket, mut sampler)) = self.sampler.take()
             && let Ok(look) = sampler.look()
         {

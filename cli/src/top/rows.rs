@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use mobula_protocol::size::ByteSize;
 
 use super::app::Tab;
-use crate::live::{ActorRow, FunctionRow, Sample, StoreRow, WorkerRow};
+use crate::live::sample::{ActorRow, FunctionRow, Sample, StoreRow, WorkerRow};
 use crate::session::seconds;
 use crate::table::printable;
 

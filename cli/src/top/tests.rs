@@ -8,10 +8,10 @@ use ratatui::style::Color;
 use super::app::{App, Key, Pane, Tab};
 use super::draw::{Theme, draw};
 use super::orders::{Answer, Order};
-use crate::live::{
-    ActorRow, Figures, FunctionRow, History, ResourceRow, Sample, Session, StoreRow, Unknown, WaitRow,
-    WorkerRow,
+use crate::live::sample::{
+    ActorRow, Figures, FunctionRow, ResourceRow, Sample, StoreRow, Unknown, WaitRow, WorkerRow,
 };
+use crate::live::{History, Session};
 
 fn worker(pid: u32, function: &str, cpu: f64) -> WorkerRow {
     WorkerRow {

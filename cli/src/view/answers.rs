@@ -4,9 +4,11 @@
 use mobula_runtime::state::{Snapshot, TaskState};
 use serde_json::{Value, json};
 
-use super::http::{Answer, Request};
+use super::logs::Tail;
 use super::map::Maps;
-use crate::live::{Live, Look};
+use crate::http::{Answer, Request};
+use crate::live::Live;
+use crate::live::sample::Look;
 
 /// Rows of calls in an answer.
 const TASKS_MAX: usize = 500;
@@ -18,15 +20,20 @@ const SECONDS_MAX: f64 = 3600.0;
 #[derive(Debug)]
 pub(super) struct Answers {
     maps: Maps,
+    tail: Tail,
 }
 
 impl Answers {
-    pub(super) fn new(maps: Maps) -> Self {
-        Self { maps }
+    pub(super) fn new(maps: Maps, tail: Tail) -> Self {
+        Self { maps, tail }
     }
 
     /// The answer at a path; `None`: there is none.
     pub(super) fn answer(&self, path: &str, request: &Request, live: &Live) -> Option<Answer> {
+        if path == "logs" {
+            let after = request.field("after").and_then(|after| after.parse().ok()).unwrap_or(0);
+            return Some(Answer::json(self.tail.json(after).to_string()));
+        }
         if !matches!(path, "tasks" | "task" | "timeline" | "trace.json" | "map") {
             return None;
         }

@@ -4,14 +4,13 @@
 //! in between are left out.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::http::{WRITE_TIME, head, write};
+use crate::http::Sink;
 use crate::live::{Live, Sample, Update};
 
 /// A sign of life while nothing changes, by which a connection is noticed whose browser is gone.
@@ -31,11 +30,9 @@ impl Feed {
     }
 
     /// Writes events until the browser is gone, or takes one too slowly.
-    pub(super) fn write_to(&self, stream: &mut TcpStream) -> io::Result<()> {
-        let mut send = |text: &str| write(stream, text.as_bytes(), Instant::now() + WRITE_TIME);
-        send(&head("200 OK", "text/event-stream", ""))?;
+    pub(super) fn write_to(&self, mut sink: Sink<'_>) -> io::Result<()> {
         // A browser that has lost the connection comes back after this time, in milliseconds.
-        send(&format!(
+        sink.send(&format!(
             "retry: 1000\n{}",
             event("history", &json!({ "points": self.live.history() }).to_string())
         ))?;
@@ -44,9 +41,9 @@ impl Feed {
             match self.live.wait(seen, SIGN) {
                 Some(update) => {
                     seen = update.number;
-                    send(&self.event(&update))?;
+                    sink.send(&self.event(&update))?;
                 }
-                None => send(":\n\n")?,
+                None => sink.send(":\n\n")?,
             }
         }
     }

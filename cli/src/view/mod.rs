@@ -2,24 +2,24 @@
 //!
 //! The command looks at the session by itself ([`live`](crate::live)), and serves one page, which is part of the
 //! program: the workers of the session serve nothing and notice nothing. The page only shows; it changes nothing in the
-//! session.
+//! session. The [server](crate::http) is one for all commands.
 //!
 //! | file | owns |
 //! |---|---|
 //! | [`access`] | who may see the page: the token, the names of this machine, other pages |
-//! | [`http`] | one request and one answer on a connection, within limits of size and time |
-//! | [`server`] | connections, and which address is answered by what |
+//! | [`site`] | the answer at each path |
 //! | [`feed`] | the stream of figures to a page |
 //! | [`answers`] | what a page asks for beside the stream: calls and a timeline |
 //! | [`map`] | the map of the store |
+//! | [`logs`] | the last lines that workers print |
 //! | `page/` | the page: HTML, CSS and JavaScript as they are served |
 
 mod access;
 mod answers;
 mod feed;
-mod http;
+mod logs;
 mod map;
-mod server;
+mod site;
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,8 +27,10 @@ use std::time::Duration;
 
 use self::access::Token;
 use self::answers::Answers;
+use self::logs::Tail;
 use self::map::Maps;
-use self::server::Server;
+use self::site::Page;
+use crate::http::Server;
 use crate::live::Live;
 use crate::session::{Look, print};
 
@@ -54,17 +56,18 @@ impl ViewCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let socket = self.look.socket()?;
         let live = Live::start(socket.clone(), Duration::from_secs_f64(self.interval))?;
-        let answers = Answers::new(Maps::new(socket.clone()));
-        let server = Server::bind(self.listen, Token::random()?, live, answers)
+        let answers = Answers::new(Maps::new(socket.clone()), Tail::new(&socket));
+        let server = Server::bind(self.listen)
             .map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
-        let address = server.page_address();
+        let token = Token::random()?;
+        let address = format!("http://{}/{}/", server.address(), token.as_str());
         let found = serde_json::json!({ "address": address, "session": socket });
         if self.look.is_json() {
             print(&format!("{found}\n"))?;
         } else {
             print(&format!("{address}\nCtrl-C ends the page.\n"))?;
         }
-        server.serve()
+        Ok(server.serve(Page::new(token, live, answers))?)
     }
 }
 

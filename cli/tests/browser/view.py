@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -145,6 +146,11 @@ def check_timeline_and_store(page: Chromium) -> None:
     page.until("document.querySelector('#map-table svg.map path')?.getAttribute('d').length > 0", "there is a map")
 
 
+def check_logs(page: Chromium) -> None:
+    page.eval("document.getElementById('logs').scrollIntoView()")
+    page.until("/round [0-9]+ is checked/.test(document.getElementById('log').innerText)", "what workers print")
+
+
 def check_accessible(page: Chromium) -> None:
     assert page.eval("document.documentElement.lang") == "en"
     levels = page.eval("[...document.querySelectorAll('main h2, h1')].map((one) => one.tagName)")
@@ -245,6 +251,8 @@ def main() -> int:
     ):
         assert session.stdout
         socket = session.stdout.readline().strip()
+        # What workers print comes there, too.
+        threading.Thread(target=session.stdout.read, daemon=True).start()
         with view(mobula, socket) as address:
             page.look(1440, 900)
             check_refused(address)
@@ -252,6 +260,7 @@ def main() -> int:
             check_filters(page)
             check_calls(page)
             check_timeline_and_store(page)
+            check_logs(page)
             check_accessible(page)
             check_looks(page, pictures)
             assert session.stdin

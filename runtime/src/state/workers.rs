@@ -4,6 +4,7 @@ use mobula_client::internal::recorder::{Counter, Queue};
 use serde::Serialize;
 
 use super::snapshot::Snapshot;
+use crate::wire::ProcessRecord;
 
 /// A process of the session.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -53,7 +54,12 @@ impl Snapshot {
         for process in known {
             let owner = process.owner.bits();
             let head = self.head.as_ref();
-            let seen = head.and_then(|head| head.processes.iter().find(|known| known.owner == Some(owner)));
+            // A process that has just connected has not reported its client to the head yet.
+            let is_it = |known: &&ProcessRecord| match known.owner {
+                Some(its) => its == owner,
+                None => known.pid == process.pid && !process.dead,
+            };
+            let seen = head.and_then(|head| head.processes.iter().find(is_it));
             let is_actor = seen.is_some_and(|known| known.actor.is_some());
             let run = process.run.filter(|_| !process.dead);
             // If the process records nothing, the waits that it reported to the head.
@@ -102,7 +108,9 @@ impl Snapshot {
             });
         }
         // Only the head knows processes that have not started completely.
-        for known in self.head.iter().flat_map(|head| &head.processes).filter(|known| known.owner.is_none()) {
+        let has_connected = |pid| self.processes.iter().any(|process| process.pid == pid && !process.dead);
+        let coming = self.head.iter().flat_map(|head| &head.processes);
+        for known in coming.filter(|known| known.owner.is_none() && !has_connected(known.pid)) {
             workers.push(WorkerState {
                 pid: known.pid,
                 kind: "worker",

@@ -3,6 +3,7 @@
 import { Chart, Tip } from "./chart.js";
 import { amount, bytes, clock, count, percent, rate, short, time } from "./format.js";
 import { showGraph } from "./graph.js";
+import { Log } from "./log.js";
 import { segmentTable, showLegend, showStore } from "./map.js";
 import { Table, meter } from "./table.js";
 import { Timeline } from "./timeline.js";
@@ -132,6 +133,7 @@ const calls = new Table(
 );
 
 const segments = segmentTable(find("map-table"));
+const log = new Log(find("log"));
 const timeline = new Timeline(find("timeline-canvas"), { open: openCall, tip });
 
 const charts = [
@@ -185,7 +187,9 @@ function take(update) {
   document.body.dataset.number = update.number;
   if (!update.sample) return;
   const isNew = update.sample.number !== sample?.number;
+  const isFirst = !sample;
   sample = update.sample;
+  if (isFirst) for (const again of asking) again();
   if (isNew && points.at(-1)?.at !== sample.at) {
     points.push(pointOf(sample));
     if (points.length > POINTS_MAX) points.shift();
@@ -296,6 +300,9 @@ function figure(name, value, detail) {
 
 // ---- what is asked for while it is on the screen ----
 
+/** What asks, each of which begins with the first look: before it, the answer to most questions is that there is none. */
+const asking = [];
+
 /** Asks at most once a second, one question at a time, while an element is on the screen. */
 function ask(id, path, take) {
   let isSeen = false;
@@ -307,7 +314,7 @@ function ask(id, path, take) {
   }, { rootMargin: "200px" }).observe(find(id));
   async function again(isForced = false) {
     const isOver = session.state === "ended" && asked === path();
-    if (isAsking || !isSeen || document.hidden || ((isPaused || isOver) && !isForced)) return;
+    if (!sample || isAsking || !isSeen || document.hidden || ((isPaused || isOver) && !isForced)) return;
     isAsking = true;
     const now = path();
     try {
@@ -324,6 +331,7 @@ function ask(id, path, take) {
     if (path() !== now) again(true);
   }
   setInterval(again, 1000);
+  asking.push(again);
   return () => again(true);
 }
 
@@ -365,6 +373,12 @@ ask("store", () => "map", (map) => {
   const more = map.segments_left_out > 0 ? `, ${count(map.segments_left_out)} more are left out` : "";
   const text = `${count(map.segments.length)} segments${more}`;
   const place = document.querySelector("#store .count");
+  if (place.textContent !== text) place.textContent = text;
+});
+
+ask("logs", () => `logs?after=${log.next}`, (answer) => {
+  const text = log.take(answer);
+  const place = document.querySelector("#logs .count");
   if (place.textContent !== text) place.textContent = text;
 });
 
@@ -455,6 +469,7 @@ find("filter").addEventListener("input", () => {
   show();
   showTimeline();
   askCalls();
+  log.show(find("filter").value);
 });
 for (const id of ["calls-state", "calls-sort"]) find(id).addEventListener("change", askCalls);
 find("timeline-seconds").addEventListener("change", askTimeline);

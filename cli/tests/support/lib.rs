@@ -1,7 +1,7 @@
-//! The program as a child process, and waiting for what it does.
+//! What the tests of the command share: the program as a child process, waiting for what it does, a session that it
+//! looks at ([`watched`]), and [`peers`] of its servers.
 
-#![allow(dead_code, unreachable_pub, reason = "a part of each test file, which uses what it needs")]
-
+pub mod peers;
 pub mod watched;
 
 use std::ffi::OsStr;
@@ -16,11 +16,18 @@ use tempfile::TempDir;
 
 /// How long anything that must happen may take. Nothing waits this long unless the test fails.
 pub const SOON: Duration = Duration::from_secs(60);
+/// Bytes of a mebibyte.
 pub const MIB: u64 = 1 << 20;
+
+/// The path of the program. Cargo builds it with its tests, and puts them into a directory beside it.
+pub fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(Path::parent).expect("a test is in a directory of cargo's").join("mobula")
+}
 
 /// The program with these words; no session of the person who runs the tests is seen by it.
 pub fn mobula(words: impl IntoIterator<Item = impl AsRef<OsStr>>, runtime_directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mobula"));
+    let mut command = Command::new(program());
     command
         .args(words)
         .env("XDG_RUNTIME_DIR", runtime_directory)
@@ -63,13 +70,17 @@ pub fn check_fails(
 }
 
 /// A `mobula store` in a directory of its own.
+#[derive(Debug)]
 pub struct Store {
+    /// Where it and what belongs to it are.
     pub directory: TempDir,
+    /// Where it listens.
     pub socket: PathBuf,
     process: Running,
 }
 
 impl Store {
+    /// Starts it, and waits until it listens.
     pub fn start() -> Self {
         Self::start_logging_to(Stdio::null(), "info")
     }
@@ -95,6 +106,7 @@ impl Store {
         }
     }
 
+    /// A client that calls itself this.
     pub fn client(&self, label: &str) -> Client {
         ConnectOptions::new().label(label).connect(&self.socket).unwrap()
     }
@@ -108,7 +120,8 @@ impl Store {
 }
 
 /// A child process that does not outlive the test.
-pub struct Running {
+#[derive(Debug)]
+struct Running {
     child: Option<Child>,
 }
 

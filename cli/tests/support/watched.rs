@@ -5,14 +5,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use super::run;
+use crate::run;
 
 /// One session at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// A session. There is one at a time in a test program.
+#[derive(Debug)]
 pub struct Watched {
+    /// The path of its store's socket.
     pub socket: String,
-    _session: mobula::Session,
+    session: Option<mobula::Session>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -44,10 +47,15 @@ fn start(events: &str, call_sites: &str, build: impl FnOnce(mobula::Builder) -> 
     unsafe { std::env::set_var("MOBULA_CALL_SITES", call_sites) };
     let session = build(mobula::Builder::new()).init().unwrap();
     let socket = session.socket().to_str().unwrap().to_owned();
-    Watched { socket, _session: session, _alone: alone }
+    Watched { socket, session: Some(session), _alone: alone }
 }
 
 impl Watched {
+    /// Ends the session.
+    pub fn end(&mut self) {
+        drop(self.session.take());
+    }
+
     /// The JSON that the program prints.
     pub fn ask(&self, words: &[&str]) -> Value {
         let words: Vec<&str> = words.iter().copied().chain(["--json", "--socket", &self.socket]).collect();
@@ -71,13 +79,16 @@ impl Watched {
 }
 
 /// A file, and its name. Calls wait until it is dropped.
+#[derive(Debug)]
 pub struct Gate(tempfile::NamedTempFile);
 
 impl Gate {
-    pub fn new() -> Self {
+    /// A new one.
+    pub fn closed() -> Self {
         Self(tempfile::NamedTempFile::new().unwrap())
     }
 
+    /// Its name.
     pub fn path(&self) -> String {
         self.0.path().to_str().unwrap().to_owned()
     }

@@ -1,29 +1,23 @@
-//! One request and its answer on a connection. After the answer the connection is closed.
-//!
-//! A head of a request is small and comes soon, or the connection is closed. What is written is written within a time,
-//! or the connection is closed: a browser that is stopped holds one thread for that long, and nothing else.
+//! The head of a request. Its size and the time until it is complete are limited.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
+
+use super::answer::Answer;
 
 /// The largest head of a request.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 /// How long the head of a request may take.
 const HEAD_TIME: Duration = Duration::from_secs(5);
-/// How long it may take to write an answer, or an event of a stream.
-pub(super) const WRITE_TIME: Duration = Duration::from_secs(10);
-/// Scripts, styles and data come from the page's own address alone, and no other page may hold it in a frame.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-    img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The head of a request.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// The path, and what follows its `?`.
-    pub(super) path: String,
+    pub(crate) path: String,
     query: String,
     headers: Vec<(String, String)>,
 }
@@ -40,7 +34,7 @@ pub(super) enum Malformed {
 
 impl Request {
     /// Reads the head of a request.
-    pub(super) fn read(stream: &mut TcpStream) -> Result<Self, Malformed> {
+    pub(super) fn read(mut stream: &TcpStream) -> Result<Self, Malformed> {
         let deadline = Instant::now() + HEAD_TIME;
         let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
         loop {
@@ -90,7 +84,7 @@ impl Request {
     }
 
     /// A header by its name in lower case; `None` if it is not there, or more than once.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut all =
             self.headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value.as_str());
         let value = all.next()?;
@@ -98,7 +92,7 @@ impl Request {
     }
 
     /// A field of the query, such as `limit` of `?state=running&limit=10`, with its `%` and `+` resolved.
-    pub(super) fn field(&self, name: &str) -> Option<String> {
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
         let fields = self.query.split('&').filter_map(|field| field.split_once('='));
         fields
             .filter(|(field, _)| *field == name)
@@ -133,46 +127,6 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// An answer.
-#[derive(Debug)]
-pub(super) struct Answer {
-    status: &'static str,
-    kind: &'static str,
-    /// More lines of the head.
-    more: &'static str,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    pub(super) fn new(status: &'static str, kind: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, kind, more: "", body: body.into() }
-    }
-
-    pub(super) fn text(status: &'static str, text: &str) -> Self {
-        Self::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
-    }
-
-    pub(super) fn json(body: String) -> Self {
-        Self::new("200 OK", "application/json", body)
-    }
-
-    /// Adds lines to the head, each with its end.
-    pub(super) fn with(mut self, more: &'static str) -> Self {
-        self.more = more;
-        self
-    }
-
-    /// Writes it, the body only if it is wanted.
-    pub(super) fn write(&self, stream: &mut TcpStream, with_body: bool) -> io::Result<()> {
-        let length = format!("Content-Length: {}\r\n", self.body.len());
-        let mut bytes = head(self.status, self.kind, &format!("{length}{}", self.more)).into_bytes();
-        if with_body {
-            bytes.extend_from_slice(&self.body);
-        }
-        write(stream, &bytes, Instant::now() + WRITE_TIME)
-    }
-}
-
 impl From<Malformed> for Option<Answer> {
     fn from(malformed: Malformed) -> Self {
         match malformed {
@@ -183,34 +137,6 @@ impl From<Malformed> for Option<Answer> {
             }
         }
     }
-}
-
-/// The head of an answer. `more` has lines with their ends.
-pub(super) fn head(status: &str, kind: &str, more: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Connection: close\r\nCache-Control: no-store\r\n\
-         Content-Security-Policy: {POLICY}\r\nCross-Origin-Opener-Policy: same-origin\r\n\
-         Cross-Origin-Resource-Policy: same-origin\r\nReferrer-Policy: no-referrer\r\n\
-         X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\n\r\n"
-    )
-}
-
-/// Writes all of it by the deadline.
-pub(super) fn write(stream: &mut TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_write_timeout(Some(left))?;
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

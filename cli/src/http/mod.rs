@@ -1,0 +1,19 @@
+//! A small HTTP/1 server, for the commands that serve something: `mobula view` and `mobula metrics`.
+//!
+//! It is for few peers, and trusts none of them. A connection is closed after one request and its answer. Each has a
+//! thread of its own, which reads and writes within limits of size and time. So a peer that is slow, hangs, floods or
+//! disconnects delays no other. The command decides on the answers: it is a [`Site`].
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`server`] | connections: their number, and which one is closed first |
+//! | [`request`] | the head of a request |
+//! | [`answer`] | the head and the body of an answer, and streamed answers |
+
+mod answer;
+mod request;
+mod server;
+
+pub(crate) use self::answer::{Answer, Response, Sink};
+pub(crate) use self::request::Request;
+pub(crate) use self::server::{Server, Site};
