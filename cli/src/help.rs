@@ -34,7 +34,7 @@ pub(crate) fn grouped(command: Command) -> Command {
     let text = text.replace('{', "(").replace('}', ")");
     command.help_template(format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{text}Options:\n{{options}}\n\n\
-         `mobula COMMAND --help` explains a command. Most commands have --json. They use the session that runs; if \
+         `mobula COMMAND --help` explains a command. Most commands have --json. They use the session that runs; if\n\
          several run, name one with --session or --socket.\n"
     ))
 }
