@@ -133,8 +133,8 @@ impl Session {
     fn number(&self, value: u8) -> u64 {
         match value {
             0..160 => (value % 16).into(),
-            160..190 => self.processes[usize::from(value) % self.processes.len()].owner.bits(),
-            _ => u64::MAX >> (value - 190),
+            160..192 => self.processes[usize::from(value) % self.processes.len()].owner.bits(),
+            _ => u64::MAX >> (value - 192),
         }
     }
 
