@@ -66,6 +66,16 @@ pub struct Counter {
 impl Counter {
     /// The counter with this name.
     ///
+    /// ```
+    /// use mobula::metrics::{Counter, Gauge};
+    ///
+    /// Counter::new("pages_read", "Pages that were read")?.inc();
+    /// // The same metric: it has the same name.
+    /// assert_eq!(Counter::new("pages_read", "Pages that were read")?.value(), 1.0);
+    /// assert!(Gauge::new("pages_read", "Pages that were read").is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config): the name is invalid, or a metric of another kind has it.
     pub fn new(name: &str, help: &str) -> Result<Self> {
@@ -75,6 +85,15 @@ impl Counter {
 
     /// The series of this metric with exactly these tags.
     ///
+    /// ```
+    /// let errors = mobula::metrics::Counter::new("request_errors", "Requests that failed")?;
+    /// errors.tagged([("status", "404")])?.inc();
+    /// errors.tagged([("status", "500")])?.add(2.0);
+    /// assert_eq!(errors.tagged([("status", "404")])?.value(), 1.0);
+    /// assert!(errors.tagged([("a status", "404")]).is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config): a tag's name is invalid, or there are too many combinations.
     pub fn tagged<'a>(&self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
@@ -83,11 +102,26 @@ impl Counter {
     }
 
     /// Adds one.
+    ///
+    /// ```
+    /// let frames = mobula::metrics::Counter::new("frames", "Frames that were drawn")?;
+    /// frames.inc();
+    /// assert_eq!(frames.value(), 1.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn inc(&self) {
         self.series.add(1.0);
     }
 
     /// Adds an amount.
+    ///
+    /// ```
+    /// let bytes = mobula::metrics::Counter::new("bytes_sent", "Bytes that were sent")?;
+    /// bytes.add(4096.0);
+    /// bytes.add(0.5);
+    /// assert_eq!(bytes.value(), 4096.5);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Panics
     /// The amount is negative, or not a number.
@@ -97,6 +131,12 @@ impl Counter {
     }
 
     /// The count of this process.
+    ///
+    /// ```
+    /// let retries = mobula::metrics::Counter::new("retries", "Requests that were sent again")?;
+    /// assert_eq!(retries.value(), 0.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn value(&self) -> f64 {
         self.series.values()[0]
@@ -121,6 +161,15 @@ pub struct Gauge {
 impl Gauge {
     /// The gauge with this name.
     ///
+    /// ```
+    /// use mobula::metrics::Gauge;
+    ///
+    /// let temperature = Gauge::new("temperature_celsius", "Temperature of the room")?;
+    /// temperature.set(-3.5);
+    /// assert!(Gauge::new("temperature in °C", "no such name").is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config): the name is invalid, or a metric of another kind has it.
     pub fn new(name: &str, help: &str) -> Result<Self> {
@@ -130,6 +179,13 @@ impl Gauge {
 
     /// The series of this metric with exactly these tags.
     ///
+    /// ```
+    /// let rows = mobula::metrics::Gauge::new("table_rows", "Rows of a table")?;
+    /// rows.tagged([("table", "users")])?.set(7.0);
+    /// assert_eq!(rows.tagged([("table", "orders")])?.value(), 0.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config): a tag's name is invalid, or there are too many combinations.
     pub fn tagged<'a>(&self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
@@ -138,16 +194,37 @@ impl Gauge {
     }
 
     /// Sets the value.
+    ///
+    /// ```
+    /// let loss = mobula::metrics::Gauge::new("loss", "Loss of the last epoch")?;
+    /// [0.9, 0.4].map(|value| loss.set(value));
+    /// assert_eq!(loss.value(), 0.4);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn set(&self, value: f64) {
         self.series.set(value);
     }
 
     /// Adds an amount, which may be negative.
+    ///
+    /// ```
+    /// let open = mobula::metrics::Gauge::new("open_files", "Files that are open")?;
+    /// open.add(3.0);
+    /// open.add(-2.0);
+    /// assert_eq!(open.value(), 1.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn add(&self, amount: f64) {
         self.series.add(amount);
     }
 
     /// The value in this process.
+    ///
+    /// ```
+    /// let free = mobula::metrics::Gauge::new("free_seats", "Seats that are free")?;
+    /// assert_eq!(free.value(), 0.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn value(&self) -> f64 {
         self.series.values()[0]
@@ -172,6 +249,15 @@ pub struct Histogram {
 impl Histogram {
     /// The histogram with this name, and buckets up to each of these boundaries and above the last one.
     ///
+    /// ```
+    /// use mobula::metrics::Histogram;
+    ///
+    /// let sizes = Histogram::new("message_bytes", "Sizes of messages", [64.0, 1024.0])?;
+    /// assert_eq!(sizes.counts().len(), 3);
+    /// assert!(Histogram::new("falling", "boundaries must grow", [2.0, 1.0]).is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config): the name or the boundaries are invalid, or another metric has the name.
     pub fn new(name: &str, help: &str, boundaries: impl IntoIterator<Item = f64>) -> Result<Self> {
@@ -183,6 +269,14 @@ impl Histogram {
 
     /// The series of this metric with exactly these tags.
     ///
+    /// ```
+    /// let seconds = mobula::metrics::Histogram::new("query_seconds", "Time of queries", [0.01, 0.1])?;
+    /// let of_reads = seconds.tagged([("kind", "read")])?;
+    /// of_reads.observe(0.05);
+    /// assert_eq!((of_reads.counts(), seconds.sum()), (vec![0, 1, 0], 0.0));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config): a tag's name is invalid, or there are too many combinations.
     pub fn tagged<'a>(&self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
@@ -191,11 +285,25 @@ impl Histogram {
     }
 
     /// Counts a value. A value on a boundary counts below it.
+    ///
+    /// ```
+    /// let ages = mobula::metrics::Histogram::new("cache_age_seconds", "Ages of cached rows", [1.0, 60.0])?;
+    /// ages.observe(60.0);
+    /// assert_eq!(ages.counts(), [0, 1, 0]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn observe(&self, value: f64) {
         self.series.observe(value);
     }
 
     /// The values that this process has counted in each bucket.
+    ///
+    /// ```
+    /// let waits = mobula::metrics::Histogram::new("wait_seconds", "Time to wait", [0.1, 1.0])?;
+    /// [0.05, 0.5, 5.0].map(|seconds| waits.observe(seconds));
+    /// assert_eq!(waits.counts(), [1, 1, 1]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn counts(&self) -> Vec<u64> {
         let values = self.series.values();
@@ -203,6 +311,13 @@ impl Histogram {
     }
 
     /// The sum of the values that this process has counted.
+    ///
+    /// ```
+    /// let batches = mobula::metrics::Histogram::new("batch_rows", "Rows of batches", [10.0])?;
+    /// [8.0, 24.0].map(|rows| batches.observe(rows));
+    /// assert_eq!(batches.sum(), 32.0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.series.values().last().copied().unwrap_or_default()

@@ -375,6 +375,16 @@ pub enum GroupState {
 
 /// The place of a call or an actor in a placement group: one of its bundles, or any of them.
 /// [`PlacementGroup::bundle`](crate::PlacementGroup::bundle) and [`any`](crate::PlacementGroup::any) return it.
+///
+/// ```
+/// use mobula::{Bundle, PlacementGroup, TaskOptions};
+///
+/// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+/// let group = PlacementGroup::new([Bundle::new().num_cpus(1)])?;
+/// let place: mobula::Placement = group.bundle(0)?;
+/// let options = TaskOptions::new().placement(place);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
     pub(crate) group: u64,

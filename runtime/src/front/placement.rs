@@ -24,23 +24,41 @@ pub struct Bundle(Amounts);
 
 impl Bundle {
     /// A bundle without resources. Give it some before you make a group with it.
+    ///
+    /// ```
+    /// use mobula::Bundle;
+    ///
+    /// let (cpu, disk) = (Bundle::new().num_cpus(1), Bundle::new().resources([("disk", 1)]));
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// CPUs; see [`TaskOptions::num_cpus`](crate::TaskOptions::num_cpus).
+    ///
+    /// ```
+    /// let half = mobula::Bundle::new().num_cpus(0.5);
+    /// ```
     pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
         self.0.num_cpus = Some(cpus.into());
         self
     }
 
     /// Bytes of memory; see [`TaskOptions::memory`](crate::TaskOptions::memory).
+    ///
+    /// ```
+    /// let large = mobula::Bundle::new().num_cpus(1).memory(4 << 30);
+    /// ```
     pub fn memory(mut self, bytes: u64) -> Self {
         self.0.memory = Some(bytes);
         self
     }
 
     /// Amounts of the session's own resources, by their names.
+    ///
+    /// ```
+    /// let licensed = mobula::Bundle::new().resources([("licence", 2), ("disk", 1)]);
+    /// ```
     pub fn resources(
         mut self,
         amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<f64>)>,
@@ -85,24 +103,64 @@ pub struct PlacementOptions {
 
 impl PlacementOptions {
     /// The defaults: `Strategy::Pack`, and no name.
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, PlacementOptions};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let group = PlacementGroup::with(PlacementOptions::new(), [Bundle::new().num_cpus(1)])?;
+    /// assert_eq!(group, mobula::placement_groups()?[0].group);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// How the bundles are spread over machines. There is one machine, so all strategies mean the same, except that
     /// [`Strategy::StrictSpread`] of several bundles is an error.
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, PlacementOptions, Strategy};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+    /// let options = PlacementOptions::new().strategy(Strategy::StrictSpread);
+    /// // Each bundle would need a machine of its own.
+    /// PlacementGroup::with(options, [Bundle::new().num_cpus(1), Bundle::new().num_cpus(1)]).unwrap_err();
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
         self
     }
 
     /// A name by which processes of this driver find the group, by [`PlacementGroup::named`].
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, PlacementOptions};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let options = PlacementOptions::new().name("training");
+    /// let group = PlacementGroup::with(options, [Bundle::new().num_cpus(1)])?;
+    /// assert_eq!(PlacementGroup::named(None, "training")?, group);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
     /// The namespace of the name. Default: that of the session.
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, PlacementOptions};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let options = PlacementOptions::new().name("training").namespace("models");
+    /// PlacementGroup::with(options, [Bundle::new().num_cpus(1)])?;
+    /// assert!(PlacementGroup::named(Some("models"), "training").is_ok());
+    /// assert!(PlacementGroup::named(Some("others"), "training").is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
         self
@@ -110,6 +168,29 @@ impl PlacementOptions {
 
     /// The group stays when the actor that made it ends. Only a group that an actor made needs this: all groups end
     /// when they are removed, or with their driver.
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, PlacementOptions};
+    ///
+    /// struct Planner;
+    ///
+    /// #[mobula::remote]
+    /// impl Planner {
+    ///     fn new() -> Self {
+    ///         Planner
+    ///     }
+    ///     fn reserve(&self) -> mobula::Result<PlacementGroup> {
+    ///         PlacementGroup::with(PlacementOptions::new().detached(), [Bundle::new().num_cpus(1)])
+    ///     }
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let planner = Planner::remote();
+    /// let group = planner.reserve().get()?;
+    /// mobula::terminate(&planner, std::time::Duration::from_secs(60))?;
+    /// assert_eq!(mobula::placement_groups()?[0].group, group);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn detached(mut self) -> Self {
         self.is_detached = true;
         self
@@ -170,6 +251,16 @@ pub struct PlacementGroup {
 impl PlacementGroup {
     /// Makes a group with the default options. One round trip to the head. Does not wait for the resources.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::{Bundle, PlacementGroup};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+    /// let group = PlacementGroup::new([Bundle::new().num_cpus(1), Bundle::new().num_cpus(1)])?;
+    /// assert!(group.wait(Duration::from_secs(60))?);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`with`](Self::with).
     pub fn new(bundles: impl IntoIterator<Item = Bundle>) -> Result<Self> {
@@ -177,6 +268,16 @@ impl PlacementGroup {
     }
 
     /// Makes a group.
+    ///
+    /// ```
+    /// use mobula::{Bundle, Error, Failure, PlacementGroup, PlacementOptions};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let options = PlacementOptions::new().name("too large");
+    /// let error = PlacementGroup::with(options, [Bundle::new().num_cpus(64)]).unwrap_err();
+    /// assert!(matches!(error, Error::Failed(Failure::NeverFits { .. })), "{error}");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Failure::NeverFits`]: the session has less than the sum of the bundles. [`Failure::BadOption`]: there are no
@@ -211,6 +312,18 @@ impl PlacementGroup {
 
     /// Finds a group by its name in a namespace; `None` stands for the session's namespace. One round trip to the head.
     ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, PlacementOptions};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let options = PlacementOptions::new().name("training");
+    /// let group = PlacementGroup::with(options, [Bundle::new().num_cpus(1)])?;
+    /// assert_eq!(PlacementGroup::named(None, "training")?, group);
+    /// group.remove()?;
+    /// assert!(PlacementGroup::named(None, "training").is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Failure::BadOption`]: no group has the name. [`Error::NotInitialized`].
     pub fn named(namespace: Option<&str>, name: &str) -> Result<Self> {
@@ -235,18 +348,54 @@ impl PlacementGroup {
     }
 
     /// Its number, which no other group of the driver has.
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let bundle = || [Bundle::new().num_cpus(0.5)];
+    /// let (one, other) = (PlacementGroup::new(bundle())?, PlacementGroup::new(bundle())?);
+    /// assert_ne!(one.number(), other.number());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn number(&self) -> u64 {
         self.group
     }
 
     /// The resources of its bundles.
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let group = PlacementGroup::new([Bundle::new().num_cpus(0.25), Bundle::new().num_cpus(0.75)])?;
+    /// let cpus: Vec<f64> = group.bundles().iter().map(|bundle| bundle.num_cpus()).collect();
+    /// assert_eq!(cpus, [0.25, 0.75]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn bundles(&self) -> &[Resources] {
         &self.bundles
     }
 
     /// The place in one of its bundles.
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, TaskOptions};
+    ///
+    /// #[mobula::remote]
+    /// fn square(x: u64) -> u64 {
+    ///     x * x
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let group = PlacementGroup::new([Bundle::new().num_cpus(1)])?;
+    /// let options = TaskOptions::new().placement(group.bundle(0)?);
+    /// assert_eq!(square::options(options).remote(4).get()?, 16);
+    /// assert!(group.bundle(1).is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Failure::BadOption`]: it has fewer bundles.
@@ -259,12 +408,41 @@ impl PlacementGroup {
     }
 
     /// The place in any bundle that has room.
+    ///
+    /// ```
+    /// use mobula::{Bundle, PlacementGroup, TaskOptions};
+    ///
+    /// #[mobula::remote]
+    /// fn square(x: u64) -> u64 {
+    ///     x * x
+    /// }
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+    /// let group = PlacementGroup::new([Bundle::new().num_cpus(1), Bundle::new().num_cpus(1)])?;
+    /// let options = || TaskOptions::new().placement(group.any());
+    /// assert_eq!(mobula::get((1..4).map(|x| square::options(options()).remote(x)))?, [1, 4, 9]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     #[must_use]
     pub fn any(&self) -> Placement {
         Placement { group: self.group, bundle: None, bundles: self.bundles.clone() }
     }
 
     /// Waits until the group has its resources, for at most `timeout`. Returns whether it has them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::{Bundle, PlacementGroup};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let first = PlacementGroup::new([Bundle::new().num_cpus(1)])?;
+    /// assert!(first.wait(Duration::from_secs(60))?);
+    /// let second = PlacementGroup::new([Bundle::new().num_cpus(1)])?;
+    /// assert!(!second.wait(Duration::from_millis(1))?);
+    /// first.remove()?;
+    /// assert!(second.wait(Duration::from_secs(60))?);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Failure::PlacementGroupRemoved`]; [`Failure::SessionOver`]; [`Error::NotInitialized`].
@@ -285,6 +463,18 @@ impl PlacementGroup {
 
     /// Removes the group and releases its resources. Kills the processes that run its calls and actors. Does nothing
     /// the second time. One round trip to the head.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::{Bundle, GroupState, PlacementGroup};
+    ///
+    /// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+    /// let group = PlacementGroup::new([Bundle::new().num_cpus(1)])?;
+    /// group.remove()?;
+    /// assert_eq!(mobula::placement_groups()?[0].state, GroupState::Removed);
+    /// assert!(group.wait(Duration::from_secs(60)).is_err());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Failure::SessionOver`]; [`Error::NotInitialized`].
@@ -307,6 +497,16 @@ impl From<PlacementGroup> for (u64, Vec<Resources>) {
 }
 
 /// A placement group with its state.
+///
+/// ```
+/// use mobula::{Bundle, PlacementGroup, PlacementOptions, Strategy};
+///
+/// let _mobula = mobula::Builder::new().num_cpus(1).init()?;
+/// PlacementGroup::with(PlacementOptions::new().name("training"), [Bundle::new().num_cpus(1)])?;
+/// let info = &mobula::placement_groups()?[0];
+/// assert_eq!((info.name.as_str(), info.strategy), ("training", Strategy::Pack));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GroupInfo {

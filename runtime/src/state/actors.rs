@@ -6,6 +6,23 @@ use super::snapshot::Snapshot;
 use crate::wire::ActorRecord;
 
 /// An actor.
+///
+/// ```
+/// # struct Counter(u64);
+/// # #[mobula::remote]
+/// # impl Counter {
+/// #     fn new() -> Self { Counter(0) }
+/// #     fn process(&self) -> u32 { std::process::id() }
+/// # }
+/// let _mobula = mobula::init()?;
+/// let options = mobula::ActorOptions::new().name("visitors");
+/// let counter = Counter::options(options).remote();
+/// let process = counter.process().get()?;
+/// let actor = &mobula::state::actors()?[0];
+/// assert_eq!((actor.name.as_deref(), actor.pid, actor.restarts), (Some("visitors"), Some(process), 0));
+/// assert_eq!(actor.creator_pid, std::process::id());
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ActorState {
@@ -47,6 +64,23 @@ impl Snapshot {
     }
 
     /// The actors; none if the head has not answered.
+    ///
+    /// ```
+    /// # struct Counter(u64);
+    /// # #[mobula::remote]
+    /// # impl Counter {
+    /// #     fn new() -> Self { Counter(0) }
+    /// #     fn process(&self) -> u32 { std::process::id() }
+    /// # }
+    /// let _mobula = mobula::init()?;
+    /// let _counters = [Counter::remote(), Counter::remote()];
+    /// let look = mobula::state::look()?;
+    /// for actor in look.actors().iter().filter(|actor| actor.state != "dead") {
+    ///     println!("{} {} has {}", actor.actor, actor.class, actor.demand);
+    /// }
+    /// assert!(look.actors().iter().all(|actor| actor.name.is_none() && !actor.is_detached));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn actors(&self) -> Vec<ActorState> {
         let Some(head) = &self.head else { return Vec::new() };
         let mut actors: Vec<ActorState> = head

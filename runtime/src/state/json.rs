@@ -10,6 +10,15 @@ impl Observer {
     /// `actors`, `workers`, `drivers`, `queues`, `objects`, `names`, `memory`, `overview`, `timeline`; `None` for any
     /// other word.
     ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let observer = mobula::state::Observer::here()?;
+    /// let drivers = observer.json("drivers")?.expect("it is one of the words");
+    /// assert!(drivers.contains(&format!(r#""pid":{}"#, std::process::id())));
+    /// assert_eq!(observer.json("weather")?, None);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// When the store cannot be asked.
     pub fn json(&self, what: &str) -> Result<Option<String>, ClientError> {

@@ -14,6 +14,16 @@ use super::objects::ObjectState;
 use super::snapshot::{Observer, Process, Snapshot};
 
 /// The memory of a store's objects, and their holders.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let kept = [mobula::put(&vec![1_u8; 100_000])?, mobula::put(&vec![2_u8; 200_000])?];
+/// let report = mobula::state::memory()?;
+/// assert_eq!(report.objects, kept.len() as u64);
+/// assert_eq!(report.bytes, report.held.iter().map(|held| held.object.bytes).sum::<u64>());
+/// assert!(report.held[0].object.bytes > report.held[1].object.bytes);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct MemoryReport {
@@ -34,6 +44,17 @@ pub struct MemoryReport {
 }
 
 /// An object and its holders.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let _kept = mobula::put(&vec![0_u8; 100_000])?;
+/// for held in mobula::state::memory()?.held {
+///     let holders: Vec<u32> = held.holds.iter().map(|hold| hold.pid).collect();
+///     println!("{} has {} bytes, held by {holders:?}", held.object.object, held.object.bytes);
+///     assert_eq!(holders, [std::process::id()]);
+/// }
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct HeldObject {
@@ -45,6 +66,16 @@ pub struct HeldObject {
 }
 
 /// A holder of an object.
+///
+/// ```
+/// let session = mobula::init()?;
+/// let object = session.client().put(b"blue")?;
+/// session.client().publish("colour", object.id())?;
+/// let held = &mobula::state::memory()?.held[0];
+/// let name = held.holds.iter().find(|hold| hold.kind == "name").and_then(|hold| hold.by.as_deref());
+/// assert_eq!(name, Some("colour"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[non_exhaustive]
 pub struct Hold {
@@ -60,6 +91,17 @@ pub struct Hold {
 }
 
 /// Objects with the same holder and the same kind of hold.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let kept: Vec<_> = (0..3).map(|_| mobula::put(&vec![0_u8; 100_000])).collect::<Result<_, _>>()?;
+/// let group = &mobula::state::memory()?.groups[0];
+/// assert_eq!((group.kind, group.objects), ("handle", 3));
+/// // No other process holds any of them: all would be free if this one dropped its handles.
+/// assert_eq!(group.alone_bytes, group.bytes);
+/// # drop(kept);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct MemoryGroup {
@@ -78,6 +120,19 @@ pub struct MemoryGroup {
 }
 
 /// Objects that were made at the same place.
+///
+/// In a program that was started with `MOBULA_CALL_SITES=1`:
+/// ```
+/// # // SAFETY: no other thread reads the environment yet.
+/// # unsafe { std::env::set_var("MOBULA_CALL_SITES", "1") };
+/// let _mobula = mobula::init()?;
+/// let kept: Vec<_> = (0..3).map(|_| mobula::put(&vec![0_u8; 100_000])).collect::<Result<_, _>>()?;
+/// let site = &mobula::state::memory()?.sites[0];
+/// println!("{} made {} objects, the oldest {} s ago", site.made_at, site.objects, site.oldest_s);
+/// assert!(site.objects == 3 && site.bytes >= 300_000);
+/// # drop(kept);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct SiteGroup {
@@ -92,6 +147,17 @@ pub struct SiteGroup {
 }
 
 /// Objects that keep each other alive.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let _kept = mobula::put(&"refers to nothing")?;
+/// let report = mobula::state::memory()?;
+/// for circle in &report.circles {
+///     println!("{} bytes are not free because of {:?}", circle.bytes, circle.objects);
+/// }
+/// assert!(report.circles.is_empty());
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Circle {
@@ -105,6 +171,15 @@ pub struct Circle {
 
 impl Snapshot {
     /// The objects of the store with their holders. One round trip to the store for each thousand objects.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let observer = mobula::state::Observer::here()?;
+    /// let _kept = mobula::put(&vec![0_u8; 100_000])?;
+    /// let report = observer.look()?.memory(&observer)?;
+    /// assert!(report.objects == 1 && report.bytes >= 100_000);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// When the store cannot be asked.

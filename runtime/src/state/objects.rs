@@ -9,6 +9,15 @@ use super::snapshot::{Observer, Snapshot};
 use crate::format;
 
 /// An object of the store.
+///
+/// ```
+/// let session = mobula::init()?;
+/// let _promise = session.client().promise()?;
+/// let object = &mobula::state::objects()?[0];
+/// assert_eq!((object.state, object.bytes, object.format), ("promised", 0, "-"));
+/// assert_eq!(object.owner_pid, std::process::id());
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ObjectState {
@@ -35,6 +44,16 @@ pub struct ObjectState {
 }
 
 /// A name of an object or of an actor.
+///
+/// ```
+/// let session = mobula::init()?;
+/// let object = session.client().put(b"blue")?;
+/// session.client().publish("colour", object.id())?;
+/// let name = &mobula::state::names()?[0];
+/// assert_eq!((name.name.as_str(), name.kind, name.bytes), ("colour", "object", Some(4)));
+/// assert_eq!(name.of, object.id().to_string());
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct NameState {
@@ -56,6 +75,16 @@ pub struct NameState {
 
 impl Snapshot {
     /// The objects of the store, the largest first. One round trip to the store for each thousand.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let kept = [mobula::put(&vec![1_u8; 100_000])?, mobula::put(&vec![2_u8; 200_000])?];
+    /// let observer = mobula::state::Observer::here()?;
+    /// let objects = observer.look()?.objects(&observer)?;
+    /// assert!(objects.is_sorted_by(|one, next| one.bytes >= next.bytes));
+    /// # drop(kept);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -104,6 +133,23 @@ impl Snapshot {
     }
 
     /// The names of objects and actors, in their order.
+    ///
+    /// ```
+    /// # struct Counter(u64);
+    /// # #[mobula::remote]
+    /// # impl Counter {
+    /// #     fn new() -> Self { Counter(0) }
+    /// #     fn process(&self) -> u32 { std::process::id() }
+    /// # }
+    /// let _mobula = mobula::init()?;
+    /// let options = mobula::ActorOptions::new().name("visitors");
+    /// let counter = Counter::options(options).remote();
+    /// let process = counter.process().get()?;
+    /// let observer = mobula::state::Observer::here()?;
+    /// let name = &observer.look()?.names(&observer)?[0];
+    /// assert_eq!((name.name.as_str(), name.kind, name.pid), ("visitors", "actor", Some(process)));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// When the store cannot be asked.

@@ -13,6 +13,17 @@ use super::unusual::Unusual;
 use crate::wire::WantRecord;
 
 /// A session at a glance.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let overview = mobula::state::overview()?;
+/// for thing in &overview.unusual {
+///     println!("{}", thing.text);
+/// }
+/// assert_eq!(overview.drivers.len(), 1);
+/// assert!(overview.actors.is_empty() && overview.queues.is_empty());
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct Overview {
@@ -33,6 +44,14 @@ pub struct Overview {
 }
 
 /// A resource.
+///
+/// ```
+/// let _mobula = mobula::Builder::new().resources([("licence", 2)]).init()?;
+/// let resources = mobula::state::overview()?.resources;
+/// let licences = resources.iter().find(|resource| resource.name == "licence").expect("the session has some");
+/// assert_eq!((licences.total, licences.used, licences.free), (2.0, 0.0, 2.0));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ResourceUse {
@@ -47,6 +66,15 @@ pub struct ResourceUse {
 }
 
 /// A program that started the session, or joined it.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let _kept = mobula::put(&vec![0_u8; 100_000])?;
+/// let driver = &mobula::state::drivers()?[0];
+/// assert_eq!(driver.pid, std::process::id());
+/// assert!(driver.objects >= 1 && driver.object_bytes >= 100_000);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct DriverState {
@@ -73,6 +101,15 @@ pub struct DriverState {
 }
 
 /// Processes that run calls.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let counts = mobula::state::overview()?.workers;
+/// println!("{} of {} processes are idle", counts.idle, counts.total);
+/// let busy = counts.leased + counts.blocked + counts.actors;
+/// assert_eq!(counts.starting + counts.idle + busy + counts.ending, counts.total);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ProcessCounts {
@@ -93,6 +130,15 @@ pub struct ProcessCounts {
 }
 
 /// Calls that wait for the same reason.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// for queue in mobula::state::queues()? {
+///     println!("{} calls of process {} wait for {}", queue.calls, queue.pid, queue.waits_for);
+/// }
+/// # assert!(mobula::state::queues()?.is_empty());
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct QueueState {
@@ -110,6 +156,15 @@ pub struct QueueState {
 }
 
 /// The store.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let store = mobula::state::overview()?.store;
+/// println!("{} % of the store are free", 100 * store.free_bytes / store.capacity_bytes);
+/// assert_eq!(store.used_bytes + store.free_bytes, store.capacity_bytes);
+/// assert_eq!((store.objects, store.spilled_objects), (0, 0));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct StoreUse {
@@ -139,6 +194,16 @@ pub struct StoreUse {
 
 impl Snapshot {
     /// The session at a glance.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let observer = mobula::state::Observer::here()?;
+    /// let before = observer.look()?.overview();
+    /// let _kept = mobula::put(&vec![0_u8; 100_000])?;
+    /// let after = observer.look()?.overview();
+    /// assert!(after.store.object_bytes >= before.store.object_bytes + 100_000);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn overview(&self) -> Overview {
         let mut overview = Overview {
             resources: self.resources(),
@@ -167,6 +232,13 @@ impl Snapshot {
     }
 
     /// The programs that started the session, or joined it, in the order of joining.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let drivers = mobula::state::look()?.drivers();
+    /// assert_eq!(drivers.iter().map(|driver| driver.pid).collect::<Vec<_>>(), [std::process::id()]);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn drivers(&self) -> Vec<DriverState> {
         let drivers = self.processes.iter().filter(|process| process.is_driver() && !process.dead);
         drivers.map(|driver| self.driver(driver)).collect()
@@ -226,6 +298,14 @@ impl Snapshot {
     }
 
     /// The waiting calls, grouped by the reason of their wait; the longest queue first.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let queues = mobula::state::look()?.queues();
+    /// let waiting: u64 = queues.iter().map(|queue| queue.calls).sum();
+    /// assert_eq!(waiting, 0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn queues(&self) -> Vec<QueueState> {
         let mut queues = Vec::new();
         let wants = || self.head.iter().flat_map(|head| &head.wants);

@@ -11,6 +11,31 @@ use super::why::NoSuchTarget;
 const LAST: usize = 20;
 
 /// The record of a process that has ended. Times are seconds since 1970.
+///
+/// In a program that was started with `MOBULA_EVENTS=all`:
+/// ```
+/// # struct Counter(u64);
+/// # #[mobula::remote]
+/// # impl Counter {
+/// #     fn new() -> Self { Counter(0) }
+/// #     fn process(&self) -> u32 { std::process::id() }
+/// # }
+/// # // SAFETY: no other thread reads the environment yet.
+/// # unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
+/// let _mobula = mobula::init()?;
+/// let counter = Counter::remote();
+/// let pid = counter.process().get()?;
+/// mobula::kill(&counter)?;
+/// // The head notices the death soon.
+/// let found = (0..6000).find_map(|_| {
+///     std::thread::sleep(std::time::Duration::from_millis(10));
+///     mobula::state::look().ok()?.postmortem(&pid.to_string()).ok()
+/// });
+/// let found = found.expect("a minute is enough");
+/// println!("process {pid} ended: {:?}; it ran {:?}", found.reason, found.function);
+/// assert_eq!(found.pid, pid);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Postmortem {
@@ -35,6 +60,17 @@ pub struct Postmortem {
 }
 
 /// One of the last events of a process.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// for process in mobula::state::look()?.postmortems() {
+///     for event in &process.events {
+///         println!("{:.3} {}", event.at, event.text);
+///     }
+///     assert!(process.events.is_sorted_by(|one, next| one.at <= next.at));
+/// }
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct LastEvent {
@@ -46,6 +82,14 @@ pub struct LastEvent {
 
 impl Snapshot {
     /// The records of the processes that have ended, the last one first.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let ended = mobula::state::look()?.postmortems();
+    /// let out_of_memory = ended.iter().filter(|process| process.reason.as_deref() == Some("out of memory"));
+    /// assert_eq!(out_of_memory.count(), 0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn postmortems(&self) -> Vec<Postmortem> {
         let is_one = |process: &&Process| process.dead && !process.is_head();
         let mut all: Vec<Postmortem> =
@@ -60,6 +104,14 @@ impl Snapshot {
     }
 
     /// The record of a process that has ended: by its pid, or by the name or number of its actor.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let own = std::process::id().to_string();
+    /// let error = mobula::state::look()?.postmortem(&own).unwrap_err(); // it runs
+    /// assert_eq!(error.target, own);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// It runs, or nothing is known of it any more.

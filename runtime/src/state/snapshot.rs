@@ -24,12 +24,28 @@ const WORKER_LABEL: &str = "worker ";
 const OBSERVER_LABEL: &str = "observer";
 
 /// Looks at a session from outside: a client of its store that records nothing and puts nothing.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let observer = mobula::state::Observer::here()?;
+/// let (before, after) = (observer.look()?, observer.look()?);
+/// assert_eq!(before.drivers()[0].pid, after.drivers()[0].pid);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Observer {
     client: Client,
 }
 
 /// The state that only the head knows.
+///
+/// ```
+/// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+/// let head = mobula::state::look()?.head().expect("it has answered");
+/// assert!(head.resources.contains(&("CPU".to_owned(), 2.0)));
+/// assert!(head.free.contains(&("CPU".to_owned(), 2.0)));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct HeadReport {
@@ -42,6 +58,16 @@ pub struct HeadReport {
 }
 
 /// Workers that a process wants and has not got.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let head = mobula::state::look()?.head().expect("it has answered");
+/// for wanted in &head.wanted {
+///     println!("process {} wants {} × {} for {} s", wanted.pid, wanted.workers, wanted.demand, wanted.waited_s);
+/// }
+/// assert!(head.wanted.is_empty());
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Wanted {
@@ -79,6 +105,15 @@ pub(super) struct Process {
 }
 
 /// A snapshot of an [`Observer`].
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let look = mobula::state::look()?;
+/// let _kept = mobula::put(&vec![0_u8; 100_000])?;
+/// // It shows the session as it was then.
+/// assert_eq!(look.overview().store.objects, 0);
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Snapshot {
     /// When, in nanoseconds of `CLOCK_MONOTONIC`.
@@ -95,6 +130,14 @@ pub struct Snapshot {
 impl Observer {
     /// Connects to a session's store. A round trip.
     ///
+    /// ```
+    /// let session = mobula::init()?;
+    /// // In another program, which got the path in any way:
+    /// let observer = mobula::state::Observer::connect(session.socket())?;
+    /// assert_eq!(observer.look()?.drivers()[0].pid, std::process::id());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of [`ConnectOptions::connect`].
     pub fn connect(socket: impl AsRef<Path>) -> Result<Self, ClientError> {
@@ -102,6 +145,16 @@ impl Observer {
     }
 
     /// Connects to the store of the session of this process. A round trip.
+    ///
+    /// ```
+    /// use mobula::Error;
+    /// use mobula::state::Observer;
+    ///
+    /// assert!(matches!(Observer::here(), Err(Error::NotInitialized)));
+    /// let _mobula = mobula::init()?;
+    /// assert!(Observer::here().is_ok());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotInitialized`](crate::Error::NotInitialized): there is none.
@@ -111,11 +164,28 @@ impl Observer {
     }
 
     /// The client by which it looks.
+    ///
+    /// ```
+    /// let session = mobula::init()?;
+    /// let observer = mobula::state::Observer::here()?;
+    /// let object = session.client().put(b"blue")?;
+    /// assert!(observer.client().contains(object.id())?);
+    /// assert_ne!(observer.client().id(), session.client().id());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn client(&self) -> &Client {
         &self.client
     }
 
     /// Looks. A round trip for each process, and a copy of its last events: some milliseconds.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let look = mobula::state::Observer::here()?.look()?;
+    /// // From one look, so they agree:
+    /// assert_eq!(look.overview().drivers.len(), look.drivers().len());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -247,6 +317,15 @@ fn scale(began: impl Iterator<Item = Moment>) -> Scale {
 
 impl Snapshot {
     /// The state that the head reported; `None` if it has not answered.
+    ///
+    /// ```
+    /// let _mobula = mobula::Builder::new().num_cpus(2).init()?;
+    /// if let Some(head) = mobula::state::look()?.head() {
+    ///     assert!(head.resources.contains(&("CPU".to_owned(), 2.0)));
+    ///     assert!(head.wanted.is_empty());
+    /// }
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn head(&self) -> Option<HeadReport> {
         let head = self.head.as_ref()?;
         let wanted = head.wants.iter().map(|want| Wanted {
@@ -263,11 +342,30 @@ impl Snapshot {
     }
 
     /// The store in numbers.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let _kept = mobula::put(&vec![0_u8; 100_000])?;
+    /// let look = mobula::state::look()?;
+    /// assert!(look.store().object_bytes() >= 100_000);
+    /// assert!(look.store().clients.iter().any(|client| client.pid == std::process::id()));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn store(&self) -> &Stats {
         &self.stats
     }
 
     /// Events of living processes that were overwritten before this look: what is older than the others is missing.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let look = mobula::state::look()?;
+    /// if look.lost_events() > 0 {
+    ///     println!("the timeline begins late");
+    /// }
+    /// # assert_eq!(look.lost_events(), 0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn lost_events(&self) -> u64 {
         let living = self.processes.iter().filter(|process| !process.dead);
         let lost = living.flat_map(|process| [process.made.lost, process.ran.lost, process.other.lost]);

@@ -8,6 +8,21 @@ use serde::Serialize;
 use super::snapshot::Snapshot;
 
 /// The calls of a function. Times are in seconds.
+///
+/// In a program that was started with `MOBULA_EVENTS=all`:
+/// ```
+/// # #[mobula::remote]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # // SAFETY: no other thread reads the environment yet.
+/// # unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
+/// let _mobula = mobula::init()?;
+/// assert_eq!(mobula::get((1..4).map(square::remote))?, [1, 4, 9]);
+/// let summary = mobula::state::summary()?;
+/// let square = summary.iter().find(|it| it.function.ends_with("square")).expect("it was called");
+/// println!("{} calls took {} s, the longest {:?} s", square.made, square.total_s, square.max_s);
+/// assert_eq!((square.made, square.failed), (3, 0));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct FunctionSummary {
@@ -71,6 +86,14 @@ impl Sum {
 
 impl Snapshot {
     /// The calls by function, those that took the most time first.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let summary = mobula::state::look()?.summary();
+    /// let failing: Vec<_> = summary.iter().filter(|function| function.failed > 0).collect();
+    /// assert!(failing.is_empty());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn summary(&self) -> Vec<FunctionSummary> {
         const COUNTERS: [Counter; 8] = [
             Counter::Made,

@@ -9,6 +9,18 @@ use serde::Serialize;
 use super::snapshot::{Process, Snapshot};
 
 /// The state of a call.
+///
+/// ```
+/// use mobula::state::TaskPhase;
+///
+/// let _mobula = mobula::init()?;
+/// let is_over = |phase| matches!(phase, TaskPhase::Finished | TaskPhase::Failed);
+/// for task in mobula::state::tasks()?.iter().filter(|task| !is_over(task.state)) {
+///     println!("{} is {}", task.task, task.state);
+/// }
+/// assert_eq!(TaskPhase::PendingArguments.to_string(), "pending_arguments");
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -38,6 +50,21 @@ impl fmt::Display for TaskPhase {
 }
 
 /// A call of a function or a method. Times are seconds since 1970.
+///
+/// In a program that was started with `MOBULA_EVENTS=all`:
+/// ```
+/// # #[mobula::remote]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # // SAFETY: no other thread reads the environment yet.
+/// # unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
+/// let _mobula = mobula::init()?;
+/// assert_eq!(square::remote(3).get()?, 9);
+/// let tasks = mobula::state::tasks()?;
+/// let task = tasks.iter().find(|task| task.function.ends_with("square")).expect("it was called");
+/// println!("{} is {} and ran {:?} s in {:?}", task.task, task.state, task.ran_s, task.worker_pid);
+/// assert_eq!((task.caller_pid, task.cause), (std::process::id(), None));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct TaskState {
@@ -126,6 +153,16 @@ pub(super) type CallId = (u64, u64);
 
 impl Snapshot {
     /// The calls that were made or run lately, the latest first.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// use mobula::state::TaskPhase;
+    ///
+    /// let tasks = mobula::state::look()?.tasks();
+    /// let failed = tasks.iter().filter(|task| task.state == TaskPhase::Failed);
+    /// assert_eq!(failed.count(), 0);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn tasks(&self) -> Vec<TaskState> {
         let calls = self.calls();
         let mut tasks: Vec<(u64, TaskState)> = calls

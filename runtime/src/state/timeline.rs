@@ -25,6 +25,21 @@ const NEXT_ROW: u32 = 10;
 const MADE_MICROS: f64 = 1.0;
 
 /// An event of the trace format. Times are in microseconds.
+///
+/// In a program that was started with `MOBULA_EVENTS=all`:
+/// ```
+/// # #[mobula::remote]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # // SAFETY: no other thread reads the environment yet.
+/// # unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
+/// let _mobula = mobula::init()?;
+/// assert_eq!(square::remote(3).get()?, 9);
+/// let timeline = mobula::state::look()?.timeline();
+/// let made = timeline.iter().find(|event| event.cat == "made").expect("a call was made");
+/// assert!(made.name.ends_with("square"));
+/// assert_eq!((made.ph, made.pid), ("X", std::process::id()));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct TraceEvent {
@@ -79,6 +94,14 @@ impl TraceEvent {
 
 impl Snapshot {
     /// The events that the recorders have, for a trace viewer.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let timeline = mobula::state::look()?.timeline();
+    /// let mut names = timeline.iter().filter(|event| event.name == "process_name");
+    /// assert!(names.any(|event| event.pid == std::process::id()));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn timeline(&self) -> Vec<TraceEvent> {
         let mut trace = Vec::new();
         for process in self.processes.iter().filter(|process| !process.is_head()) {
@@ -93,6 +116,16 @@ impl Snapshot {
     }
 
     /// The [timeline](Self::timeline) as one JSON text.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let json = mobula::state::look()?.timeline_json();
+    /// # let directory = tempfile::tempdir().expect("a directory");
+    /// # let directory = directory.path();
+    /// std::fs::write(directory.join("timeline.json"), &json).expect("the disk has room");
+    /// assert!(json.contains(r#""displayTimeUnit":"ms""#));
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn timeline_json(&self) -> String {
         let lost = self.lost_events();
         let other = json!({ "overwritten_events": lost });
@@ -100,6 +133,16 @@ impl Snapshot {
     }
 
     /// The time of this snapshot, in seconds on the clock of the [timeline](Self::timeline).
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let look = mobula::state::look()?;
+    /// let timeline = look.timeline();
+    /// let lately: Vec<_> = timeline.iter().filter(|event| event.ts / 1e6 > look.now_s() - 10.0).collect();
+    /// assert!(lately.len() <= timeline.len());
+    /// # assert!(mobula::state::look()?.now_s() >= look.now_s());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn now_s(&self) -> f64 {
         self.now as f64 / 1e9
     }

@@ -24,6 +24,16 @@ const CROWD: u64 = 1_000;
 const FULL: f64 = 0.05;
 
 /// An unusual thing.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let unusual = mobula::state::overview()?.unusual;
+/// for thing in &unusual {
+///     println!("{}: {} ({})", thing.kind, thing.text, thing.command.as_deref().unwrap_or("no command says more"));
+/// }
+/// assert!(unusual.iter().all(|thing| thing.kind != "starved"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Unusual {

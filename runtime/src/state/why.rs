@@ -14,6 +14,14 @@ use super::tasks::{Call, CallId, TaskPhase, object_id};
 const LINKS_MAX: usize = 64;
 
 /// A chain of waits, and its end.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let why = mobula::state::look()?.why(&std::process::id().to_string()).expect("the process is known");
+/// // Its threads compute, or wait for something that is not Mobula's.
+/// assert_eq!((why.chain.len(), why.end), (1, "idle"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Why {
@@ -26,6 +34,17 @@ pub struct Why {
 }
 
 /// One link of a chain.
+///
+/// ```
+/// let session = mobula::init()?;
+/// let promise = session.client().promise()?;
+/// let object = promise.handle().id().to_string();
+/// let why = mobula::state::look()?.why(&object).expect("the object is known");
+/// // The object waits for the process that promised it.
+/// assert_eq!((why.chain[0].kind, &why.chain[0].id), ("object", &object));
+/// assert_eq!((why.chain[1].kind, &why.chain[1].id), ("process", &std::process::id().to_string()));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct WhyLink {
@@ -40,6 +59,14 @@ pub struct WhyLink {
 }
 
 /// There is no such task, process, object or actor, or nothing is known of it any more.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// let error = mobula::state::look()?.why("nobody").unwrap_err();
+/// assert_eq!(error.target, "nobody");
+/// assert!(error.to_string().ends_with("or nothing is known of it any more"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{target:?} is no task (such as 4711.12), process (such as 4711), actor (its name, or its number behind `actor:`) \
@@ -74,6 +101,25 @@ struct Walk<'a> {
 
 impl Snapshot {
     /// Why a task, a process, an actor or an object does not go on. A chain that comes back to itself is a deadlock.
+    ///
+    /// ```
+    /// # struct Counter(u64);
+    /// # #[mobula::remote]
+    /// # impl Counter {
+    /// #     fn new() -> Self { Counter(0) }
+    /// #     fn process(&self) -> u32 { std::process::id() }
+    /// # }
+    /// let _mobula = mobula::init()?;
+    /// let options = mobula::ActorOptions::new().name("visitors");
+    /// let counter = Counter::options(options).remote();
+    /// counter.process().get()?;
+    /// let why = mobula::state::look()?.why("visitors").expect("the actor is known");
+    /// for link in &why.chain {
+    ///     println!("{} {}: {}", link.kind, link.id, link.text);
+    /// }
+    /// assert_eq!(why.chain[0].kind, "actor");
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Nothing is known of the target.

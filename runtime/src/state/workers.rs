@@ -7,6 +7,18 @@ use super::snapshot::Snapshot;
 use crate::wire::ProcessRecord;
 
 /// A process of the session.
+///
+/// ```
+/// # #[mobula::remote]
+/// # fn square(x: i64) -> i64 { x * x }
+/// let _mobula = mobula::init()?;
+/// assert_eq!(square::remote(3).get()?, 9);
+/// let workers = mobula::state::workers()?;
+/// let (mine, others): (Vec<_>, Vec<_>) = workers.iter().partition(|it| it.pid == std::process::id());
+/// assert_eq!((mine[0].kind, mine[0].recorded), ("driver", false));
+/// assert!(others.iter().any(|it| it.kind == "worker"));
+/// # Ok::<(), mobula::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct WorkerState {
@@ -48,6 +60,15 @@ pub struct WorkerState {
 
 impl Snapshot {
     /// The processes of the session, the driver first; those that have died and whose events are kept last.
+    ///
+    /// ```
+    /// let _mobula = mobula::init()?;
+    /// let workers = mobula::state::look()?.workers();
+    /// assert_eq!((workers[0].kind, workers[0].pid), ("driver", std::process::id()));
+    /// let bytes: u64 = workers.iter().filter_map(|worker| worker.memory_bytes).sum();
+    /// println!("{} processes have {bytes} bytes", workers.len());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     pub fn workers(&self) -> Vec<WorkerState> {
         let mut workers: Vec<WorkerState> = Vec::new();
         let known = self.processes.iter().filter(|process| !process.is_head());
