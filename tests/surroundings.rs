@@ -291,7 +291,7 @@ fn output_that_nobody_can_read_any_more_is_said_to_be_lost_once() {
     drop(reader);
     let said = stderr_of(child);
     assert_eq!(
-        said.matches("cannot be written to standard output and is lost: Broken pipe").count(),
+        said.matches("cannot be written to standard output, and is lost: Broken pipe").count(),
         1,
         "{said}"
     );
