@@ -215,7 +215,7 @@ fn watch(logs: &Logs) -> Result<Inotify, Box<dyn Error>> {
     Ok(watch)
 }
 
-/// What is said of log files that cannot be read.
+/// The error text for log files that cannot be read.
 pub(crate) fn unreadable(logs: &Logs, error: &io::Error) -> String {
     let directory = logs.directory().display();
     match error.kind() {

@@ -9,7 +9,7 @@ use mobula_cli_support::watched::{Watched, session};
 use mobula_cli_support::{check_fails, eventually};
 use serde_json::Value;
 
-/// What these tests do with a session again and again.
+/// Commands that these tests run again and again.
 trait Steered {
     /// Checks that a command fails.
     fn fails(&self, code: i32, words: &[&str], expected: &[&str]);

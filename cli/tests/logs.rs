@@ -16,7 +16,7 @@ fn session(change: impl FnOnce(Builder) -> Builder) -> Watched {
     with("all", |builder| change(builder.workers(2).capacity_bytes(64 << 20).forward_output(false)))
 }
 
-/// What these tests read again and again.
+/// Output that these tests read again and again.
 trait Logged {
     fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str>;
 

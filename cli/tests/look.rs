@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// What these tests ask a session again and again.
+/// Questions that these tests ask a session again and again.
 trait Calls {
     /// The calls of a function in a state.
     fn tasks(&self, function: &str, state: &str) -> Vec<Value>;

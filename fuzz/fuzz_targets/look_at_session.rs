@@ -1,5 +1,5 @@
-//! A session of three processes that write anything into their recorders. Whoever looks at it sees what lies there: no
-//! number, name or time makes a command panic, or gives it more rows than there are events.
+//! A session of three processes that write anything into their recorders. No number, name or time makes a command panic
+//! that looks at the session, or gives it more rows than there are events.
 #![no_main]
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,22 +18,6 @@ use mobula_shm::table::TABLE_BYTES;
 
 /// Events of a recorder, of all lanes.
 const EVENTS: usize = 4096 + 4096 + 1024;
-const KINDS: [Kind; 14] = [
-    Kind::Made,
-    Kind::Sent,
-    Kind::Blocked,
-    Kind::Ended,
-    Kind::Failed,
-    Kind::Ran,
-    Kind::Waited,
-    Kind::Leased,
-    Kind::Spilled,
-    Kind::Restored,
-    Kind::Mark,
-    Kind::Span,
-    Kind::Process,
-    Kind::Promised,
-];
 
 /// Words of the header that say something: the layout, the beginning, the kinds and the number of names; the numbers of
 /// events of each lane; what runs; the queues; and what two threads wait for.
@@ -112,7 +96,7 @@ impl Session {
             match *step {
                 Step::Record { process, lane, kind, detail, name, values } => {
                     let (lane, kind) =
-                        (Lane::ALL[usize::from(lane) % 3], KINDS[usize::from(kind) % KINDS.len()]);
+                        (Lane::ALL[usize::from(lane) % 3], Kind::ALL[usize::from(kind) % Kind::ALL.len()]);
                     let values = values.map(|value| self.number(value));
                     recorders[at(process)].record(lane, kind, detail, name.into(), values);
                 }

@@ -54,7 +54,7 @@ impl MetricsCommand {
     }
 }
 
-/// What OpenMetrics text says of itself.
+/// The content type of OpenMetrics text.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Site for Mutex<Source> {

@@ -251,7 +251,7 @@ def main() -> int:
     ):
         assert session.stdout
         socket = session.stdout.readline().strip()
-        # What workers print comes there, too.
+        # The output of workers comes there, too.
         threading.Thread(target=session.stdout.read, daemon=True).start()
         with view(mobula, socket) as address:
             page.look(1440, 900)

@@ -1,4 +1,4 @@
-//! What the tests of the command share: the program as a child process, waiting for what it does, a session that it
+//! Support for the tests of the command: the program as a child process, waits for its effects, a session that it
 //! looks at ([`watched`]), and [`peers`] of its servers.
 
 pub mod peers;

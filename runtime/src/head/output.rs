@@ -90,10 +90,7 @@ impl Destinations {
         if let Some(logs) = &mut self.logs
             && let Err(error) = logs.write(*pid, *stream, *at, lines)
         {
-            // The directory is removed at the end of the session, while the last output may still be on its way.
-            if error.kind() != ErrorKind::NotFound {
-                output::say(format_args!("the log files get no more output of workers: {error}"));
-            }
+            output::say(format_args!("the log files get no more output of workers: {error}"));
             self.logs = None;
         }
         if !self.is_forwarded {

@@ -33,7 +33,7 @@ struct Parts {
     #[expect(dead_code, reason = "held, not read")]
     held: Vec<Handle>,
     under_way: Arc<UnderWay>,
-    /// What is recorded while it runs, if anything is.
+    /// Its record while it runs; `None`: calls are not recorded.
     run: Option<RunBeside>,
 }
 

@@ -45,26 +45,28 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Kind; 15] = [
+        Kind::Made,
+        Kind::Sent,
+        Kind::Blocked,
+        Kind::Ended,
+        Kind::Failed,
+        Kind::Ran,
+        Kind::Waited,
+        Kind::Leased,
+        Kind::Spilled,
+        Kind::Restored,
+        Kind::Mark,
+        Kind::Span,
+        Kind::Process,
+        Kind::Promised,
+        Kind::Began,
+    ];
+
     pub(super) fn from_bits(bits: u8) -> Option<Self> {
-        const ALL: [Kind; 15] = [
-            Kind::Made,
-            Kind::Sent,
-            Kind::Blocked,
-            Kind::Ended,
-            Kind::Failed,
-            Kind::Ran,
-            Kind::Waited,
-            Kind::Leased,
-            Kind::Spilled,
-            Kind::Restored,
-            Kind::Mark,
-            Kind::Span,
-            Kind::Process,
-            Kind::Promised,
-            Kind::Began,
-        ];
-        // In the order of their numbers (a test looks).
-        ALL.get(usize::from(bits).checked_sub(1)?).copied()
+        // A test looks whether the order is right.
+        Self::ALL.get(usize::from(bits).checked_sub(1)?).copied()
     }
 
     /// The bit of this kind in the set of those that are recorded.

@@ -1,4 +1,4 @@
-//! What is added to a block for one class: its registration, its handle, and how actors of it are made.
+//! The code that is added to a block for one class: its registration, its handle, and the functions that make actors.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
