@@ -295,6 +295,8 @@ fn output_that_nobody_can_read_any_more_is_said_to_be_lost_once() {
         1,
         "{said}"
     );
+    // The log files lose nothing while the session is there.
+    assert!(!said.contains("log files"), "{said}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -57,6 +58,8 @@ pub(super) struct Destinations {
     pub(super) is_forwarded: bool,
     /// A function that gets the output instead.
     pub(super) sink: Option<OutputSink>,
+    /// The socket of the session's store.
+    socket: PathBuf,
     failed: [bool; 2],
 }
 
@@ -81,8 +84,13 @@ pub(super) struct Pipe {
 }
 
 impl Destinations {
-    pub(super) fn new(logs: Option<LogFiles>, is_forwarded: bool, sink: Option<OutputSink>) -> Self {
-        Self { logs, is_forwarded, sink, failed: [false; 2] }
+    pub(super) fn new(
+        logs: Option<LogFiles>,
+        is_forwarded: bool,
+        sink: Option<OutputSink>,
+        socket: PathBuf,
+    ) -> Self {
+        Self { logs, is_forwarded, sink, socket, failed: [false; 2] }
     }
 
     /// Writes a piece. May wait for the reader of this process's output.
@@ -90,7 +98,10 @@ impl Destinations {
         if let Some(logs) = &mut self.logs
             && let Err(error) = logs.write(*pid, *stream, *at, lines)
         {
-            output::say(format_args!("the log files get no more output of workers: {error}"));
+            // At its end the store removes its socket, and then the session's directory with the log files in it.
+            if self.socket.exists() {
+                output::say(format_args!("the log files get no more output of workers: {error}"));
+            }
             self.logs = None;
         }
         if !self.is_forwarded {

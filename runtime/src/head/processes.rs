@@ -115,7 +115,8 @@ impl Processes {
         let (ends, pipes) = (Watches::new()?, Watches::new()?);
         let logs = log_files(&options)?;
         let reads_output = options.forward_output || logs.is_some();
-        let destinations = Destinations::new(logs, options.forward_output, options.output.clone());
+        let (sink, socket) = (options.output.clone(), options.socket.clone());
+        let destinations = Destinations::new(logs, options.forward_output, sink, socket);
         let (running, overflowed, output) = (HashMap::new(), HashSet::new(), Output::new(destinations));
         let spawner = Spawner::new();
         Ok(Self {
