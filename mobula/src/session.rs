@@ -465,7 +465,7 @@ impl Builder {
     /// ([`max_retries`](crate::TaskOptions::max_retries) is more than 0) or an actor that may be restarted, if there is
     /// one. Of those, it belongs to the caller that has most of them, and has got its work last. The time that counts
     /// is that at which the caller got the worker, which it keeps for calls that follow each other closely. A process
-    /// that uses less than a thousandth of the memory is not ended: that would not help.
+    /// that uses less than a thousandth of the memory, or less than 4 MiB, is not ended: that would not help.
     ///
     /// The call is [retried](Self::task_oom_retries), or fails with
     /// [`ExitReason::OutOfMemory`](crate::ExitReason::OutOfMemory) in

@@ -13,7 +13,8 @@
 //!                }
 //! ```
 //!
-//! This file reads and checks the block; [`instances`] has its generic parameters, and [`glue`] the code that is added to it.
+//! This file reads and checks the block; [`instances`] has its generic parameters, and [`glue`] the code that is added
+//! to it.
 
 mod glue;
 mod instances;

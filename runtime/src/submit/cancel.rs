@@ -114,10 +114,10 @@ impl Submitter {
         drop(state);
         for task in &unsent {
             self.settler.end(1);
-            self.settle_all(task, &failure(task));
+            self.settle_results(task, &failure(task));
         }
         for (task, process, link) in &sent {
-            self.settle_all(task, &failure(task));
+            self.settle_results(task, &failure(task));
             if let Some(link) = self.reach.open_link(*process, *link) {
                 let cancel = Cancel { task: task.id, force, recursive };
                 let _ = link.send_with(Vec::new(), |record| cancel.append_to(record));

@@ -393,7 +393,15 @@ impl Submitter {
         }
     }
 
+    /// Ends a call with a failure. A call that was cancelled has the failure that [`cancel_with`](Self::cancel_with)
+    /// gives it, also if its process dies before that.
     fn settle_all(&self, task: &Task, failure: &Failure) {
+        if !task.is_cancelled.load(Ordering::Relaxed) {
+            self.settle_results(task, failure);
+        }
+    }
+
+    fn settle_results(&self, task: &Task, failure: &Failure) {
         // The end of a call that is over is settled once more in vain.
         if task.results.iter().any(|cell| !cell.is_ready()) {
             record::failed(&self.client, task, failure);

@@ -37,6 +37,8 @@ use crate::wire::RunningCall;
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 /// A process that uses less than one of so many parts of the limit is not ended: that would not help.
 const USELESS_PART: u64 = 1000;
+/// Nor is one that uses less than this, because the process that takes its place uses about as much.
+const USELESS_BYTES: u64 = 4 << 20;
 /// How often the monitor says that there is nothing that it could end.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -179,8 +181,8 @@ impl Monitor {
     /// Returns the process that must be killed now; `None` if there is none. Says which one, and why.
     pub(super) fn choose(&mut self, figures: &Figures, mut users: Vec<User>, now: Instant) -> Option<u64> {
         users.sort_by_key(|user| Reverse(user.own_bytes));
-        let is_useful =
-            |user: &&User| user.own_bytes.is_none_or(|bytes| bytes >= figures.limit_bytes / USELESS_PART);
+        let useful_bytes = USELESS_BYTES.max(figures.limit_bytes / USELESS_PART);
+        let is_useful = |user: &&User| user.own_bytes.is_none_or(|bytes| bytes >= useful_bytes);
         let (idle, busy): (Vec<_>, Vec<_>) = users.iter().filter(is_useful).partition(|user| user.is_idle);
         let candidates: Vec<_> = busy.iter().map(|user| user.candidate).collect();
         // The end of an idle one costs no call anything.
