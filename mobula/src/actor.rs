@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::marker::PhantomData;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::time::Duration;
@@ -431,9 +430,35 @@ impl RawActor {
         Self { actor: if class.allow_out_of_order { actor.out_of_order() } else { actor }, class }
     }
 
-    /// A call of the method of this index.
-    pub fn call(&self, method: usize) -> MethodCall {
-        MethodCall { actor: self.clone(), method, arguments: ArgumentList::default() }
+    /// Calls the method of this index; its result is one object.
+    #[inline]
+    pub fn call<T>(&self, method: usize, arguments: ArgumentList) -> ObjectRef<T> {
+        ObjectRef::first_of(self.make(method, arguments, Returns::One))
+    }
+
+    /// Calls the method of this index; each element of its result is an object.
+    pub fn call_tuple<T: ReturnTuple>(&self, method: usize, arguments: ArgumentList) -> T::References {
+        T::references(&mut self.make(method, arguments, Returns::Tuple(T::COUNT)))
+    }
+
+    /// Calls the method of this index; its items are objects that come while it runs.
+    pub fn call_streaming<T>(
+        &self,
+        method: usize,
+        arguments: ArgumentList,
+        max_in_flight: u32,
+    ) -> ObjectRefStream<T> {
+        let (number, name) = (method as u32, self.name_of(method));
+        ObjectRefStream::new(self.actor.clone().call_streaming(number, name, arguments, max_in_flight))
+    }
+
+    #[inline]
+    fn make(&self, method: usize, arguments: ArgumentList, returns: Returns) -> impl Iterator<Item = Ref> {
+        self.actor.clone().call(method as u32, self.name_of(method), arguments, returns)
+    }
+
+    fn name_of(&self, method: usize) -> Name {
+        Name::Static(self.class.methods[method].name)
     }
 }
 
@@ -443,90 +468,33 @@ impl fmt::Debug for RawActor {
     }
 }
 
-/// A call of a method, being put together by the macros' code.
-#[derive(Debug)]
-#[must_use = "no call is made before it is submitted"]
-pub struct MethodCall {
-    actor: RawActor,
-    method: usize,
-    arguments: ArgumentList,
+/// The arguments of a constructor, before the program's own.
+pub fn constructor_arguments<A: Actor>(options: &ActorOptions) -> ArgumentList {
+    let (class, wanted) = (A::class(), options.concurrency());
+    let mut arguments = ArgumentList::default();
+    if class.is_concurrent() {
+        // The constructor's first argument, which the host takes.
+        arguments.push_value(|out| value::append(&wanted, out));
+    }
+    let message = match wanted {
+        Some(0) => Some("`max_concurrency` is 1 or more"),
+        Some(_) if !class.is_concurrent() => Some(
+            "its calls run one at a time: put `max_concurrency` into the attribute `#[remote]` of the class",
+        ),
+        _ => None,
+    };
+    if let Some(message) = message {
+        arguments.fail(Failure::Other(format!("{}: {message}", class.name)));
+    }
+    arguments
 }
 
-impl AsMut<ArgumentList> for MethodCall {
-    fn as_mut(&mut self) -> &mut ArgumentList {
-        &mut self.arguments
-    }
-}
-
-impl MethodCall {
-    /// Makes the call; its result is one object.
-    pub fn submit<T>(self) -> ObjectRef<T> {
-        ObjectRef::first_of(self.make(Returns::One))
-    }
-
-    /// Makes the call; each element of its result is an object.
-    pub fn submit_tuple<T: ReturnTuple>(self) -> T::References {
-        T::references(&mut self.make(Returns::Tuple(T::COUNT)))
-    }
-
-    /// Makes the call; its items are objects that come while it runs.
-    pub fn submit_stream<T>(self, max_in_flight: u32) -> ObjectRefStream<T> {
-        let RawActor { actor, class } = self.actor;
-        let name = Name::Static(class.methods[self.method].name);
-        ObjectRefStream::new(actor.call_streaming(self.method as u32, name, self.arguments, max_in_flight))
-    }
-
-    fn make(self, returns: Returns) -> impl Iterator<Item = Ref> {
-        let RawActor { actor, class } = self.actor;
-        let name = Name::Static(class.methods[self.method].name);
-        actor.call(self.method as u32, name, self.arguments, returns)
-    }
-}
-
-/// An actor about to be made, being put together by the macros' code.
-#[derive(Debug)]
-#[must_use = "no actor is made before it is submitted"]
-pub struct Create<A> {
-    options: ActorOptions,
-    arguments: ArgumentList,
-    of: PhantomData<fn() -> A>,
-}
-
-impl<A> AsMut<ArgumentList> for Create<A> {
-    fn as_mut(&mut self) -> &mut ArgumentList {
-        &mut self.arguments
-    }
-}
-
-impl<A: Actor> Create<A> {
-    /// A constructor call without arguments yet. Options that the caller leaves open come from the attribute.
-    pub fn new(options: ActorOptions, defaults: ActorOptions) -> Self {
-        let (options, mut arguments) = (options.or(defaults), ArgumentList::default());
-        let (class, wanted) = (A::class(), options.concurrency());
-        if class.is_concurrent() {
-            // The constructor's first argument, which the host takes.
-            arguments.push_value(|out| value::append(&wanted, out));
-        }
-        let message = match wanted {
-            Some(0) => Some("`max_concurrency` is 1 or more"),
-            Some(_) if !class.is_concurrent() => Some(
-                "its calls run one at a time: put `max_concurrency` into the attribute `#[remote]` of the class",
-            ),
-            _ => None,
-        };
-        if let Some(message) = message {
-            arguments.fail(Failure::Other(format!("{}: {message}", class.name)));
-        }
-        Self { options, arguments, of: PhantomData }
-    }
-
-    /// Makes the actor. Costs a round trip to the head, for a place. The process starts, and the constructor runs, in
-    /// the meantime; the actor's calls report every error.
-    pub fn submit(self) -> ActorHandle<A> {
-        let class = A::class();
-        let actor = ActorRef::create(class.definition(), &self.options, self.arguments);
-        ActorHandle::from_raw(RawActor::new(actor, class))
-    }
+/// Makes an actor. Costs a round trip to the head, for a place. The process starts, and the constructor runs, in the
+/// meantime; the actor's calls report every error.
+pub fn create<A: Actor>(options: &ActorOptions, arguments: ArgumentList) -> ActorHandle<A> {
+    let class = A::class();
+    let actor = ActorRef::create(class.definition(), options, arguments);
+    ActorHandle::from_raw(RawActor::new(actor, class))
 }
 
 #[derive(Serialize, Deserialize)]

@@ -10,56 +10,50 @@ use crate::results::ReturnTuple;
 /// How many items of a stream are in flight at most where nothing is said about that.
 pub const IN_FLIGHT_MAX: u32 = 128;
 
-/// The options of a call: the caller's, and the attribute's where the caller left them open.
-#[doc(hidden)]
-pub fn with_defaults(options: TaskOptions, defaults: TaskOptions) -> TaskOptions {
-    options.or(defaults)
-}
-
-/// A call of a remote function, being put together by the macros' code.
-#[derive(Debug)]
-#[must_use = "no call is made before it is submitted"]
-pub struct Call {
-    function: &'static Function,
-    options: TaskOptions,
-    arguments: ArgumentList,
-}
-
-impl AsMut<ArgumentList> for Call {
-    fn as_mut(&mut self) -> &mut ArgumentList {
-        &mut self.arguments
-    }
-}
-
-impl Call {
-    /// A call without arguments yet.
-    pub fn new(function: &'static Function, options: TaskOptions) -> Self {
-        Self { function, options, arguments: ArgumentList::default() }
+impl Function {
+    /// Calls the function; its result is one object.
+    #[inline]
+    pub fn call<T>(&'static self, options: TaskOptions, arguments: ArgumentList) -> ObjectRef<T> {
+        ObjectRef::first_of(self.make(options, arguments, Returns::One))
     }
 
-    /// Makes the call; its result is one object.
-    pub fn submit<T>(self) -> ObjectRef<T> {
-        ObjectRef::first_of(self.make(Returns::One))
+    /// Calls the function; each element of its result is an object.
+    pub fn call_tuple<T: ReturnTuple>(
+        &'static self,
+        options: TaskOptions,
+        arguments: ArgumentList,
+    ) -> T::References {
+        T::references(&mut self.make(options, arguments, Returns::Tuple(T::COUNT)))
     }
 
-    /// Makes the call; each element of its result is an object.
-    pub fn submit_tuple<T: ReturnTuple>(self) -> T::References {
-        T::references(&mut self.make(Returns::Tuple(T::COUNT)))
-    }
-
-    /// Makes the call; each of the `count` elements of its result is an object.
-    pub fn submit_list<T>(self, count: usize) -> Vec<ObjectRef<T>> {
+    /// Calls the function; each of the `count` elements of its result is an object.
+    pub fn call_list<T>(
+        &'static self,
+        options: TaskOptions,
+        arguments: ArgumentList,
+        count: usize,
+    ) -> Vec<ObjectRef<T>> {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        self.make(Returns::List(count)).map(ObjectRef::new).collect()
+        self.make(options, arguments, Returns::List(count)).map(ObjectRef::new).collect()
     }
 
-    /// Makes the call; its items are objects that come while it runs.
-    pub fn submit_stream<T>(self, max_in_flight: u32) -> ObjectRefStream<T> {
-        let Self { function, options, arguments } = self;
-        ObjectRefStream::new(call_streaming(function.definition(), arguments, max_in_flight, options))
+    /// Calls the function; its items are objects that come while it runs.
+    pub fn call_streaming<T>(
+        &'static self,
+        options: TaskOptions,
+        arguments: ArgumentList,
+        max_in_flight: u32,
+    ) -> ObjectRefStream<T> {
+        ObjectRefStream::new(call_streaming(self.definition(), arguments, max_in_flight, options))
     }
 
-    fn make(self, returns: Returns) -> impl Iterator<Item = Ref> {
-        call_function(self.function.definition(), self.arguments, returns, self.options)
+    #[inline]
+    fn make(
+        &'static self,
+        options: TaskOptions,
+        arguments: ArgumentList,
+        returns: Returns,
+    ) -> impl Iterator<Item = Ref> {
+        call_function(self.definition(), arguments, returns, options)
     }
 }

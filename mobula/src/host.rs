@@ -56,7 +56,7 @@ impl Host for Rust {
         if runnable.is_last_call() {
             on.set_spent();
         }
-        guarded(|| (function.call)(&mut Arguments::new(on))).map_err(|failure| named(function.name, failure))
+        guarded(|| (function.run)(&mut Arguments::new(on))).map_err(|failure| named(function.name, failure))
     }
 
     fn construct(&self, class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure> {

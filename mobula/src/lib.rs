@@ -123,12 +123,13 @@ pub use crate::takeover::become_worker;
 #[doc(hidden)]
 pub mod __private {
     pub use linkme;
+    pub use mobula_runtime::ArgumentList;
 
     pub use crate::event::EventNumber;
 
-    pub use crate::actor::{Create, MethodCall, RawActor};
+    pub use crate::actor::{RawActor, constructor_arguments, create};
     pub use crate::arguments::IntoArg;
-    pub use crate::function::{Call, IN_FLIGHT_MAX, with_defaults};
+    pub use crate::function::IN_FLIGHT_MAX;
     pub use crate::host::concurrent::{downcast_mut, downcast_ref};
     pub use crate::invocation::{Arguments, downcast};
     pub use crate::portable::Portable;

@@ -90,6 +90,7 @@ impl<T> ObjectRef<T> {
     }
 
     /// The reference to the one result of a call.
+    #[inline]
     pub(crate) fn first_of(mut refs: impl Iterator<Item = Ref>) -> Self {
         Self::new(refs.next().expect("each call has at least as many references as it was made for"))
     }

@@ -29,7 +29,7 @@ pub trait Portable: Sized {
 
     /// Adds an argument of this type to a call that is being made.
     #[doc(hidden)]
-    fn give<C: AsMut<ArgumentList>>(call: C, argument: impl IntoArg<Self>) -> C;
+    fn give(arguments: &mut ArgumentList, argument: impl IntoArg<Self>);
 
     /// Encodes a result.
     #[doc(hidden)]
@@ -60,9 +60,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Portable for T {
         arguments.next()
     }
 
-    fn give<C: AsMut<ArgumentList>>(mut call: C, argument: impl IntoArg<Self>) -> C {
-        attach(call.as_mut(), argument.into_arg());
-        call
+    fn give(arguments: &mut ArgumentList, argument: impl IntoArg<Self>) {
+        attach(arguments, argument.into_arg());
     }
 
     fn encode(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure> {

@@ -49,7 +49,7 @@ const fn hash_of(name: &str) -> u64 {
 pub struct Function {
     pub(crate) name: &'static str,
     named: u64,
-    pub(crate) call: fn(&mut Arguments<'_, '_>) -> Outcome,
+    pub(crate) run: fn(&mut Arguments<'_, '_>) -> Outcome,
     /// How often one worker runs it.
     max_calls: u32,
     /// The name by which programs of other languages call it.
@@ -58,8 +58,8 @@ pub struct Function {
 
 impl Function {
     /// Made by the macro.
-    pub const fn new(name: &'static str, call: fn(&mut Arguments<'_, '_>) -> Outcome) -> Self {
-        Self { name, named: hash_of(name), call, max_calls: UNLIMITED, export: None }
+    pub const fn new(name: &'static str, run: fn(&mut Arguments<'_, '_>) -> Outcome) -> Self {
+        Self { name, named: hash_of(name), run, max_calls: UNLIMITED, export: None }
     }
 
     /// The same, with a limit for the calls that one worker runs.
@@ -73,7 +73,7 @@ impl Function {
     }
 
     pub(crate) fn key(&self) -> Key {
-        placed(self.named, self.call as *const () as usize)
+        placed(self.named, self.run as *const () as usize)
     }
 
     /// The function as the core knows it.

@@ -189,7 +189,9 @@ impl Producer {
         let start = self.offset(self.tail + WORD as u64);
         let (first, second) = record.split_at(record.len().min(DATA + self.capacity as usize - start));
         self.mine.store_words(start, first);
-        self.mine.store_words(DATA, second);
+        if !second.is_empty() {
+            self.mine.store_words(DATA, second);
+        }
         failpoint(Failpoint::PushWritten);
         self.tail += needed;
         // Release: publishes the record. The fence that puts it before the look at the sleeper is the waker's (see
@@ -301,10 +303,13 @@ impl Consumer {
         }
         record.clear();
         let start = offset(self.head + WORD as u64, self.capacity);
-        let first = (length as usize).min(DATA + self.capacity as usize - start);
+        let length = length as usize;
+        let first = length.min(DATA + self.capacity as usize - start);
         // Relaxed: ordered behind the load of the tail. A peer that rewrites published bytes spoils what it sent.
         self.theirs.load_words(start, first, record);
-        self.theirs.load_words(DATA, length as usize - first, record);
+        if first < length {
+            self.theirs.load_words(DATA, length - first, record);
+        }
         self.pending = Some(self.head + WORD as u64 + padded);
         failpoint(Failpoint::PopCopied);
         Ok(true)

@@ -102,7 +102,7 @@ fn glue(
         quote!(options)
     } else {
         let defaults = quote!(__mobula::TaskOptions::new() #setters);
-        quote!(__mobula::__private::with_defaults(options, #defaults))
+        quote!(__mobula::TaskOptions::or(options, #defaults))
     };
     let (parameters, names, reference) = (arguments.parameters(), arguments.names(), returns.reference());
     let summary = format!(
@@ -209,9 +209,10 @@ fn registration(
 
 /// The types of a call that options were given to, but not yet its arguments.
 fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenStream {
-    let call = Ident::new("call", Span::mixed_site());
-    let (parameters, attach) = (arguments.parameters(), arguments.attach(&call));
-    let (reference, submit) = (returns.reference(), returns.submit(&call, &quote!(self.1)));
+    let list = Ident::new("arguments", Span::mixed_site());
+    let (parameters, collect) = (arguments.parameters(), arguments.collect_all(&list));
+    let call = returns.call(&quote!(__FUNCTION), &quote!(self.0, #list), &quote!(self.1));
+    let reference = returns.reference();
     let struct_attributes = quote! {
         #[doc(hidden)]
         #[must_use = "nothing is called before `remote` is"]
@@ -231,9 +232,8 @@ fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenSt
 
                 impl __Several {
                     #vis fn remote(self, #parameters) -> ::std::vec::Vec<__mobula::ObjectRef<#element>> {
-                        let #call = __mobula::__private::Call::new(&__FUNCTION, self.0);
-                        #attach
-                        #call.submit_list::<#element>(self.1)
+                        #collect
+                        __FUNCTION.call_list::<#element>(self.0, #list, self.1)
                     }
                 }
             };
@@ -258,9 +258,8 @@ fn calls(vis: &TokenStream, arguments: &Arguments, returns: &Returns) -> TokenSt
 
         impl __Options {
             #vis fn remote(self, #parameters) -> #reference {
-                let #call = __mobula::__private::Call::new(&__FUNCTION, self.0);
-                #attach
-                #submit
+                #collect
+                #call
             }
 
             #num_returns

@@ -353,6 +353,13 @@ impl Payload<'_> {
 pub struct ObjectIds<'a>(&'a [[u8; ObjectId::BYTES]]);
 
 impl<'a> ObjectIds<'a> {
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Iterates over the ids.
     pub fn iter(self) -> impl Iterator<Item = ObjectId> + 'a {
         self.0.iter().map(|bytes| ObjectId::from_bytes(*bytes))

@@ -122,6 +122,7 @@ impl ActorRef {
     }
 
     /// Calls a method. Returns a reference to each result. Costs as much as [`call_function`](crate::call_function).
+    #[inline]
     pub fn call(
         self,
         method: u32,

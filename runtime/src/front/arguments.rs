@@ -18,6 +18,7 @@ pub struct ArgumentList {
 
 impl Default for ArgumentList {
     /// No arguments yet. Where there is no session, the failure of the call says so.
+    #[inline]
     fn default() -> Self {
         let (runtime, failure) = match current::runtime() {
             Ok(runtime) => (Some(runtime), None),
@@ -48,6 +49,7 @@ impl ArgumentList {
     ///
     /// # Errors
     /// Why one of them could not be added, or why there is no runtime.
+    #[inline]
     pub(crate) fn into_parts(self) -> Result<(RuntimeRef, TaskArguments), Box<Failure>> {
         let Self { runtime, arguments, failure } = self;
         match (runtime, failure) {

@@ -25,6 +25,7 @@ use crate::wire::Returns;
 ///
 /// A call with small arguments costs no message to the daemon, and no system call while the worker is awake. An error
 /// becomes the result.
+#[inline]
 pub fn call_function(
     function: Definition,
     arguments: ArgumentList,
@@ -36,11 +37,14 @@ pub fn call_function(
 }
 
 /// Makes the first reference to each cell.
+#[inline]
 pub(crate) fn references(cells: ResultCells) -> impl Iterator<Item = Ref> {
     cells.into_iter().map(Ref::to_result)
 }
 
 /// Makes a call. Returns the cells of its results. The items of a stream go to `items`.
+// Always: otherwise the arguments would be copied once more.
+#[inline(always)]
 pub(crate) fn submit(
     target: Target,
     arguments: ArgumentList,
@@ -73,9 +77,12 @@ pub(crate) fn submit(
             (cells.clone(), cells)
         }
     };
-    let task = Task {
+    let parent = if is_detached { 0 } else { runtime.executor.as_ref().map_or(0, Executor::parent) };
+    let limits = options.limits.as_deref().map(|limits| runtime.submitter.limits_of(limits));
+    // Made where it stays: it is large.
+    let task = Arc::new(Task {
         id,
-        parent: if is_detached { 0 } else { runtime.executor.as_ref().map_or(0, Executor::parent) },
+        parent,
         is_detached,
         target,
         arguments,
@@ -88,12 +95,12 @@ pub(crate) fn submit(
         max_retries: options.retries(),
         retry_errors: options.retry_errors(),
         retry_if: options.retry_if,
-        limits: options.limits.as_deref().map(|limits| runtime.submitter.limits_of(limits)),
+        limits,
         retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),
         memory_retries: AtomicU16::new(0),
-    };
-    if runtime.submitter.submit(Arc::new(task)) {
+    });
+    if runtime.submitter.submit(task) {
         runtime.look();
     }
     results

@@ -126,17 +126,19 @@ impl Dependencies {
         }
     }
 
+    /// Whether a call or a future waits for a promise of another process. One load.
+    #[inline]
+    pub(super) fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
     /// Whether a watched promise is settled. Costs one load while no call waits for one.
     pub(super) fn any_settled(&self) -> bool {
-        self.count.load(Ordering::Acquire) > 0
-            && self.foreign.lock().iter().any(|foreign| foreign.cell.is_ready())
+        self.any() && self.foreign.lock().iter().any(|foreign| foreign.cell.is_ready())
     }
 
     /// Removes the promises that are settled. Returns what waited for each.
     pub(super) fn take_settled(&self) -> Vec<Dependent> {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return Vec::new();
-        }
         let mut foreign = self.foreign.lock();
         let settled = foreign.extract_if(.., |foreign| foreign.cell.is_ready());
         let settled: Vec<_> = settled.map(|foreign| foreign.dependent).collect();

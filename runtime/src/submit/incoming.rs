@@ -243,11 +243,14 @@ impl Submitter {
         let held = match payload {
             Payload::Stored(object) => self.client.hold(object).map(Settled::Stored),
             Payload::Inline { format, value, references } => {
-                let references = references.iter().map(|object| self.client.hold(object));
                 let value = InlineBytes::copy_of(value);
-                references
-                    .collect::<Result<Vec<_>, _>>()
-                    .map(|references| Settled::Inline(Inline { format, value, references }))
+                let settled = |references| Settled::Inline(Inline { format, value, references });
+                if references.is_empty() {
+                    // Nearly always.
+                    return settled(Vec::new());
+                }
+                let references = references.iter().map(|object| self.client.hold(object));
+                references.collect::<Result<Vec<_>, _>>().map(settled)
             }
         };
         held.unwrap_or_else(Settled::failed)

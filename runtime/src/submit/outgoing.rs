@@ -133,6 +133,9 @@ impl Submitter {
 
     /// Handles the promises of other processes that are settled. Returns whether there were any.
     pub(crate) fn submit_what_became_ready(&self) -> bool {
+        if !self.dependencies.any() {
+            return false;
+        }
         let settled = self.dependencies.take_settled();
         let any = !settled.is_empty();
         settled.into_iter().for_each(|dependent| self.on_ready(dependent, false));

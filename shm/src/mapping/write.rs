@@ -99,13 +99,16 @@ impl WriteMapping {
     /// # Panics
     /// As [`word64`](Self::word64), for any of the words.
     pub fn store_words(&self, offset: usize, bytes: &[u8]) {
-        let words = self.range.words(offset, bytes.len().div_ceil(WORD_BYTES));
         let (whole, rest) = bytes.as_chunks();
-        let mut last = [0; WORD_BYTES];
-        last[..rest.len()].copy_from_slice(rest);
-        let last = (!rest.is_empty()).then_some(&last);
-        for (word, bytes) in words.iter().zip(whole.iter().chain(last)) {
+        let words = self.range.words(offset, bytes.len().div_ceil(WORD_BYTES));
+        let (words, last) = words.split_at(whole.len());
+        for (word, bytes) in words.iter().zip(whole) {
             word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        if let [last] = last {
+            let mut bytes = [0; WORD_BYTES];
+            bytes[..rest.len()].copy_from_slice(rest);
+            last.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
         }
     }
 

@@ -236,11 +236,13 @@ impl Kind {
 /// The methods as the callers of a handle see them.
 fn handle(class: &Class<'_>, methods: &[Method]) -> TokenStream {
     let Class { actor, name: class, .. } = class;
-    let call = Ident::new("call", Span::mixed_site());
+    let list = Ident::new("arguments", Span::mixed_site());
     let methods = methods.iter().enumerate().map(|(index, method)| {
         let Method { vis, name, arguments, returns, in_flight_max, cfg, attributes, .. } = method;
         let (number, parameters, reference) = (number(index), arguments.parameters(), returns.reference());
-        let (attach, submit) = (arguments.attach(&call), returns.submit(&call, in_flight_max));
+        let method = quote!(__Method::#number as ::core::primitive::usize);
+        let collect = arguments.collect_all(&list);
+        let call = returns.call(&quote!(self.0), &quote!(#method, #list), in_flight_max);
         let item = signature::repeated(name);
         let summary = format!("Calls `{class}::{}` in the actor's process.", name.unraw());
         let documented = attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
@@ -252,12 +254,8 @@ fn handle(class: &Class<'_>, methods: &[Method]) -> TokenStream {
             #summary
             #argument_docs
             #vis fn #item(&self, #parameters) -> #reference {
-                let #call = __mobula::__private::RawActor::call(
-                    &self.0,
-                    __Method::#number as ::core::primitive::usize,
-                );
-                #attach
-                #submit
+                #collect
+                #call
             }
         }
     });
@@ -307,8 +305,10 @@ fn creation(
     };
     let Constructor { vis, arguments, .. } = constructor;
     let Class { actor, name: class, .. } = class;
-    let create = Ident::new("create", Span::mixed_site());
-    let (parameters, names, attach) = (arguments.parameters(), arguments.names(), arguments.attach(&create));
+    let [set, list] = ["options", "arguments"].map(|name| Ident::new(name, Span::mixed_site()));
+    let made = quote!(__mobula::__private::constructor_arguments::<#actor>(&#set));
+    let (parameters, names, collect) =
+        (arguments.parameters(), arguments.names(), arguments.collect(&list, &made));
     let argument_docs = arguments.docs();
     let summary = format!(
         "Starts a `{class}` in a process of its own, and returns an {} to it at once.",
@@ -322,9 +322,9 @@ fn creation(
 
         impl __Options {
             #vis fn remote(self, #parameters) -> __mobula::ActorHandle<#actor> {
-                let #create = __mobula::__private::Create::<#actor>::new(self.0, #defaults);
-                #attach
-                #create.submit()
+                let #set = __mobula::ActorOptions::or(self.0, #defaults);
+                #collect
+                __mobula::__private::create::<#actor>(&#set, #list)
             }
         }
 

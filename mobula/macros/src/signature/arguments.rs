@@ -87,11 +87,18 @@ impl Arguments {
         self.each(|Argument { name, cfg, .. }| quote!(#(#cfg)* #name,))
     }
 
-    /// Statements that hand the parameters to the call in the variable `call`.
-    pub(crate) fn attach(&self, call: &Ident) -> TokenStream {
-        self.each(|Argument { name, ty, cfg, .. }| {
-            quote!(#(#cfg)* let #call = <#ty as __mobula::__private::Portable>::give(#call, #name);)
-        })
+    /// Statements that add the parameters to the list that `list` makes, in the variable `arguments`.
+    pub(crate) fn collect(&self, arguments: &Ident, list: &TokenStream) -> TokenStream {
+        let each = self.each(|Argument { name, ty, cfg, .. }| {
+            quote!(#(#cfg)* <#ty as __mobula::__private::Portable>::give(&mut #arguments, #name);)
+        });
+        // Where there are no parameters, it does not change.
+        quote!(#[allow(unused_mut)] let mut #arguments = #list; #each)
+    }
+
+    /// The same with a list that is empty at first.
+    pub(crate) fn collect_all(&self, arguments: &Ident) -> TokenStream {
+        self.collect(arguments, &quote!(__mobula::__private::ArgumentList::default()))
     }
 
     /// Statements that decode the arguments, in the called process, from the variable `arguments`. `callee` is an

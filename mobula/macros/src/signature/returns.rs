@@ -231,14 +231,19 @@ impl Returns {
         }
     }
 
-    /// Submits the call in the variable `call`. At most `in_flight_max` items of a stream are in flight.
-    pub(crate) fn submit(&self, call: &Ident, in_flight_max: &TokenStream) -> TokenStream {
+    /// Calls `callee` with `how`. At most `in_flight_max` items of a stream are in flight.
+    pub(crate) fn call(
+        &self,
+        callee: &TokenStream,
+        how: &TokenStream,
+        in_flight_max: &TokenStream,
+    ) -> TokenStream {
         let ty = &self.ty;
         match &self.shape {
-            Shape::Tuple(_) => quote!(#call.submit_tuple::<#ty>()),
-            Shape::One | Shape::List(_) | Shape::Later => quote!(#call.submit::<#ty>()),
-            Shape::Dynamic => quote!(#call.submit::<::std::vec::Vec<__mobula::ObjectRef<#ty>>>()),
-            Shape::Stream(_) => quote!(#call.submit_stream::<#ty>(#in_flight_max)),
+            Shape::Tuple(_) => quote!(#callee.call_tuple::<#ty>(#how)),
+            Shape::One | Shape::List(_) | Shape::Later => quote!(#callee.call::<#ty>(#how)),
+            Shape::Dynamic => quote!(#callee.call::<::std::vec::Vec<__mobula::ObjectRef<#ty>>>(#how)),
+            Shape::Stream(_) => quote!(#callee.call_streaming::<#ty>(#how, #in_flight_max)),
         }
     }
 
