@@ -381,7 +381,7 @@ static FLOOD: mobula::__private::Function = mobula::__private::Function::new("fl
 fn a_worker_that_sends_more_items_than_may_be_in_flight_is_ended() {
     let _session = session(1);
     let mut stream: mobula::ObjectRefStream<u32> =
-        mobula::__private::Call::new(&FLOOD, TaskOptions::new()).submit_stream(4);
+        FLOOD.call_streaming(TaskOptions::new(), mobula::__private::ArgumentList::default(), 4);
     let pid = stream.next().unwrap().get().unwrap();
     // It waits until an item is taken. From now on it waits no more, and goes on sending.
     stream.cancel().unwrap();
