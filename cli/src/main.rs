@@ -1,94 +1,33 @@
-//! `mobula`: the command line. `start` and `stop` are for sessions that drivers share, `store` runs a store until it is
-//! told to stop, `status` shows what is in one. The others look at a session: what runs and waits in it, and why.
-//!
-//! Errors are one line on standard error, beginning with `error: `, and exit code 1; words on the command line that
-//! make no sense are exit code 2, with an explanation. Commands that name a part of a session have
-//! [more](control::EXIT_CODES).
+//! The program `mobula`. The process of a session that `mobula start` has started is this program, too.
 
-mod control;
-mod explain;
-mod help;
-mod http;
-mod list;
-mod live;
-mod logs;
-mod memory;
-mod metrics;
-mod rows;
-mod session;
-mod stack;
-mod start;
-mod status;
-mod stop;
-mod table;
-mod top;
-mod view;
-
-use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use mobula_store::command::StoreCommand;
+use mobula_runtime::{Failure, Host, Instance, Invocation, Key, Launch, ROLE, run_role};
 
-/// Tasks, actors and objects for the processes of one machine, on shared memory.
-#[derive(Debug, Parser)]
-#[command(name = "mobula", version)]
-struct Options {
-    #[command(subcommand)]
-    command: Command,
-}
+/// The functions and classes of this program: none.
+struct Nothing;
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Start(start::StartCommand),
-    Stop(stop::StopCommand),
-    Status(status::StatusCommand),
-    List(list::ListCommand),
-    Summary(list::SummaryCommand),
-    Memory(memory::MemoryCommand),
-    Why(explain::WhyCommand),
-    Postmortem(explain::PostmortemCommand),
-    Timeline(explain::TimelineCommand),
-    View(view::ViewCommand),
-    Logs(logs::LogsCommand),
-    Stack(stack::StackCommand),
-    Top(top::TopCommand),
-    Metrics(metrics::MetricsCommand),
-    Kill(control::KillCommand),
-    Cancel(control::CancelCommand),
-    Store(StoreCommand),
+impl Host for Nothing {
+    fn build_id(&self) -> u64 {
+        0
+    }
+
+    fn call(&self, _: Key, _: &mut Invocation<'_>) -> Result<(), Failure> {
+        Err(Failure::Other("the command `mobula` has no functions".into()))
+    }
+
+    fn construct(&self, _: Key, _: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure> {
+        Err(Failure::Other("the command `mobula` has no classes".into()))
+    }
+
+    fn idle(&self) {}
 }
 
 fn main() -> ExitCode {
-    let matches = help::grouped(Options::command()).get_matches();
-    let options = Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    match run(options.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            control::exit_code(&*error).into()
-        }
+    if let Some(argument) = std::env::args_os().nth(1)
+        && let Some(role) = argument.to_str().and_then(|argument| argument.strip_prefix(ROLE))
+    {
+        run_role(role, &Nothing);
     }
-}
-
-fn run(command: Command) -> Result<(), Box<dyn Error>> {
-    match command {
-        Command::Start(start) => start.run(),
-        Command::Stop(stop) => stop.run(),
-        Command::Store(store) => store.run(),
-        Command::Status(status) => status.run(),
-        Command::List(list) => list.run(),
-        Command::Summary(summary) => summary.run(),
-        Command::Memory(memory) => memory.run(),
-        Command::Why(why) => why.run(),
-        Command::Postmortem(postmortem) => postmortem.run(),
-        Command::Timeline(timeline) => timeline.run(),
-        Command::View(view) => view.run(),
-        Command::Logs(logs) => logs.run(),
-        Command::Stack(stack) => stack.run(),
-        Command::Top(top) => top.run(),
-        Command::Metrics(metrics) => metrics.run(),
-        Command::Kill(kill) => kill.run(),
-        Command::Cancel(cancel) => cancel.run(),
-    }
+    mobula_cli::run(Launch::program("/proc/self/exe"), std::env::args_os()).into()
 }

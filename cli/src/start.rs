@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use mobula_protocol::size::ByteSize;
+use mobula_runtime::{Launch, SessionOptions, sessions, start_shared, stop_shared};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -31,7 +32,7 @@ pub(crate) struct StartCommand {
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
     /// How much memory objects may take in all, as in 512MiB or 2GiB. Default: 30 % of the machine's.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, visible_alias = "object-store-memory", value_name = "SIZE")]
     capacity: Option<ByteSize>,
     /// Where to spill objects that are held but not in use when the store is full. Default: /var/tmp.
     #[arg(long, value_name = "DIR")]
@@ -54,39 +55,24 @@ fn resource(text: &str) -> Result<(String, f64), String> {
 }
 
 impl StartCommand {
-    /// Starts the session.
-    pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        let mut builder = mobula::Builder::new();
-        if let Some(cpus) = self.num_cpus {
-            builder = builder.num_cpus(cpus);
-        }
-        if let Some(gpus) = self.num_gpus {
-            builder = builder.num_gpus(gpus);
-        }
-        if !self.resources.is_empty() {
-            builder = builder.resources(self.resources);
-        }
-        if let Some(ByteSize(bytes)) = self.memory {
-            builder = builder.memory(bytes);
-        }
-        if let Some(ByteSize(bytes)) = self.capacity {
-            builder = builder.capacity_bytes(bytes);
-        }
-        if let Some(directory) = self.spill_directory {
-            builder = builder.spill_directory(directory);
-        }
-        if let Some(ByteSize(bytes)) = self.spill_capacity {
-            builder = builder.spill_bytes_max(bytes);
-        }
-        if let Some(directory) = self.session_dir {
-            builder = builder.session_dir(directory);
-        }
+    /// Starts the session, whose process starts by `session`.
+    pub(crate) fn run(self, session: Launch) -> Result<(), Box<dyn Error>> {
+        // Nothing runs calls by this launch: each driver has workers of its own program.
+        let mut options = SessionOptions::new(0, session);
+        options.amounts.num_cpus = self.num_cpus;
+        options.amounts.num_gpus = self.num_gpus.map(f64::from);
+        options.amounts.resources = (!self.resources.is_empty()).then_some(self.resources);
+        options.amounts.memory = self.memory.map(|ByteSize(bytes)| bytes);
+        options.capacity_bytes = self.capacity.map(|ByteSize(bytes)| bytes);
+        options.spill_directory = self.spill_directory;
+        options.spill_bytes_max = self.spill_capacity.map(|ByteSize(bytes)| bytes);
+        options.session_dir = self.session_dir;
         // Before there is another thread, so that no thread takes them from this one.
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
         if self.block {
             signals.thread_block()?;
         }
-        let address = builder.start()?;
+        let address = start_shared(options)?;
         println!("{}", address.display());
         if self.block { block(&address, &signals) } else { Ok(()) }
     }
@@ -98,12 +84,12 @@ fn block(address: &Path, signals: &SigSet) -> Result<(), Box<dyn Error>> {
     loop {
         let mut descriptors = [PollFd::new(signalled.as_fd(), PollFlags::POLLIN)];
         if let Ok(1..) = poll(&mut descriptors, PollTimeout::from(LOOK_MS)) {
-            return Ok(mobula::stop(address)?);
+            return Ok(stop_shared(address)?);
         }
         if !address.parent().is_some_and(Path::exists) {
             return Ok(());
         }
-        if !mobula::sessions().iter().any(|session| session == address) {
+        if !sessions().iter().any(|session| session == address) {
             return Err("the session's process was killed while it had no driver".into());
         }
     }

@@ -90,8 +90,8 @@ impl StatusCommand {
         let text = match (&self.socket, self.json) {
             (Some(socket), false) => StoreStatus::of(socket)?.to_text(),
             (Some(socket), true) => to_json(&StoreStatus::of(socket)?)?,
-            (None, false) => SessionList::of(mobula::sessions()).to_text(),
-            (None, true) => to_json(&SessionList::of(mobula::sessions()))?,
+            (None, false) => SessionList::of(mobula_runtime::sessions()).to_text(),
+            (None, true) => to_json(&SessionList::of(mobula_runtime::sessions()))?,
         };
         print(&text)
     }

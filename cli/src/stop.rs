@@ -14,6 +14,6 @@ pub(crate) struct StopCommand {
 impl StopCommand {
     /// Stops the session.
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        Ok(mobula::stop(&self.address)?)
+        Ok(mobula_runtime::stop_shared(&self.address)?)
     }
 }

@@ -90,8 +90,8 @@ def init(
 
     Args:
         address: ``None`` or ``"local"``: a session of this program alone. ``"auto"``, or the address that
-            ``python -m mobula start`` (or ``mobula start``) has printed: a session that programs of this user share;
-            ``"auto"`` is the one that was started last. ``"ray://host:port"``, ``"ray:auto"``: a cluster of Ray, by
+            ``mobula start`` has printed: a session that programs of this user share; ``"auto"`` is the one that was
+            started last. ``"ray://host:port"``, ``"ray:auto"``: a cluster of Ray, by
             Ray's own package; ``"ray:local"``: a cluster of this machine alone. Default: the variable
             ``MOBULA_ADDRESS``.
         num_cpus: The number of CPUs for all calls together. Default: those that the program may run on.
@@ -190,28 +190,9 @@ def _set_namespace(name: str) -> None:
     namespace = name
 
 
-def start_shared(
-    *,
-    num_cpus: float | None = None,
-    num_gpus: float | None = None,
-    resources: dict[str, float] | None = None,
-    object_store_memory: int | None = None,
-) -> str:
-    """Start a session that programs share, and return its address. It lasts until it is stopped."""
-    return os.fspath(
-        _mobula.start_shared(
-            _store_command(),
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
-            resources=resources,
-            object_store_memory=object_store_memory,
-        )
-    )
-
-
-def stop_shared(address: str = "auto") -> None:
-    """Stop a session that programs share."""
-    _mobula.stop_shared(address)
+def run_command(arguments: list[str]) -> int:
+    """Run the command ``mobula``, and return its exit code."""
+    return _mobula.run_command(_store_command(), ["mobula", *arguments])
 
 
 def _store_command() -> list[str]:

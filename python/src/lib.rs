@@ -78,10 +78,9 @@ fn _mobula(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::is_cancelled, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_initialized, module)?)?;
     module.add_function(wrap_pyfunction!(session::is_worker, module)?)?;
+    module.add_function(wrap_pyfunction!(session::run_command, module)?)?;
     module.add_function(wrap_pyfunction!(session::shutdown, module)?)?;
     module.add_function(wrap_pyfunction!(session::start, module)?)?;
-    module.add_function(wrap_pyfunction!(session::start_shared, module)?)?;
-    module.add_function(wrap_pyfunction!(session::stop_shared, module)?)?;
     module.add_function(wrap_pyfunction!(state::state, module)?)?;
     module.add_function(wrap_pyfunction!(value::memory::memory_count, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))

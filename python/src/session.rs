@@ -59,29 +59,11 @@ pub(crate) fn start(
     .map_err(|error| raised(py, error))
 }
 
-/// Starts a session that drivers share, whose process is started by this command. Returns its address.
+/// Runs the command `mobula` with these arguments, and returns its exit code. The process of a session that it starts is
+/// started by `session_command`.
 #[pyfunction]
-#[pyo3(signature = (store_command, *, num_cpus, num_gpus, resources, object_store_memory))]
-pub(crate) fn start_shared(
-    py: Python<'_>,
-    store_command: Vec<OsString>,
-    num_cpus: Option<f64>,
-    num_gpus: Option<f64>,
-    resources: Option<HashMap<String, f64>>,
-    object_store_memory: Option<u64>,
-) -> PyResult<PathBuf> {
-    let mut options = SessionOptions::new(host::build_id(), launch(store_command));
-    options.amounts.num_cpus = num_cpus;
-    options.amounts.num_gpus = num_gpus;
-    options.amounts.resources = resources.map(|resources| resources.into_iter().collect());
-    options.capacity_bytes = object_store_memory;
-    py.detach(|| mobula_runtime::start_shared(options)).map_err(|error| raised(py, error))
-}
-
-/// Stops a session that drivers share.
-#[pyfunction]
-pub(crate) fn stop_shared(py: Python<'_>, address: PathBuf) -> PyResult<()> {
-    py.detach(|| mobula_runtime::stop_shared(&address)).map_err(|error| raised(py, error))
+pub(crate) fn run_command(py: Python<'_>, session_command: Vec<OsString>, arguments: Vec<OsString>) -> u8 {
+    py.detach(|| mobula_cli::run(launch(session_command), arguments))
 }
 
 /// Writes the output of workers into `sys.stdout` and `sys.stderr`, if the program has replaced them: notebooks do, and

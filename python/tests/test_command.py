@@ -1,0 +1,85 @@
+"""The command `mobula` of the package. If this fails, a person who has installed the package cannot look into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+import mobula
+
+
+@mobula.remote
+def says_hello() -> None:
+    print("hello")
+
+
+@pytest.fixture
+def address(tmp_path: object) -> Iterator[str]:
+    """A session that the command has started."""
+    environment = {**os.environ, "MOBULA_SESSION_DIR": str(tmp_path)}
+    started = run("start", "--num-cpus", "2", "--object-store-memory", "64MiB", environment=environment)
+    assert started.returncode == 0, started.stderr
+    yield started.stdout.strip()
+    stopped = run("stop", started.stdout.strip())
+    assert stopped.returncode == 0, stopped.stderr
+
+
+def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the script that `pip` has installed beside the interpreter."""
+    script = os.path.join(os.path.dirname(sys.executable), "mobula")
+    return subprocess.run(
+        [script, *arguments], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+
+
+def test_a_session_is_started_looked_into_and_stopped(address: str) -> None:
+    mobula.init(address=address)
+    try:
+        held = mobula.put(b"x" * (1 << 20))
+        status = run("status", "--json", "--socket", address)
+        assert status.returncode == 0, status.stderr
+        assert json.loads(status.stdout)
+        drivers = run("list", "drivers", "--json", "--socket", address)
+        assert str(os.getpid()) in drivers.stdout, drivers.stderr
+        del held
+    finally:
+        mobula.shutdown()
+
+
+def test_the_module_is_the_same_command() -> None:
+    module = subprocess.run(
+        [sys.executable, "-m", "mobula", "--help"], capture_output=True, text=True, timeout=120, check=False
+    )
+    script = run("--help")
+    assert (module.returncode, script.returncode) == (0, 0)
+    assert "postmortem" in script.stdout and module.stdout == script.stdout
+
+
+def test_exit_codes_say_what_went_wrong(address: str) -> None:
+    assert run("nonsense").returncode == 2
+    gone = run("kill", "1", "--socket", address)
+    assert gone.returncode == 3 and gone.stderr.startswith("error: "), gone.stderr
+    missing = run("status", "--socket", "/nowhere/store.sock")
+    assert missing.returncode == 1 and missing.stderr.startswith("error: "), missing.stderr
+
+
+def test_an_interrupt_ends_it(address: str) -> None:
+    command = [sys.executable, "-m", "mobula", "logs", "--follow", "--socket", address]
+    following = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert following.stdout is not None
+        mobula.init(address=address)
+        mobula.get(says_hello.remote())
+        assert "hello" in following.stdout.readline()
+        following.send_signal(signal.SIGINT)
+        assert following.wait(timeout=60) == -signal.SIGINT
+    finally:
+        following.kill()
+        following.communicate()
+        mobula.shutdown()
