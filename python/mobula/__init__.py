@@ -38,6 +38,7 @@ from mobula._session import (
 from mobula._stream import ObjectRefGenerator
 
 if TYPE_CHECKING:
+    from mobula import util
     from mobula._shared import shared
     from mobula.util.state import timeline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from mobula import _mobula, _options, _session
 from mobula._mobula import ObjectRef
@@ -44,7 +44,12 @@ class RemoteFunction(Generic[P, R]):
             f"'{self._name}.remote()'."
         )
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+    # Any argument may be a reference, which no type says: editors show the first signature, and checkers accept both.
+    @overload
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
+    @overload
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
         """Call the function in a worker. References among the arguments become values there."""
         # From now on, the extension module makes the calls of this session. In another session it calls this function
         # again.
@@ -85,7 +90,11 @@ class _Optioned(Generic[P, R]):
         # Invalid options are refused now.
         _options.of_task(options)
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+    @overload
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
+    @overload
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
         """Call the function with these options."""
         call = self.__dict__["remote"] = _prepare(self._of, self._options, _Optioned.remote.__get__(self))
         return call(*args, **kwargs)  # type: ignore[no-any-return]

@@ -67,8 +67,20 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     return _mobula.get(refs, timeout)
 
 
+@overload
 def wait(
-    ray_waitables: Sequence[ObjectRef[T] | ObjectRefGenerator[T]],
+    ray_waitables: list[ObjectRef[T]], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]: ...
+@overload
+def wait(
+    ray_waitables: Sequence[ObjectRef[Any] | ObjectRefGenerator[Any]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[Any], list[Any]]: ...
+def wait(
+    ray_waitables: Any,
     *,
     num_returns: int = 1,
     timeout: float | None = None,

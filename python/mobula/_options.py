@@ -96,10 +96,14 @@ def _check_kind(name: str, value: Any) -> None:
     if name in ("resources", "_metadata") and not isinstance(value, dict):
         raise _of_type(name, value, dict)
     if name == "resources":
-        if value.keys() & {"CPU", "GPU", "memory"}:
-            raise ValueError("CPU, GPU and memory are no names in resources: use num_cpus, num_gpus and memory")
-        for resource, amount in value.items():
-            _check_amount(resource, amount)
+        _check_resources(value)
+
+
+def _check_resources(amounts: Any) -> None:
+    if amounts.keys() & {"CPU", "GPU", "memory"}:
+        raise ValueError("CPU, GPU and memory are no names in resources: use num_cpus, num_gpus and memory")
+    for resource, amount in amounts.items():
+        _check_amount(resource, amount)
 
 
 def _of_type(name: str, value: Any, *types: type) -> TypeError:
@@ -153,8 +157,9 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"scheduling_strategy cannot be {strategy!r}: 'DEFAULT', 'SPREAD', or an object")
     found = {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
     group = getattr(strategy, "placement_group", None)
-    if strategy is not None and group is not None and not group.is_empty:
-        found["placement"] = (group._number, group.bundle_specs, strategy.placement_group_bundle_index)
+    if group is not None and not group.is_empty:
+        bundle = options["scheduling_strategy"].placement_group_bundle_index
+        found["placement"] = (group._number, group.bundle_specs, bundle)
     if found["memory"] is not None:
         found["memory"] = int(found["memory"])
     return found

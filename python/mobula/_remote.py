@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from mobula._actor import ActorClass
 from mobula._function import RemoteFunction
@@ -14,12 +14,21 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+class _Decorator(Protocol):
+    """What makes functions and classes remote, with options."""
+
+    @overload
+    def __call__(self, __class: type[T]) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, __function: Callable[P, R]) -> RemoteFunction[P, R]: ...
+
+
 @overload
 def remote(__class: type[T]) -> ActorClass[T]: ...  # type: ignore[overload-overlap]
 @overload
 def remote(__function: Callable[P, R]) -> RemoteFunction[P, R]: ...
 @overload
-def remote(**options: Any) -> Callable[[Any], Any]: ...
+def remote(**options: Any) -> _Decorator: ...
 def remote(*args: Any, **options: Any) -> Any:
     """Make a function a remote function, and a class an actor class.
 

@@ -67,7 +67,7 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
     _executor: Executor | None = None
 
-    def effective_n_jobs(self, n_jobs: int | None) -> int:
+    def effective_n_jobs(self, n_jobs: int | None) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return how many processes there are: for -1 as many as the session has CPUs, for -2 one less, …."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
@@ -75,7 +75,9 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             return 1
         return n_jobs if n_jobs > 0 else max(1, count_of_cpus() + 1 + n_jobs)
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
+    def configure(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, n_jobs: int = 1, parallel: Any = None, **_: Any
+    ) -> int:
         """Get the processes."""
         count = self.effective_n_jobs(n_jobs)
         if count == 1:

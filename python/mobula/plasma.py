@@ -39,7 +39,7 @@ from mobula import _mobula
 try:
     import pyarrow as _arrow
 
-    _ArrowException: Any = _arrow.lib.ArrowException
+    _ArrowException: Any = _arrow.ArrowException
     PlasmaBuffer = _arrow.Buffer
 except ImportError:
     _arrow = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import mobula
 from mobula import ActorHandle, ObjectRef
+from mobula.actor import ActorClass
 
 
 class ActorGroup:
@@ -32,7 +33,7 @@ class ActorGroup:
             raise ValueError(f"The provided `num_actors` must be greater than 0. Received num_actors={num_actors}")
         if num_cpus_per_actor < 0 or num_gpus_per_actor < 0:
             raise ValueError("The amounts of CPUs and GPUs of an actor must not be negative")
-        self._class = mobula.remote(
+        self._class: ActorClass[Any] = mobula.remote(
             num_cpus=num_cpus_per_actor, num_gpus=num_gpus_per_actor, resources=resources_per_actor
         )(actor_cls)
         self._methods = {name for name in dir(actor_cls) if callable(getattr(actor_cls, name))}

@@ -298,7 +298,8 @@ class ParallelIteratorWorker:
     def _new(self, transforms: Sequence[_Transform]) -> Iterator[Any]:
         def items(_: float | None) -> Iterator[Any]:
             while True:
-                yield from self._source() if callable(self._source) else iter(self._source)
+                source: Any = self._source
+                yield from source() if callable(self._source) else source
                 if not self._repeat:
                     return
 

@@ -125,7 +125,7 @@ def _tasks() -> list[TaskState]:
             task_id=task["task"],
             attempt_number=0,
             name=task["function"],
-            state=_TASK_STATES.get(task["state"], task["state"].upper()),
+            state=_TASK_STATES.get(task["state"]) or task["state"].upper(),
             actor_id=_text(actors.get(task["worker_pid"])),
             type="ACTOR_TASK" if task["worker_pid"] in actors else "NORMAL_TASK",
             func_or_class_name=task["function"],
@@ -152,7 +152,7 @@ def _actors() -> list[ActorState]:
         ActorState(
             actor_id=str(actor["actor"]),
             class_name=actor["class"],
-            state=_ACTOR_STATES.get(actor["state"], actor["state"].upper()),
+            state=_ACTOR_STATES.get(actor["state"]) or actor["state"].upper(),
             job_id=str(actor["creator_pid"]),
             name=actor["name"] or "",
             pid=actor["pid"],
