@@ -9,8 +9,10 @@ use crate::{format, wire};
 pub fn read_record(record: &[u8]) {
     if let Some(call) = Call::read(record) {
         let mut again = Vec::new();
-        call.append_to(&mut again);
+        let context = call.context(record);
+        call.append_to(&mut again, context.as_ref());
         assert_eq!((again.len(), Call::read(&again)), (call.bytes(), Some(call)));
+        assert_eq!(call.context(&again), context);
         take_payloads(&record[call.bytes()..], call.arguments);
         std::hint::black_box(call.returns.count());
     }
@@ -85,16 +87,18 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
 
     use crate::definition::Key;
     use crate::error::Failure;
-    use crate::wire::{Callee, Item, NoResults, Results, Returns, StreamEnd, Taken};
+    use crate::wire::{CallContext, Callee, Item, NoResults, Results, Returns, StreamEnd, Taken};
 
     let mut payloads = Vec::new();
     payload::append_inline(&mut payloads, format::PLAIN, b"small", &[]);
     payload::append_stored(&mut payloads, ObjectId::from_bytes([7; ObjectId::BYTES]));
     let key = Key::from_bits(0x1234_5678_9abc_def0);
-    let call = |callee, returns| {
+    let call = |callee, returns, context: Option<&CallContext>| {
         let mut record = Vec::new();
-        Call { task: 5, callee, returns, arguments: 2, limits: None, is_detached: false, attempt: 0 }
-            .append_to(&mut record);
+        let (task, arguments, is_traced) = (5, 2, context.is_some());
+        let (limits, is_detached, attempt) = (None, false, 0);
+        Call { task, callee, returns, arguments, limits, is_detached, attempt, is_traced }
+            .append_to(&mut record, context);
         record.extend_from_slice(&payloads);
         record
     };
@@ -117,18 +121,28 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
     let failure = || Failure::from(mobula_client::ClientError::StoreLost);
     let to_head = |record: ToHead<'_>| wire::to_vec(&record);
     let from_head = |record: FromHead<'_>| wire::to_vec(&record);
+    let context = CallContext([9; CallContext::BYTES]);
     let (class, worker) = (key, OwnerId::new(3, 99));
     vec![
-        ("call_function", call(Callee::Function(key), Returns::One)),
-        ("call_method", call(Callee::Method(3), Returns::Tuple(2))),
-        ("call_stream", call(Callee::Function(key), Returns::Stream(16))),
+        ("call_function", call(Callee::Function(key), Returns::One, None)),
+        ("call_method", call(Callee::Method(3), Returns::Tuple(2), None)),
+        ("call_stream", call(Callee::Function(key), Returns::Stream(16), None)),
+        ("call_traced", call(Callee::Function(key), Returns::One, Some(&context))),
         ("results", results),
         ("item", item),
         ("stream_end", stream_end),
         ("taken", taken),
         ("failed", none(NoResults::Failed { task: 5, failure: failure(), ran_nanos: 1 })),
         ("declined", none(NoResults::Declined { task: 5 })),
-        ("start_actor", to_head(ToHead::StartActor { actor: 1, arguments: 2, payloads: &payloads })),
+        (
+            "start_actor",
+            to_head(ToHead::StartActor {
+                actor: 1,
+                arguments: 2,
+                context: Some(context),
+                payloads: &payloads,
+            }),
+        ),
         ("abandon_actor", to_head(ToHead::AbandonActor { actor: 1, failure: failure() })),
         ("return", to_head(ToHead::Return { worker, is_busy: true })),
         ("spent", to_head(ToHead::Spent { waits: true })),
@@ -140,6 +154,7 @@ pub fn records() -> Vec<(&'static str, Vec<u8>)> {
                 class,
                 restarts: 3,
                 arguments: 2,
+                context: None,
                 payloads: &payloads,
             }),
         ),

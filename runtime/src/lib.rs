@@ -70,6 +70,7 @@ pub use crate::front::actor::{
 pub use crate::front::actor_options::{ActorOptions, Lifetime};
 pub use crate::front::arguments::ArgumentList;
 pub use crate::front::cancel::{CancelOptions, cancel, is_cancelled, poll_cancelled};
+pub use crate::front::context::set_context_source;
 pub use crate::front::function::call_function;
 pub use crate::front::future::Waiting;
 pub use crate::front::made_at::MadeAt;
@@ -92,5 +93,5 @@ pub use crate::session::{
     Session, SessionOptions, sessions, start, start_or_join, start_shared, stop_shared,
 };
 pub use crate::session_number::SessionNumber;
-pub use crate::wire::{NamedActor, Returns};
+pub use crate::wire::{CallContext, NamedActor, Returns};
 pub use crate::worker::OwnedCall;

@@ -15,7 +15,7 @@ use crate::call::result_cell::ResultCell;
 use crate::definition::{Key, Name};
 use crate::demand::Demand;
 use crate::error::{Failure, TaskError, TimeLimit};
-use crate::wire::Returns;
+use crate::wire::{CallContext, Returns};
 
 /// The function, method or constructor that a task runs.
 #[derive(Debug, Clone)]
@@ -86,8 +86,7 @@ pub(crate) struct Task {
     pub(crate) retry_errors: Option<u32>,
     /// Says which errors are retried; `None`: all.
     pub(crate) retry_if: Option<fn(&TaskError) -> bool>,
-    /// The time limits, if there are any.
-    pub(crate) limits: Option<Box<CallLimits>>,
+    pub(crate) extras: Option<Box<Extras>>,
     /// How often it was retried.
     pub(crate) retries: AtomicU32,
     /// How often it was sent to a process that died before it began.
@@ -96,10 +95,34 @@ pub(crate) struct Task {
     pub(crate) memory_retries: AtomicU16,
 }
 
+/// The parts that few calls have. They have a box of their own, so that the other calls are no larger.
+#[derive(Debug)]
+pub(crate) struct Extras {
+    limits: Option<CallLimits>,
+    context: Option<CallContext>,
+}
+
+impl Extras {
+    /// The parts that are there; `None` if none is.
+    pub(crate) fn boxed(limits: Option<CallLimits>, context: Option<CallContext>) -> Option<Box<Self>> {
+        (limits.is_some() || context.is_some()).then(|| Box::new(Self { limits, context }))
+    }
+}
+
 /// The most processes that may die before they begin the same call. After so many it is no accident.
 const SENT_IN_VAIN_MAX: u32 = 100;
 
 impl Task {
+    /// The time limits, if there are any.
+    pub(crate) fn limits(&self) -> Option<&CallLimits> {
+        self.extras.as_ref()?.limits.as_ref()
+    }
+
+    /// The context in which the call was made, if it has one. Each attempt has the same.
+    pub(crate) fn context(&self) -> Option<&CallContext> {
+        self.extras.as_ref()?.context.as_ref()
+    }
+
     /// Whether it is not sent again: it was cancelled, or its results are there.
     pub(crate) fn is_over(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed)
@@ -109,14 +132,14 @@ impl Task {
     /// The failure of the call after it has reached a limit.
     pub(crate) fn timed_out(&self, limit: TimeLimit) -> Failure {
         let function = self.target.name();
-        match &self.limits {
+        match self.limits() {
             Some(limits) => limits.failure(function, limit),
             None => Failure::TaskTimedOut { function, limit, after: Duration::ZERO },
         }
     }
 
     fn attempt_over(&self) {
-        if let Some(limits) = &self.limits {
+        if let Some(limits) = self.limits() {
             limits.attempt_over();
         }
     }

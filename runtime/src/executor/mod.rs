@@ -32,7 +32,7 @@ use crate::executor::queue::{Queue, Taken, decline, may_be_declined};
 use crate::mail::link::Link;
 use crate::record;
 use crate::under_way::{self, UnderWay};
-use crate::wire::{self, Call, Callee, Cancel, NoResults, ToHead, ToWorker};
+use crate::wire::{self, Call, CallContext, Callee, Cancel, NoResults, ToHead, ToWorker};
 
 /// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
@@ -299,11 +299,12 @@ impl Executor {
         class: Key,
         restarts: u32,
         arguments: u32,
+        context: Option<CallContext>,
         payloads: &[u8],
     ) {
         let _ = self.actor.set((actor, restarts, class));
         self.is_actor.store(true, Ordering::Release);
-        let work = Work::Construct { actor, class, arguments, payloads: payloads.to_vec() };
+        let work = Work::Construct { actor, class, arguments, context, payloads: payloads.to_vec() };
         let mut queue = self.queue.lock();
         queue.work.push_front(work);
         self.queue_changed(&queue);

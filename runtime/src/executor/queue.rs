@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::definition::Key;
 use crate::mail::link::Link;
 use crate::under_way::UnderWay;
-use crate::wire::{Call, Callee, CancelPromised, NoResults};
+use crate::wire::{Call, CallContext, Callee, CancelPromised, NoResults};
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -82,6 +82,7 @@ pub(crate) enum Work {
         actor: u64,
         class: Key,
         arguments: u32,
+        context: Option<CallContext>,
         payloads: Vec<u8>,
     },
     /// The process is spent: the calls that it made end before it does.

@@ -9,12 +9,13 @@ use crate::call::items::Items;
 use crate::call::options::TaskOptions;
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
-use crate::call::task::{ResultCells, Target, Task};
+use crate::call::task::{Extras, ResultCells, Target, Task};
 use crate::definition::Definition;
 use crate::demand::Demand;
 use crate::error::Failure;
 use crate::executor::Executor;
 use crate::front::arguments::ArgumentList;
+use crate::front::context;
 use crate::front::reference::Ref;
 use crate::front::resources::demand_of_call;
 use crate::mail::waiters::Mail;
@@ -95,7 +96,7 @@ pub(crate) fn submit(
         max_retries: options.retries(),
         retry_errors: options.retry_errors(),
         retry_if: options.retry_if,
-        limits,
+        extras: Extras::boxed(limits, context::current()),
         retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),
         memory_retries: AtomicU16::new(0),

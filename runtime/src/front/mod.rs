@@ -4,6 +4,7 @@ pub(crate) mod actor;
 pub(crate) mod actor_options;
 pub(crate) mod arguments;
 pub(crate) mod cancel;
+pub(crate) mod context;
 pub(crate) mod function;
 pub(crate) mod future;
 pub(crate) mod made_at;

@@ -24,7 +24,7 @@ use crate::definition::Key;
 use crate::demand::Demand;
 use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::mail::link::{Link, TooLarge};
-use crate::wire::{ActorRecord, FoundActor, FromHead, NamedActor, NewActor, ReservedActor};
+use crate::wire::{ActorRecord, CallContext, FoundActor, FromHead, NamedActor, NewActor, ReservedActor};
 
 /// How soon tokens are checked after something happened. The checks become rarer while nothing happens.
 const LOOK_SOON: Duration = Duration::from_millis(20);
@@ -115,14 +115,22 @@ pub(super) enum Stands<'a> {
 /// A constructor's arguments, and handles to the objects that they name.
 struct Arguments {
     count: u32,
+    /// The context in which the actor was made.
+    context: Option<CallContext>,
     payloads: Vec<u8>,
     #[expect(dead_code, reason = "held, not read")]
     held: Vec<Handle>,
 }
 
 impl Arguments {
-    fn hold(client: &Client, count: u32, payloads: &[u8]) -> Result<Self, Failure> {
-        Ok(Self { count, payloads: payloads.to_vec(), held: objects_of(client, count, payloads)? })
+    fn hold(
+        client: &Client,
+        count: u32,
+        context: Option<CallContext>,
+        payloads: &[u8],
+    ) -> Result<Self, Failure> {
+        let held = objects_of(client, count, payloads)?;
+        Ok(Self { count, context, payloads: payloads.to_vec(), held })
     }
 }
 
@@ -250,8 +258,15 @@ impl Actors {
     }
 
     /// The arguments of an actor's constructor are there.
-    pub(super) fn start(&mut self, client: &Client, actor: u64, count: u32, payloads: &[u8]) {
-        match (self.actors.get_mut(&actor), Arguments::hold(client, count, payloads)) {
+    pub(super) fn start(
+        &mut self,
+        client: &Client,
+        actor: u64,
+        count: u32,
+        context: Option<CallContext>,
+        payloads: &[u8],
+    ) {
+        match (self.actors.get_mut(&actor), Arguments::hold(client, count, context, payloads)) {
             (Some(record), Ok(arguments)) if matches!(record.stage, Stage::Reserved { .. }) => {
                 record.arguments = Some(arguments);
                 self.wait(actor);
@@ -295,9 +310,10 @@ impl Actors {
         self.waiting.remove(&number);
         self.demanding.remove(&number);
         let Some(arguments) = &record.arguments else { return false };
-        let Arguments { count: arguments, payloads, .. } = arguments;
+        let Arguments { count: arguments, context, payloads, .. } = arguments;
         let (class, restarts) = (record.class, record.restarts);
-        let construct = FromHead::Construct { actor, class, restarts, arguments: *arguments, payloads };
+        let (arguments, context) = (*arguments, *context);
+        let construct = FromHead::Construct { actor, class, restarts, arguments, context, payloads };
         // The objects that the arguments name are held here.
         match link.send(&construct, Vec::new()) {
             Ok(()) => {
@@ -305,7 +321,7 @@ impl Actors {
                 true
             }
             Err(TooLarge) => {
-                let (function, count) = (format!("{}::new", record.class_name), *arguments as usize);
+                let (function, count) = (format!("{}::new", record.class_name), arguments as usize);
                 self.over(actor, 0, Failure::TooManyArguments { function, count });
                 false
             }

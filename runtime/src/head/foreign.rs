@@ -14,7 +14,7 @@ use super::names::SharedNames;
 use crate::error::{ActorEnd, Failure};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
-use crate::wire::{FoundActor, FromHead, NewActor, ReservedActor, ToHead};
+use crate::wire::{CallContext, FoundActor, FromHead, NewActor, ReservedActor, ToHead};
 
 /// Heads have labels that begin so.
 pub(super) const LABEL: &str = "head";
@@ -179,12 +179,20 @@ impl Foreign {
     }
 
     /// The arguments of the constructor of an actor of another head are there.
-    pub(super) fn start(&mut self, actor: u64, arguments: u32, payloads: &[u8]) {
+    pub(super) fn start(
+        &mut self,
+        actor: u64,
+        arguments: u32,
+        context: Option<CallContext>,
+        payloads: &[u8],
+    ) {
         self.reserved.remove(&actor);
         let Some(link) = self.link_of(actor) else { return };
         // This head holds the objects until that head holds them.
         match objects_of(&self.client, arguments, payloads) {
-            Ok(held) => _ = link.send(&ToHead::StartActor { actor, arguments, payloads }, held),
+            Ok(held) => {
+                let _ = link.send(&ToHead::StartActor { actor, arguments, context, payloads }, held);
+            }
             Err(failure) => _ = link.send(&ToHead::AbandonActor { actor, failure }, Vec::new()),
         }
     }

@@ -199,11 +199,13 @@ impl State {
                 }
             }
             ToHead::ReserveActor { request, actor } => self.reserve_actor(client, from, request, actor),
-            ToHead::StartActor { actor, arguments, payloads } => match &mut self.foreign {
-                Some(foreign) if foreign.is_elsewhere(actor) => foreign.start(actor, arguments, payloads),
+            ToHead::StartActor { actor, arguments, context, payloads } => match &mut self.foreign {
+                Some(foreign) if foreign.is_elsewhere(actor) => {
+                    foreign.start(actor, arguments, context, payloads);
+                }
                 _ => {
                     self.try_again();
-                    self.actors.start(client, actor, arguments, payloads);
+                    self.actors.start(client, actor, arguments, context, payloads);
                     self.end_actors_without_group();
                 }
             },

@@ -9,7 +9,7 @@ use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushErro
 use crate::call::task_id::TaskId;
 use crate::host::reply::Reply;
 use crate::record::Runs;
-use crate::wire::Returns;
+use crate::wire::{CallContext, Returns};
 
 /// Takes the items of a stream to the caller.
 pub(crate) trait ItemSink {
@@ -48,6 +48,7 @@ pub struct Invocation<'a> {
     runs: Option<&'a Runs>,
     /// The id of the call, and the number of its retries; `None` for a constructor.
     call: Option<(TaskId, u16)>,
+    context: Option<CallContext>,
 }
 
 impl fmt::Debug for Invocation<'_> {
@@ -77,6 +78,7 @@ impl<'a> Invocation<'a> {
             later: None,
             runs: None,
             call: None,
+            context: None,
         }
     }
 
@@ -89,6 +91,19 @@ impl<'a> Invocation<'a> {
     #[must_use]
     pub fn call(&self) -> Option<(TaskId, u16)> {
         self.call
+    }
+
+    /// Sets the context in which the call was made.
+    pub(crate) fn set_context(&mut self, context: Option<CallContext>) {
+        self.context = context;
+    }
+
+    /// The context in which the call was made, as the caller's front gave it: see
+    /// [`set_context_source`](crate::set_context_source). Another process has written it: the front checks it. Several
+    /// attempts at a call, and the constructor of an actor that was restarted, have the same context.
+    #[must_use]
+    pub fn context(&self) -> Option<CallContext> {
+        self.context
     }
 
     /// The process begins no more calls after this one: calls that wait there go elsewhere, and it ends. Has no effect

@@ -270,8 +270,11 @@ impl Runtime {
             }
         };
         match (record, &self.executor) {
-            (FromHead::Construct { actor, class, restarts, arguments, payloads }, Some(executor)) => {
-                executor.on_construct(actor, class, restarts, arguments, payloads);
+            (
+                FromHead::Construct { actor, class, restarts, arguments, context, payloads },
+                Some(executor),
+            ) => {
+                executor.on_construct(actor, class, restarts, arguments, context, payloads);
             }
             (FromHead::SayWhenFree { is_spent }, Some(executor)) => {
                 if let Some(head) = self.head() {

@@ -92,7 +92,7 @@ impl Submitter {
         }
         drop(state);
         if !running.task.is_over() {
-            let failure = match &running.task.limits {
+            let failure = match running.task.limits() {
                 Some(limits) if limits.deadline.is_some() => running.task.timed_out(TimeLimit::Deadline),
                 _ => Failure::Other(format!("{} was removed, and not cancelled", running.task.target.name())),
             };

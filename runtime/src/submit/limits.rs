@@ -58,7 +58,7 @@ impl Limits {
         while let Some(first) = self.times.first_entry().filter(|first| first.key().0 <= now) {
             let ((due, id, limit), task) = first.remove_entry();
             let Some(task) = task.upgrade().filter(|task| !task.is_over()) else { continue };
-            let is_reached = match (limit, &task.limits) {
+            let is_reached = match (limit, task.limits()) {
                 (TimeLimit::Timeout, Some(limits)) => limits.is_attempt_due(due),
                 _ => true,
             };

@@ -300,8 +300,8 @@ impl Submitter {
     }
 
     /// The limits of a call that is made now.
-    pub(crate) fn limits_of(&self, options: &LimitOptions) -> Box<CallLimits> {
-        Box::new(CallLimits::new(options, self.limited.one_more()))
+    pub(crate) fn limits_of(&self, options: &LimitOptions) -> CallLimits {
+        CallLimits::new(options, self.limited.one_more())
     }
 
     /// A call reaches a limit at this time, unless it is over by then.
@@ -318,7 +318,7 @@ impl Submitter {
     /// A call with limits has begun to run.
     fn on_begun(&self, link: &Link, task: u64) {
         let Some(task) = self.state.lock().running.get(link, task).cloned() else { return };
-        if let Some(due) = task.limits.as_ref().and_then(|limits| limits.attempt_begins()) {
+        if let Some(due) = task.limits().and_then(CallLimits::attempt_begins) {
             self.limit(&task, due, TimeLimit::Timeout);
         }
     }
@@ -327,9 +327,10 @@ impl Submitter {
     fn start_actor(&self, actor: u64, task: &Arc<Task>) {
         self.settler.end(1);
         let Some(head) = self.links.head() else { return };
-        let arguments = task.arguments.count() as u32;
+        let (arguments, context) = (task.arguments.count() as u32, task.context().copied());
         let sent = self.send_arguments(task, |payloads| {
-            head.send(&ToHead::StartActor { actor, arguments, payloads }, task.arguments.held())
+            let start = ToHead::StartActor { actor, arguments, context, payloads };
+            head.send(&start, task.arguments.held())
         });
         if let Err(failure) = sent {
             let _ = head.send(&ToHead::AbandonActor { actor, failure }, Vec::new());

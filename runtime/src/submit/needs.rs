@@ -46,7 +46,7 @@ impl Submitter {
     fn add_needs(&self, call: u64, chain: usize, needs: &mut Vec<Need>) {
         let Some((task, place)) = self.find(call) else { return };
         // A time limit ends the call, whatever it waits for.
-        if task.limits.is_some() || chain == 0 {
+        if task.limits().is_some() || chain == 0 {
             return;
         }
         match place {

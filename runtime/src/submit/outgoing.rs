@@ -33,7 +33,7 @@ impl Submitter {
     /// the next calls find room.
     pub(crate) fn submit(&self, task: Arc<Task>) -> bool {
         let number = task.id;
-        if let Some(deadline) = task.limits.as_ref().and_then(|limits| limits.deadline) {
+        if let Some(deadline) = task.limits().and_then(|limits| limits.deadline) {
             self.limit(&task, deadline, TimeLimit::Deadline);
         }
         let period = match self.send_at_once(task) {
@@ -267,13 +267,15 @@ impl Submitter {
     /// Sends one call. Returns the number of its record. The task keeps the objects alive that the record names.
     fn send(&self, link: &Link, task: &Task, callee: Callee) -> Result<u64, Failure> {
         let (task_id, arguments) = (task.id, task.arguments.count() as u32);
-        let limits = task.limits.as_ref().map(|limits| CallBegin::by(limits.deadline));
+        let limits = task.limits().map(|limits| CallBegin::by(limits.deadline));
+        let context = task.context();
         let (returns, is_detached) = (task.returns, task.is_detached);
-        let attempt = task.attempt();
-        let call = Call { task: task_id, callee, returns, arguments, limits, is_detached, attempt };
+        let (attempt, is_traced) = (task.attempt(), context.is_some());
+        let call =
+            Call { task: task_id, callee, returns, arguments, limits, is_detached, attempt, is_traced };
         self.send_arguments(task, |payloads| {
             link.send_with(Vec::new(), |record| {
-                call.append_to(record);
+                call.append_to(record, context);
                 record.extend_from_slice(payloads);
             })
         })

@@ -63,6 +63,18 @@ pub(crate) struct Call {
     pub(crate) is_detached: bool,
     /// The number of retries so far.
     pub(crate) attempt: u16,
+    /// A [context](Self::context) stands in the record.
+    pub(crate) is_traced: bool,
+}
+
+/// The context in which a call was made, as the front of the caller describes it to the front of the process that runs
+/// the call. The core only carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallContext(pub [u8; Self::BYTES]);
+
+impl CallContext {
+    /// Its length.
+    pub const BYTES: usize = 32;
 }
 
 /// The time by which a call must begin, if it runs at all.
@@ -103,15 +115,17 @@ struct CallLayout {
     /// A function's key, or a method's number.
     callee: u64,
     is_method: u32,
-    /// 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream; in the upper 16 bits the number
-    /// of retries.
+    /// 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream; bits for what follows, and for
+    /// what else is said; in the upper 16 bits the number of retries.
     shape: u32,
     returns: u32,
     arguments: u32,
 }
 
 impl Call {
-    pub(crate) fn append_to(&self, record: &mut Vec<u8>) {
+    /// Appends the call. `context` is there if the call [is traced](Self::is_traced).
+    pub(crate) fn append_to(&self, record: &mut Vec<u8>, context: Option<&CallContext>) {
+        debug_assert_eq!(self.is_traced, context.is_some());
         let (is_method, callee) = match self.callee {
             Callee::Function(key) => (0, key.bits()),
             Callee::Method(method) => (1, u64::from(method)),
@@ -126,10 +140,14 @@ impl Call {
         let shape = shape | u32::from(attempt) << ATTEMPT_SHIFT;
         let shape = if limits.is_some() { shape | LIMITED } else { shape };
         let shape = if is_detached { shape | DETACHED } else { shape };
+        let shape = if context.is_some() { shape | TRACED } else { shape };
         let layout = CallLayout { task, callee, is_method, shape, returns, arguments };
         record.extend_from_slice(bytemuck::bytes_of(&layout));
         if let Some(CallBegin { by_nanos }) = limits {
             record.extend_from_slice(&by_nanos.to_le_bytes());
+        }
+        if let Some(context) = context {
+            record.extend_from_slice(&context.0);
         }
     }
 
@@ -150,8 +168,9 @@ impl Call {
             }
         };
         let is_detached = layout.shape & DETACHED != 0;
+        let is_traced = layout.shape & TRACED != 0;
         let attempt = (layout.shape >> ATTEMPT_SHIFT) as u16;
-        let returns = match layout.shape as u16 & !(LIMITED | DETACHED) as u16 {
+        let returns = match layout.shape as u16 & !(LIMITED | DETACHED | TRACED) as u16 {
             0 => Returns::One,
             1 => Returns::Tuple(layout.returns),
             2 => Returns::List(layout.returns),
@@ -159,15 +178,25 @@ impl Call {
             _ => return None,
         };
         let CallLayout { task, arguments, .. } = layout;
-        Some(Self { task, callee, returns, arguments, limits, is_detached, attempt })
+        let call = Self { task, callee, returns, arguments, limits, is_detached, attempt, is_traced };
+        (record.len() >= call.bytes()).then_some(call)
+    }
+
+    /// The context in which the call was made, from the record that the call was read from.
+    pub(crate) fn context(&self, record: &[u8]) -> Option<CallContext> {
+        let end = self.is_traced.then(|| self.bytes())?;
+        let context = record.get(end - CallContext::BYTES..end)?;
+        context.try_into().ok().map(CallContext)
     }
 
     /// The length of the call without its payloads.
     pub(crate) fn bytes(&self) -> usize {
-        Self::BYTES + if self.limits.is_some() { size_of::<u64>() } else { 0 }
+        let limits = if self.limits.is_some() { size_of::<u64>() } else { 0 };
+        let context = if self.is_traced { CallContext::BYTES } else { 0 };
+        Self::BYTES + limits + context
     }
 
-    /// The length of a call without limits and payloads.
+    /// The length of a call without limits, context and payloads.
     pub(crate) const BYTES: usize = size_of::<CallLayout>();
 }
 
@@ -175,6 +204,8 @@ impl Call {
 const LIMITED: u32 = 1 << 8;
 /// A bit of the shape: the call goes on when its caller is gone.
 const DETACHED: u32 = 1 << 9;
+/// A bit of the shape: the context in which the call was made follows.
+const TRACED: u32 = 1 << 10;
 /// The number of retries is above the other bits of the shape.
 const ATTEMPT_SHIFT: u32 = 16;
 

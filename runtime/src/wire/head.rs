@@ -7,6 +7,7 @@ use crate::definition::Key;
 use crate::demand::Demand;
 use crate::error::{ExitReason, Failure, TaskError, WaitingCall};
 use crate::resources::{GroupState, Resources, Strategy};
+use crate::wire::call::CallContext;
 use crate::wire::state::HeadState;
 use crate::wire::waits::{Need, Waits};
 
@@ -52,6 +53,8 @@ pub(crate) enum ToHead<'a> {
     StartActor {
         actor: u64,
         arguments: u32,
+        /// The context in which the actor was made.
+        context: Option<CallContext>,
         #[serde(borrow, with = "bytes_field")]
         payloads: &'a [u8],
     },
@@ -214,6 +217,8 @@ pub(crate) enum FromHead<'a> {
         /// How often the actor was restarted.
         restarts: u32,
         arguments: u32,
+        /// As in `StartActor`.
+        context: Option<CallContext>,
         #[serde(borrow, with = "bytes_field")]
         payloads: &'a [u8],
     },

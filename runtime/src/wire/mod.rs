@@ -13,11 +13,11 @@ mod state;
 mod tests;
 mod waits;
 
-pub use self::call::Returns;
 pub(crate) use self::call::{
     Call, CallBegin, Callee, Cancel, CancelPromised, Item, NoResults, Results, StreamEnd, Taken, ToCaller,
     ToWorker,
 };
+pub use self::call::{CallContext, Returns};
 pub(crate) use self::codec::{append, read, to_vec};
 pub use self::head::NamedActor;
 pub(crate) use self::head::{

@@ -22,17 +22,28 @@ fn calls_and_results_are_read_as_they_were_written() {
                 limits: None,
                 is_detached: false,
                 attempt: 7,
+                is_traced: false,
             };
             record.clear();
-            call.append_to(&mut record);
+            call.append_to(&mut record, None);
             assert_eq!((record.len(), Call::read(&record)), (Call::BYTES, Some(call)));
             assert_eq!(Call::read(&record[1..]), None);
             let limits = Some(CallBegin::by(Some(Instant::now())));
             let limited = Call { limits, is_detached: true, attempt: u16::MAX, ..call };
             record.clear();
-            limited.append_to(&mut record);
+            limited.append_to(&mut record, None);
             assert_eq!((record.len(), Call::read(&record)), (limited.bytes(), Some(limited)));
             assert_eq!(Call::read(&record[..record.len() - 1]), None);
+            for untraced in [call, limited] {
+                let traced = Call { is_traced: true, ..untraced };
+                let context = CallContext(std::array::from_fn(|at| at as u8));
+                record.clear();
+                traced.append_to(&mut record, Some(&context));
+                assert_eq!((record.len(), Call::read(&record)), (traced.bytes(), Some(traced)));
+                assert_eq!(traced.bytes(), untraced.bytes() + CallContext::BYTES);
+                assert_eq!((traced.context(&record), untraced.context(&record)), (Some(context), None));
+                assert_eq!(Call::read(&record[..record.len() - 1]), None);
+            }
         }
     }
     let results = Results { task: 5, first: 6, count: 7, is_last: true, ran_nanos: 8 };
@@ -104,8 +115,12 @@ fn records() -> Vec<Vec<u8>> {
         limits: Some(CallBegin::by(None)),
         is_detached: false,
         attempt: 0,
+        is_traced: false,
     };
-    fixed(&|record| call.append_to(record));
+    fixed(&|record| call.append_to(record, None));
+    let context = CallContext([7; CallContext::BYTES]);
+    let traced = Call { is_traced: true, ..call };
+    fixed(&|record| traced.append_to(record, Some(&context)));
     let results = Results { task: 1, first: 2, count: 3, is_last: true, ran_nanos: 4 };
     fixed(&|record| results.append_to(record));
     fixed(&|record| Item { task: 1, position: 2 }.append_to(record));
@@ -144,7 +159,7 @@ fn records() -> Vec<Vec<u8>> {
             call: Some(RunningCall { function: "f".to_owned(), is_retriable: true }),
         },
         ToHead::ReserveActor { request: 1, actor },
-        ToHead::StartActor { actor: 1, arguments: 1, payloads: b"payloads" },
+        ToHead::StartActor { actor: 1, arguments: 1, context: Some(context), payloads: b"payloads" },
         ToHead::FindActor { request: 1, namespace: "s", name: "n" },
         ToHead::ListActors { request: 1, namespace: Some("s") },
         ToHead::AwaitActorEnd { request: 1, actor: 2 },
@@ -168,7 +183,14 @@ fn records() -> Vec<Vec<u8>> {
     let cycle = vec![WaitingCall::new(1, "f".to_owned(), "g".to_owned(), None)];
     for record in [
         FromHead::Granted { demand: Demand::nothing(), worker: owner, pid: 1 },
-        FromHead::Construct { actor: 1, class: key, restarts: 2, arguments: 1, payloads: b"payloads" },
+        FromHead::Construct {
+            actor: 1,
+            class: key,
+            restarts: 2,
+            arguments: 1,
+            context: None,
+            payloads: b"payloads",
+        },
         FromHead::ActorReserved { request: 1, result: Ok(ReservedActor { actor: 1, token: object }) },
         FromHead::ActorFound { request: 1, actor: Ok(Some(found)) },
         FromHead::ActorNames { request: 1, names, is_last: true },
@@ -194,7 +216,9 @@ fn records() -> Vec<Vec<u8>> {
 
 /// Reads bytes as every kind of record: each reader returns a record or refuses them.
 fn read_as_everything(bytes: &[u8]) {
-    let _ = Call::read(bytes);
+    if let Some(call) = Call::read(bytes) {
+        assert_eq!(call.context(bytes).is_some(), call.is_traced);
+    }
     let _ = ToWorker::read(bytes);
     if let Some(ToCaller::Results(results, mut rest)) = ToCaller::read(bytes) {
         for _ in 0..results.count {

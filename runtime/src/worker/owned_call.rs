@@ -142,8 +142,10 @@ impl Parts {
     fn invocation<'a>(&mut self, runtime: &'a Runtime) -> Invocation<'a> {
         let (at, count, returns) = (self.call.bytes(), self.call.arguments, self.call.returns);
         let record = std::mem::take(&mut self.record);
+        let context = self.call.context(&record);
         let mut on = Invocation::new(&runtime.client, record, at, count, returns);
         on.set_call(TaskId::new(self.from.peer, self.call.task), self.call.attempt);
+        on.set_context(context);
         on
     }
 

@@ -54,9 +54,10 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                     actor.caller_gone(caller);
                 }
             }
-            Work::Construct { actor: id, class, arguments, payloads } => {
+            Work::Construct { actor: id, class, arguments, context, payloads } => {
                 termination::catch();
                 let mut on = Invocation::new(&runtime.client, payloads, 0, arguments, Returns::One);
+                on.set_context(context);
                 let result = host.construct(class, &mut on).map(|made| {
                     if made.is_concurrent() {
                         executor.set_concurrent();
@@ -116,9 +117,11 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                 let since = if is_timed { over.unwrap_or_else(record::now) } else { 0 };
                 let run = Run { task, caller: from.peer, since };
                 runs.begin(run);
+                let context = call.context(&record);
                 let mut on = Invocation::new(&runtime.client, record, call.bytes(), count, returns);
                 on.set_runs(&runs);
                 on.set_call(TaskId::new(from.peer, task), attempt);
+                on.set_context(context);
                 if let Some(items) = &items {
                     on.set_items(items);
                 }
