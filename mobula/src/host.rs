@@ -2,6 +2,7 @@
 
 #[cfg(feature = "tokio")]
 pub(crate) mod asynchronous;
+pub(crate) mod call_span;
 pub(crate) mod concurrent;
 pub(crate) mod lanes;
 pub(crate) mod user_code;
@@ -11,6 +12,7 @@ use std::io::Write;
 
 use mobula_runtime::{Failure, Host, Instance, Invocation, Key, TaskError, TaskErrorKind, label};
 
+use self::call_span::in_span;
 use self::concurrent::ConcurrentActor;
 use self::user_code::{drop_guarded, guarded, named, not_registered};
 use crate::invocation::Arguments;
@@ -30,6 +32,7 @@ impl Host for Rust {
 
     fn started(&self) {
         panics::install();
+        call_span::send_contexts();
     }
 
     fn init(&self) -> Result<(), TaskError> {
@@ -56,31 +59,17 @@ impl Host for Rust {
         if runnable.is_last_call() {
             on.set_spent();
         }
-        guarded(|| (function.run)(&mut Arguments::new(on))).map_err(|failure| named(function.name, failure))
+        let context = on.context();
+        let run = || guarded(|| (function.run)(&mut Arguments::new(on)));
+        in_span(context, || function.name.into(), run)
     }
 
     fn construct(&self, class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure> {
         let (class, caller) = registry::class(class).ok_or_else(|| not_registered("actor class"))?;
         label(class.name);
-        let arguments = &mut Arguments::new(on);
-        let of_new = |failure| named(&format!("{}::new", class.name), failure);
-        match (class.construct, caller) {
-            (Constructor::OneAtATime(construct), _) => {
-                let state = guarded(|| construct(arguments)).map_err(of_new)?;
-                Ok(Box::new(Actor { class, caller, state: Some(state) }))
-            }
-            (Constructor::Concurrent(construct, concurrency), Caller::Rust) => {
-                let max = arguments.next::<Option<u32>>().map_err(of_new)?;
-                let concurrency = Concurrency { max: max.or(concurrency.max), ..concurrency };
-                let state = || guarded(|| construct(arguments));
-                Ok(Box::new(ConcurrentActor::make(class, concurrency, state).map_err(of_new)?))
-            }
-            (Constructor::Concurrent(..), Caller::Other) => {
-                let message =
-                    "a class with several calls at a time is made by Rust programs alone".to_owned();
-                Err(of_new(TaskError::new("", TaskErrorKind::NotCalled, message).into()))
-            }
-        }
+        let (context, arguments) = (on.context(), &mut Arguments::new(on));
+        let name = || format!("{}::new", class.name).into();
+        in_span(context, name, || construct(class, caller, arguments))
     }
 
     fn function_name(&self, function: Key) -> String {
@@ -97,6 +86,30 @@ impl Host for Rust {
 
     fn idle(&self) {
         let _ = std::io::stdout().flush();
+    }
+}
+
+/// Makes an instance of a class.
+fn construct(
+    class: &'static Class,
+    caller: Caller,
+    arguments: &mut Arguments<'_, '_>,
+) -> Result<Box<dyn Instance>, Failure> {
+    match (class.construct, caller) {
+        (Constructor::OneAtATime(construct), _) => {
+            let state = guarded(|| construct(arguments))?;
+            Ok(Box::new(Actor { class, caller, state: Some(state) }))
+        }
+        (Constructor::Concurrent(construct, concurrency), Caller::Rust) => {
+            let max = arguments.next::<Option<u32>>()?;
+            let concurrency = Concurrency { max: max.or(concurrency.max), ..concurrency };
+            let state = || guarded(|| construct(arguments));
+            Ok(Box::new(ConcurrentActor::make(class, concurrency, state)?))
+        }
+        (Constructor::Concurrent(..), Caller::Other) => {
+            let message = "a class with several calls at a time is made by Rust programs alone".to_owned();
+            Err(TaskError::new("", TaskErrorKind::NotCalled, message).into())
+        }
     }
 }
 
@@ -118,9 +131,10 @@ impl Instance for Actor {
         let state = state.as_deref_mut().ok_or_else(|| not_registered("actor"))?;
         on.set_name(class.name, method.name);
         let Calling::OneAtATime(run) = method.call else { return Err(not_registered("method")) };
+        let name = || format!("{}::{}", class.name, method.name).into();
+        let context = on.context();
         let mut call = || guarded(|| run(state, &mut Arguments::new(on)));
-        let outcome = if class.has_replies { reply::answering_panics(call) } else { call() };
-        outcome.map_err(|failure| named(&format!("{}::{}", class.name, method.name), failure))
+        in_span(context, name, || if class.has_replies { reply::answering_panics(call) } else { call() })
     }
 
     fn is_concurrent(&self) -> bool {

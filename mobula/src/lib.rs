@@ -61,6 +61,8 @@ mod host;
 mod invocation;
 pub mod metrics;
 mod object_ref;
+#[cfg(feature = "opentelemetry")]
+pub mod opentelemetry;
 mod panics;
 mod portable;
 pub mod prelude;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mobula_runtime::{Amounts, Error, Launch, Result, Session, SessionOptions};
 
+use crate::host::call_span;
 use crate::registry;
 use crate::takeover::takes_over;
 
@@ -545,6 +546,7 @@ impl Builder {
     /// # Errors
     /// Those of [`init`](fn@init), and [`Error::Config`](crate::Error::Config) for an option that cannot be.
     pub fn init(self) -> Result<Session> {
+        call_span::send_contexts();
         mobula_runtime::start(self.into_options()?)
     }
 
@@ -588,6 +590,7 @@ impl Builder {
     /// # Errors
     /// As [`init`](Self::init), without [`Error::AlreadyInitialized`](crate::Error::AlreadyInitialized).
     pub fn init_or_join(self) -> Result<Session> {
+        call_span::send_contexts();
         mobula_runtime::start_or_join(self.into_options()?)
     }
 

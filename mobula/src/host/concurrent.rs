@@ -5,6 +5,7 @@
 //! method runs on [`the loop`](super::asynchronous), a thread of its own.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,14 +13,17 @@ use std::sync::Arc;
 use mobula_runtime::{Failure, Instance, Invocation, OwnedCall};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use super::call_span::in_span;
 use super::lanes::{Begun, Lanes};
-use super::user_code::{drop_guarded, guarded, named, not_registered};
+use super::user_code::{drop_guarded, guarded, not_registered};
 use crate::invocation::Arguments;
 use crate::registry::{Calling, Class, Concurrency, Method, SharedState};
 use crate::reply;
 
 #[cfg(feature = "tokio")]
 use super::asynchronous::Loop;
+#[cfg(feature = "tokio")]
+use super::call_span::in_span_async;
 
 /// How many calls of `async` methods are under way at a time, if nothing is said.
 const ASYNC_MAX: usize = 1000;
@@ -172,8 +176,8 @@ impl Shared {
 
     fn run(&self, Job { method, call }: Job) {
         let run = |on: &mut Invocation<'_>| {
-            let arguments = &mut Arguments::new(on);
-            let outcome = reply::answering_panics(|| {
+            let (context, arguments) = (on.context(), &mut Arguments::new(on));
+            let run = || {
                 guarded(|| match method.call {
                     Calling::Beside(call) => {
                         call(&**self.state.read().as_ref().ok_or_else(ended)?, arguments)
@@ -183,15 +187,15 @@ impl Shared {
                     }
                     _ => Err(not_registered("method")),
                 })
-            });
-            outcome.map_err(|failure| self.named(method, failure))
+            };
+            in_span(context, || self.name(method), || reply::answering_panics(run))
         };
         // Nothing unwinds from here: the thread has a place that it must give back.
         let _ = catch_unwind(AssertUnwindSafe(|| call.run(run)));
     }
 
-    fn named(&self, method: &Method, failure: Failure) -> Failure {
-        named(&format!("{}::{}", self.class.name, method.name), failure)
+    fn name(&self, method: &Method) -> Cow<'static, str> {
+        format!("{}::{}", self.class.name, method.name).into()
     }
 }
 
@@ -205,21 +209,23 @@ impl Shared {
     pub(super) async fn run_future(self: Arc<Self>, Begun { lane, access, job }: Begun<Job>) {
         let Job { method, call } = job;
         call.run_async(async |on| {
-            let arguments = &mut Arguments::new(on);
-            let outcome = match method.call {
-                Calling::FutureBeside(call) => {
-                    let state = self.state.read();
-                    let state = state.as_ref().ok_or_else(ended)?;
-                    super::asynchronous::guarded(|| call(&**state, arguments)).await
+            let (context, arguments) = (on.context(), &mut Arguments::new(on));
+            let run = async {
+                match method.call {
+                    Calling::FutureBeside(call) => {
+                        let state = self.state.read();
+                        let state = state.as_ref().ok_or_else(ended)?;
+                        super::asynchronous::guarded(|| call(&**state, arguments)).await
+                    }
+                    Calling::FutureAlone(call) => {
+                        let mut state = self.state.write();
+                        let state = state.as_mut().ok_or_else(ended)?;
+                        super::asynchronous::guarded(|| call(&mut **state, arguments)).await
+                    }
+                    _ => Err(not_registered("method")),
                 }
-                Calling::FutureAlone(call) => {
-                    let mut state = self.state.write();
-                    let state = state.as_mut().ok_or_else(ended)?;
-                    super::asynchronous::guarded(|| call(&mut **state, arguments)).await
-                }
-                _ => Err(not_registered("method")),
             };
-            outcome.map_err(|failure| self.named(method, failure))
+            in_span_async(context, || self.name(method), run).await
         })
         .await;
         let mut gate = self.gate.lock();
