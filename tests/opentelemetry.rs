@@ -1,4 +1,4 @@
-//! Traces of OpenTelemetry: if these fail, the trace of a request ends at the first call, has a span at the wrong place,
+//! Traces of OpenTelemetry: if these fail, the trace of a request ends at the first call, has a span in a wrong place,
 //! or does not show which call has failed.
 
 use std::fs::{File, OpenOptions};
