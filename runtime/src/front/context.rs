@@ -10,7 +10,7 @@ static SOURCE: OnceLock<fn() -> Option<CallContext>> = OnceLock::new();
 /// asks it, and holds no lock meanwhile. The process that runs the call gets the context by
 /// [`Invocation::context`](crate::Invocation::context). Only the first function of a process is set.
 ///
-/// Without a function, and where it returns `None`, a call costs one load and a branch more, and no byte.
+/// Without a function, this costs a call one load and a branch. A call without a context has no byte more.
 pub fn set_context_source(source: fn() -> Option<CallContext>) {
     let _ = SOURCE.set(source);
 }

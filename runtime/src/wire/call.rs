@@ -122,6 +122,9 @@ struct CallLayout {
     arguments: u32,
 }
 
+// It moves through queues, so the context stays in the record until the call begins.
+const _: () = assert!(size_of::<Call>() <= 56);
+
 impl Call {
     /// Appends the call. `context` is there if the call [is traced](Self::is_traced).
     pub(crate) fn append_to(&self, record: &mut Vec<u8>, context: Option<&CallContext>) {
