@@ -7,6 +7,7 @@
 //!
 //! Rule: no user code runs while a stack is borrowed.
 
+use std::any::TypeId;
 use std::cell::{Cell, RefCell};
 
 use mobula_client::{Handle, Layout, ObjectWriter};
@@ -15,6 +16,17 @@ use super::buffer::Buffer;
 use super::decoding::Decoding;
 use super::encoding::{Beside, Destination, Writing};
 use super::{ValueError, format};
+
+/// Whether values of a type can have something beside their stream: all but numbers, and types that are as simple. An
+/// optimizing compiler knows the answer.
+#[inline]
+pub(super) fn needs_companion<T: ?Sized>() -> bool {
+    macro_rules! ids {
+        ($($simple:ty)*) => { [$(TypeId::of::<$simple>()),*] };
+    }
+    let simple = ids!(() bool char u8 i8 u16 i16 u32 i32 u64 i64 usize isize u128 i128 f32 f64);
+    !simple.contains(&typeid::of::<T>())
+}
 
 /// Whether this thread can still encode and decode. A thread that ends drops its thread-local values, also these.
 pub(crate) fn is_there() -> bool {

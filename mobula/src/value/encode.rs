@@ -68,7 +68,11 @@ pub(crate) fn append<T: Serialize + ?Sized>(
     out.resize(start + payload::HEADER_BYTES, 0);
     out.extend_from_slice(type_name);
     let stream_start = out.len();
-    let (written, beside) = context::encoding(Destination::Session, || stream::append(value, out));
+    let (written, beside) = if !context::needs_companion::<T>() {
+        (stream::append(value, out), None)
+    } else {
+        context::encoding(Destination::Session, || stream::append(value, out))
+    };
     let stream_bytes = out.len() - stream_start;
     match (written, beside) {
         (Ok(()), None) => {
