@@ -1,9 +1,10 @@
-//! The command `mobula`, for the program of that name and for the Python package. `start` and `stop` are for sessions that drivers share, `store` runs a store until it is
-//! told to stop, `status` shows what is in one. The others look at a session: what runs and waits in it, and why.
+//! The command `mobula`, for the program of that name and for the Python package. `start` and `stop` are for sessions
+//! that drivers share, `store` runs a store until it is told to stop, `status` shows what is in one. The others look at
+//! a session: what runs and waits in it, and why.
 //!
 //! Errors are one line on standard error, beginning with `error: `, and exit code 1; words on the command line that
-//! make no sense are exit code 2, with an explanation. Commands that name a part of a session have
-//! [more](control::EXIT_CODES).
+//! make no sense are exit code 2, with an explanation. Commands that name a part of a session have more exit codes,
+//! which their help lists.
 
 mod control;
 mod explain;

@@ -59,8 +59,8 @@ pub(crate) fn start(
     .map_err(|error| raised(py, error))
 }
 
-/// Runs the command `mobula` with these arguments, and returns its exit code. The process of a session that it starts is
-/// started by `session_command`.
+/// Runs the command `mobula` with these arguments, and returns its exit code. `session_command` starts the process of a
+/// session.
 #[pyfunction]
 pub(crate) fn run_command(py: Python<'_>, session_command: Vec<OsString>, arguments: Vec<OsString>) -> u8 {
     py.detach(|| mobula_cli::run(launch(session_command), arguments))
