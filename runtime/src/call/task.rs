@@ -98,15 +98,8 @@ pub(crate) struct Task {
 /// The parts that few calls have. They have a box of their own, so that the other calls are no larger.
 #[derive(Debug)]
 pub(crate) struct Extras {
-    limits: Option<CallLimits>,
-    context: Option<CallContext>,
-}
-
-impl Extras {
-    /// The parts that are there; `None` if none is.
-    pub(crate) fn boxed(limits: Option<CallLimits>, context: Option<CallContext>) -> Option<Box<Self>> {
-        (limits.is_some() || context.is_some()).then(|| Box::new(Self { limits, context }))
-    }
+    pub(crate) limits: Option<CallLimits>,
+    pub(crate) context: Option<CallContext>,
 }
 
 /// The most processes that may die before they begin the same call. After so many it is no accident.

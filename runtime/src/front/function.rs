@@ -79,7 +79,11 @@ pub(crate) fn submit(
         }
     };
     let parent = if is_detached { 0 } else { runtime.executor.as_ref().map_or(0, Executor::parent) };
-    let limits = options.limits.as_deref().map(|limits| runtime.submitter.limits_of(limits));
+    let (limits, context) = (options.limits.as_deref(), context::current());
+    let extras = (limits.is_some() || context.is_some()).then(|| {
+        let limits = limits.map(|limits| runtime.submitter.limits_of(limits));
+        Box::new(Extras { limits, context })
+    });
     // Made where it stays: it is large.
     let task = Arc::new(Task {
         id,
@@ -96,7 +100,7 @@ pub(crate) fn submit(
         max_retries: options.retries(),
         retry_errors: options.retry_errors(),
         retry_if: options.retry_if,
-        extras: Extras::boxed(limits, context::current()),
+        extras,
         retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),
         memory_retries: AtomicU16::new(0),
