@@ -17,17 +17,6 @@ use super::decoding::Decoding;
 use super::encoding::{Beside, Destination, Writing};
 use super::{ValueError, format};
 
-/// Whether values of a type can have something beside their stream: all but numbers, and types that are as simple. An
-/// optimizing compiler knows the answer.
-#[inline]
-pub(super) fn needs_companion<T: ?Sized>() -> bool {
-    macro_rules! ids {
-        ($($simple:ty)*) => { [$(TypeId::of::<$simple>()),*] };
-    }
-    let simple = ids!(() bool char u8 i8 u16 i16 u32 i32 u64 i64 usize isize u128 i128 f32 f64);
-    !simple.contains(&typeid::of::<T>())
-}
-
 /// Whether this thread can still encode and decode. A thread that ends drops its thread-local values, also these.
 pub(crate) fn is_there() -> bool {
     ENCODING.try_with(|_| ()).is_ok() && DECODING.try_with(|_| ()).is_ok()
@@ -105,21 +94,35 @@ pub(super) fn buffer_to_copy(index: u32) -> Result<Buffer, ValueError> {
     read.unwrap_or(Err(ValueError::NoSuchBuffer { buffer: index, count: 0 }))
 }
 
-/// Runs `write`, and returns the buffers and references that it put beside the stream.
+/// Runs `write`, which writes a `T`, and returns the buffers and references that it put beside the stream.
 ///
 /// # Errors
 /// Those of `write`, or of the store.
-pub(super) fn encoding(
+pub(super) fn encoding<T: ?Sized>(
     to: Destination,
     write: impl FnOnce() -> Result<(), ValueError>,
 ) -> (Result<(), ValueError>, Beside) {
+    if !needs_companion::<T>() {
+        return (write(), None);
+    }
     let (written, Writing { beside, refusal, .. }) = within(&ENCODING, Writing::to(to), write);
     (refusal.map_or(written, |refusal| Err(*refusal)), beside)
 }
 
-/// Runs `read` with `decoding` beside the stream, and gives it back.
-pub(super) fn decoding<R>(decoding: Decoding, read: impl FnOnce() -> R) -> (R, Decoding) {
-    within(&DECODING, decoding, read)
+/// Runs `read`, which reads a `T`, with `decoding` beside the stream, and gives it back.
+pub(super) fn decoding<T, R>(decoding: Decoding, read: impl FnOnce() -> R) -> (R, Decoding) {
+    if needs_companion::<T>() { within(&DECODING, decoding, read) } else { (read(), decoding) }
+}
+
+/// Whether values of a type can have something beside their stream: all but numbers, and types that are as simple. An
+/// optimizing compiler knows the answer.
+#[inline]
+fn needs_companion<T: ?Sized>() -> bool {
+    macro_rules! ids {
+        ($($simple:ty)*) => { [$(TypeId::of::<$simple>()),*] };
+    }
+    let simple = ids!(() bool char u8 i8 u16 i16 u32 i32 u64 i64 usize isize u128 i128 f32 f64);
+    !simple.contains(&typeid::of::<T>())
 }
 
 thread_local! {

@@ -186,10 +186,7 @@ fn decode_parts<T: DeserializeOwned>(
 }
 
 fn read<T: DeserializeOwned>(stream: &[u8], decoding: Decoding) -> Result<T, ValueError> {
-    if !context::needs_companion::<T>() {
-        return stream::read(stream);
-    }
-    let (value, decoding) = context::decoding(decoding, || stream::read(stream));
+    let (value, decoding) = context::decoding::<T, _>(decoding, || stream::read(stream));
     match (value, decoding.refusal) {
         // `serde` may have recovered from a refusal by trying another variant. So the refusal counts only if it caused
         // this error.

@@ -49,7 +49,7 @@ pub(crate) fn encode_for_session<T: Serialize + ?Sized>(value: &T) -> Result<Enc
 
 fn encode_to<T: Serialize + ?Sized>(to: Destination, value: &T) -> Result<Encoded, ValueError> {
     let mut stream = Vec::with_capacity(64);
-    let (written, beside) = context::encoding(to, || stream::append(value, &mut stream));
+    let (written, beside) = context::encoding::<T>(to, || stream::append(value, &mut stream));
     written?;
     Ok(Encoded::new(std::any::type_name::<T>(), stream, beside))
 }
@@ -68,11 +68,7 @@ pub(crate) fn append<T: Serialize + ?Sized>(
     out.resize(start + payload::HEADER_BYTES, 0);
     out.extend_from_slice(type_name);
     let stream_start = out.len();
-    let (written, beside) = if !context::needs_companion::<T>() {
-        (stream::append(value, out), None)
-    } else {
-        context::encoding(Destination::Session, || stream::append(value, out))
-    };
+    let (written, beside) = context::encoding::<T>(Destination::Session, || stream::append(value, out));
     let stream_bytes = out.len() - stream_start;
     match (written, beside) {
         (Ok(()), None) => {

@@ -305,8 +305,8 @@ fn creation(
     };
     let Constructor { vis, arguments, .. } = constructor;
     let Class { actor, name: class, .. } = class;
-    let [set, list] = ["options", "arguments"].map(|name| Ident::new(name, Span::mixed_site()));
-    let made = quote!(__mobula::__private::constructor_arguments::<#actor>(&#set));
+    let [merged, list] = ["options", "arguments"].map(|name| Ident::new(name, Span::mixed_site()));
+    let made = quote!(__mobula::__private::constructor_arguments::<#actor>(&#merged));
     let (parameters, names, collect) =
         (arguments.parameters(), arguments.names(), arguments.collect(&list, &made));
     let argument_docs = arguments.docs();
@@ -322,9 +322,9 @@ fn creation(
 
         impl __Options {
             #vis fn remote(self, #parameters) -> __mobula::ActorHandle<#actor> {
-                let #set = __mobula::ActorOptions::or(self.0, #defaults);
+                let #merged = __mobula::ActorOptions::or(self.0, #defaults);
                 #collect
-                __mobula::__private::create::<#actor>(&#set, #list)
+                __mobula::__private::create::<#actor>(&#merged, #list)
             }
         }
 

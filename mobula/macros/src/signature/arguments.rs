@@ -92,8 +92,7 @@ impl Arguments {
         let each = self.each(|Argument { name, ty, cfg, .. }| {
             quote!(#(#cfg)* <#ty as __mobula::__private::Portable>::give(&mut #arguments, #name);)
         });
-        // Where there are no parameters, it does not change.
-        quote!(#[allow(unused_mut)] let mut #arguments = #list; #each)
+        quote!(let mut #arguments = #list; #each)
     }
 
     /// The same with a list that is empty at first.
