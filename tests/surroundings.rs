@@ -2,7 +2,7 @@
 //! that works at its author's desk loses output, hangs or dies in a container, under a service manager, or behind `|`.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,7 @@ use mobula::{Builder, Error};
 use mobula_client::{Client, ClientError, Handle};
 use mobula_tests::{PATIENCE, eventually, is_running, session_processes};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 #[mobula::remote]
@@ -220,29 +221,28 @@ fn child_whose_worker_prints() {
     });
 }
 
-/// A pipe that somebody has made non-blocking, and a child with it as its output.
-fn with_non_blocking_output(test: &str) -> (OwnedFd, Child) {
+/// A pipe that somebody has made non-blocking, reader first, and a child with it as its output.
+fn with_non_blocking_output(test: &str) -> (OwnedFd, OwnedFd, Child) {
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    let child = child(test).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    (reader, child)
+    let output = writer.try_clone().unwrap();
+    let child = child(test).stdout(output).stderr(Stdio::piped()).spawn().unwrap();
+    (reader, writer, child)
 }
 
-/// Waits until a pipe takes no more.
-fn until_full(pipe: &OwnedFd) {
-    let capacity = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).unwrap();
+/// Waits until a pipe takes no more. Its bytes do not tell: the lines in it may leave a part of each of its pages empty.
+fn until_full(writer: impl AsFd) {
     eventually("the pipe is full", || {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: writes one int, to a local.
-        assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) }, 0);
-        bytes > capacity - 8192
+        let mut writers = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut writers, PollTimeout::ZERO).unwrap() == 0
     });
 }
 
 #[test]
 fn all_lines_reach_an_output_that_is_non_blocking_and_read_slowly() {
-    let (reader, child) = with_non_blocking_output("child_whose_worker_prints");
-    until_full(&reader);
+    let (reader, writer, child) = with_non_blocking_output("child_whose_worker_prints");
+    until_full(&writer);
+    drop(writer);
     let mut output = BufReader::with_capacity(512, std::fs::File::from(reader));
     let (mut text, mut expected) = (String::new(), 0..LINES);
     while output.read_line(&mut text).unwrap() > 0 {
@@ -285,9 +285,9 @@ fn child_that_holds_the_lock_of_its_output() {
 
 #[test]
 fn output_that_nobody_can_read_any_more_is_said_to_be_lost_once() {
-    let (reader, child) = with_non_blocking_output("child_whose_worker_prints");
+    let (reader, writer, child) = with_non_blocking_output("child_whose_worker_prints");
     // The test harness has printed what it had to say.
-    until_full(&reader);
+    until_full(&writer);
     drop(reader);
     let said = stderr_of(child);
     assert_eq!(
@@ -301,7 +301,8 @@ fn output_that_nobody_can_read_any_more_is_said_to_be_lost_once() {
 
 #[test]
 fn output_that_nobody_reads_holds_up_no_session_that_ends_and_is_said_to_be_lost() {
-    let (reader, child) = with_non_blocking_output("child_whose_worker_prints_and_is_not_waited_for");
+    let (reader, _writer, child) =
+        with_non_blocking_output("child_whose_worker_prints_and_is_not_waited_for");
     let said = stderr_of(child);
     assert!(said.contains("bytes that workers printed are lost: nobody has read"), "{said}");
     drop(reader);
@@ -313,7 +314,7 @@ fn child_whose_worker_prints_and_is_not_waited_for() {
     as_child(|| {
         let session = small().workers(2).init().unwrap();
         let printing = prints::remote(LINES);
-        until_full(&std::io::stdout().as_fd().try_clone_to_owned().unwrap());
+        until_full(std::io::stdout());
         // Its worker waits, and nobody else does.
         assert_eq!(square::remote(3).get_timeout(mobula_tests::PATIENCE).unwrap(), 9);
         drop((printing, session));

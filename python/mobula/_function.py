@@ -44,8 +44,8 @@ class RemoteFunction(Generic[P, R]):
             f"'{self._name}.remote()'."
         )
 
-    # A reference may stand for any argument, and no type can say that. So checkers accept the second signature, too, and
-    # editors show the first.
+    # A reference may stand for any argument, and no type can say that. So checkers accept the second signature, too,
+    # and editors show the first.
     @overload
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
     @overload

@@ -4,7 +4,7 @@
 //! output. It writes the log files first: so they have every line at once, even if that reader is slow. Nothing is lost
 //! while the session lives: while the output that was read cannot be written, the head reads no pipes, and workers that
 //! print wait. The pipes of a process that has ended are kept until they are empty. Output is lost only if the driver's
-//! output is closed, or its reader has not read it when the session ends; a message on standard error says so.
+//! output is closed, or its reader reads nothing for a while when the session ends; a message on standard error says so.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::logs::LogFiles;
 use crate::process::output::{self, Lines, OutputSink, Splitter, Stream};
@@ -31,7 +31,7 @@ const PIECES_AFTER_END: usize = 64;
 const ENDED_PIPES_MAX: usize = 128;
 /// How soon to look again whether output can be written.
 pub(super) const RETRY: Duration = Duration::from_millis(10);
-/// How long the end of the session waits for the reader of the output.
+/// How long the end of the session waits for a reader of the output that reads nothing.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The output of workers; see the module's documentation.
@@ -41,12 +41,20 @@ pub(super) struct Output {
     pieces: Option<Sender<Piece>>,
     /// Disconnected when that thread has ended.
     written: Receiver<()>,
-    /// Bytes that were read and are not written yet.
-    waiting_bytes: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     /// The pipes of processes that have ended, the oldest first.
     ended: VecDeque<Pipe>,
     /// Bytes that nobody will read any more.
     lost_bytes: u64,
+}
+
+/// How far the thread that writes has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Bytes that were read and are not written yet.
+    waiting_bytes: AtomicU64,
+    /// Writes that took something.
+    writes: AtomicU64,
 }
 
 /// The destinations of the output of workers.
@@ -94,7 +102,7 @@ impl Destinations {
     }
 
     /// Writes a piece. May wait for the reader of this process's output.
-    fn write(&mut self, Piece { stream, pid, at, lines }: &Piece) {
+    fn write(&mut self, Piece { stream, pid, at, lines }: &Piece, progress: &Progress) {
         if let Some(logs) = &mut self.logs
             && let Err(error) = logs.write(*pid, *stream, *at, lines)
         {
@@ -109,7 +117,15 @@ impl Destinations {
         }
         let bytes = lines.prefixed(*pid);
         let taken = self.sink.as_ref().map_or(Ok(false), |sink| sink.take(*stream == Stream::Stderr, &bytes));
-        let result = taken.and_then(|taken| if taken { Ok(()) } else { stream.write_all(&bytes) });
+        let count_write = || _ = progress.writes.fetch_add(1, Ordering::Relaxed);
+        let result = match taken {
+            Ok(true) => {
+                count_write();
+                Ok(())
+            }
+            Ok(false) => stream.write_all_in_parts(&bytes, count_write),
+            Err(error) => Err(error),
+        };
         let failed = &mut self.failed[*stream as usize];
         if let Err(error) = &result
             && !*failed
@@ -126,13 +142,15 @@ impl Output {
     pub(super) fn new(mut destinations: Destinations) -> Self {
         let (sender, pieces) = bounded::<Piece>(QUEUE_PIECES);
         let (ends, written) = bounded(0);
-        let waiting_bytes = Arc::new(AtomicU64::new(0));
-        let waiting = waiting_bytes.clone();
-        let write = move || {
-            let _ends: Sender<()> = ends;
-            for piece in pieces {
-                destinations.write(&piece);
-                waiting.fetch_sub(piece.lines.bytes(), Ordering::Relaxed);
+        let progress = Arc::<Progress>::default();
+        let write = {
+            let progress = progress.clone();
+            move || {
+                let _ends: Sender<()> = ends;
+                for piece in pieces {
+                    destinations.write(&piece, &progress);
+                    progress.waiting_bytes.fetch_sub(piece.lines.bytes(), Ordering::Relaxed);
+                }
             }
         };
         let thread =
@@ -142,7 +160,7 @@ impl Output {
                 "the output of workers is lost, because no thread can be started to write it: {error}"
             ));
         }
-        Self { pieces: Some(sender), written, waiting_bytes, ended: VecDeque::new(), lost_bytes: 0 }
+        Self { pieces: Some(sender), written, progress, ended: VecDeque::new(), lost_bytes: 0 }
     }
 
     /// The end of a worker's output stream that this process reads.
@@ -232,29 +250,33 @@ impl Output {
     fn send(&self, pipe: &Pipe, lines: Lines) {
         let Some(pieces) = self.pieces.as_ref().filter(|_| !lines.is_empty()) else { return };
         let bytes = lines.bytes();
-        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let piece = Piece { stream: pipe.stream, pid: pipe.pid, at: SystemTime::now(), lines };
         if pieces.try_send(piece).is_err() {
-            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.progress.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Waits for a while until everything is written. Output that is not written by then is reported as lost; the
-    /// thread that writes continues to wait alone.
+    /// Waits until everything is written, as long as somebody reads. Output that is not written by then is reported as
+    /// lost; the thread that writes continues to wait alone.
     pub(super) fn end(&mut self) {
-        let deadline = Instant::now() + END_PATIENCE;
-        loop {
+        let (mut writes, mut since) = (0, Instant::now());
+        while since.elapsed() < END_PATIENCE {
             self.forward_ended();
-            if self.ended.is_empty() || Instant::now() >= deadline {
+            if self.ended.is_empty() {
+                self.pieces = None;
+            }
+            if self.written.recv_timeout(RETRY) == Err(RecvTimeoutError::Disconnected) {
                 break;
             }
-            let _ = self.written.recv_timeout(RETRY);
+            let writes_now = self.progress.writes.load(Ordering::Relaxed);
+            if writes_now != writes {
+                (writes, since) = (writes_now, Instant::now());
+            }
         }
-        drop(self.pieces.take());
-        let left = deadline.saturating_duration_since(Instant::now());
-        let _ = self.written.recv_timeout(left);
+        self.pieces = None;
         let in_pipes: u64 = self.ended.drain(..).map(|pipe| pipe.bytes()).sum();
-        let lost_bytes = self.lost_bytes + in_pipes + self.waiting_bytes.load(Ordering::Relaxed);
+        let lost_bytes = self.lost_bytes + in_pipes + self.progress.waiting_bytes.load(Ordering::Relaxed);
         if lost_bytes > 0 {
             let text = format!(
                 "{lost_bytes} bytes that workers printed are lost: nobody has read this process's output for \

@@ -123,14 +123,25 @@ impl Stream {
     ///
     /// # Errors
     /// The system's: nobody can read it any more, or the disk is full.
-    pub(crate) fn write_all(self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_all(self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_in_parts(bytes, || {})
+    }
+
+    /// The same, and calls `on_part` whenever the output has taken a part.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn write_all_in_parts(self, mut bytes: &[u8], on_part: impl Fn()) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = match self {
                 Self::Stdout => write(io::stdout().as_fd(), bytes),
                 Self::Stderr => write(io::stderr().as_fd(), bytes),
             };
             match written {
-                Ok(count) => bytes = &bytes[count..],
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    on_part();
+                }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock => _ = self.takes_more_within(PollTimeout::NONE),
