@@ -54,8 +54,7 @@ enum Summarized {
 }
 
 /// The hint under a table of calls without rows.
-const NO_TASKS: &str =
-    "  none; MOBULA_EVENTS=usual records running and failed calls, MOBULA_EVENTS=all each call\n";
+const NO_TASKS: &str = "  none; running and failed calls are recorded, and each call of a program that starts with MOBULA_EVENTS=all\n";
 
 /// The parts of a row that the common options use.
 pub(crate) trait Row: Serialize {

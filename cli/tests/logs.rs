@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 fn session(change: impl FnOnce(Builder) -> Builder) -> Watched {
-    with("all", |builder| change(builder.workers(2).capacity_bytes(64 << 20).forward_output(false)))
+    with(Some("all"), |builder| change(builder.workers(2).capacity_bytes(64 << 20).forward_output(false)))
 }
 
 /// Output that these tests read again and again.

@@ -1,5 +1,5 @@
-//! Each symptom of a program leads to its cause in at most two commands, as `docs/what-to-type.md` says, if the program
-//! was started with `MOBULA_EVENTS=usual`. If this fails, a person follows the page and finds nothing.
+//! Each symptom of a program leads to its cause in at most two commands, as `docs/what-to-type.md` says, by what is
+//! recorded by default. If this fails, a person follows the page and finds nothing.
 
 use std::path::Path;
 use std::time::Duration;
@@ -83,7 +83,7 @@ impl Pair {
 
 #[test]
 fn a_slow_function() {
-    let watched = session_with(2, "usual");
+    let watched = session_with(2, None);
     (0..20).for_each(|_| quick::remote().get().unwrap());
     (0..5).for_each(|_| slow::remote().get().unwrap());
     let summary = watched.ask(&["summary", "tasks"]);
@@ -95,7 +95,7 @@ fn a_slow_function() {
 
 #[test]
 fn a_starved_resource() {
-    let watched = with("usual", |builder| builder.workers(2).num_cpus(2).resources([("licence", 1)]));
+    let watched = with(None, |builder| builder.workers(2).num_cpus(2).resources([("licence", 1)]));
     let gate = Gate::closed();
     let options = || TaskOptions::new().resources([("licence", 1)]);
     let running = runs_while::options(options()).remote(gate.path());
@@ -116,7 +116,7 @@ fn a_starved_resource() {
 
 #[test]
 fn a_demand_that_the_session_never_meets() {
-    let watched = with("usual", |builder| builder.workers(1).num_cpus(1).resources([("licence", 1)]));
+    let watched = with(None, |builder| builder.workers(1).num_cpus(1).resources([("licence", 1)]));
     // A session refuses calls that it can never run; here it is enough that the head does not have it now.
     let impossible = quick::options(TaskOptions::new().resources([("licence", 2)])).remote();
     if impossible.get_timeout(Duration::from_millis(100)).is_err_and(|error| !is_timeout(&error)) {
@@ -132,7 +132,7 @@ fn is_timeout(error: &mobula::Error) -> bool {
 
 #[test]
 fn a_deadlock() {
-    let watched = session_with(1, "usual");
+    let watched = session_with(1, None);
     let gate = Gate::closed();
     let (one, other) = (Pair::remote(), Pair::remote());
     let waiting = [one.asks(other.clone(), gate.path()), other.asks(one.clone(), gate.path())];
@@ -157,7 +157,7 @@ fn a_deadlock() {
 
 #[test]
 fn a_killed_worker() {
-    let watched = session_with(1, "usual");
+    let watched = session_with(1, None);
     let gate = Gate::closed();
     let running = runs_while::options(TaskOptions::new().max_retries(0)).remote(gate.path());
     let mut pid = Value::Null;
@@ -180,7 +180,7 @@ fn a_killed_worker() {
 
 #[test]
 fn a_full_store() {
-    let watched = session_with(1, "usual");
+    let watched = session_with(1, None);
     // The bytes are in use, so that they cannot be spilled.
     let in_use: Vec<Bytes> =
         (0..14).map(|_| mobula::put(&Bytes::from(vec![1_u8; 4 * MIB])).unwrap().get().unwrap()).collect();
@@ -220,9 +220,8 @@ fn a_leak_of_references() {
 #[test]
 fn a_spilling_storm() {
     let directory = tempfile::Builder::new().prefix("mobula-spill-test-").tempdir_in("/var/tmp").unwrap();
-    let watched = with("usual", |builder| {
-        builder.workers(1).capacity_bytes(64 << 20).spill_directory(directory.path())
-    });
+    let watched =
+        with(None, |builder| builder.workers(1).capacity_bytes(64 << 20).spill_directory(directory.path()));
     let kept: Vec<ObjectRef<Bytes>> =
         (0..30).map(|_| mobula::put(&Bytes::from(vec![1_u8; 4 * MIB])).unwrap()).collect();
     kept.iter().for_each(|kept| assert_eq!(kept.get().unwrap().len(), 4 * MIB));
@@ -235,7 +234,7 @@ fn a_spilling_storm() {
 
 #[test]
 fn an_actor_that_is_behind() {
-    let watched = session_with(1, "usual");
+    let watched = session_with(1, None);
     let gate = Gate::closed();
     let (one, other) = (Pair::options(ActorOptions::new().name("one")).remote(), Pair::remote());
     let running = one.asks(other, gate.path());

@@ -119,6 +119,8 @@ pub fn stop(address: impl AsRef<Path>) -> Result<()> {
 /// | `MOBULA_MEMORY_USAGE_THRESHOLD` | [`memory_usage_threshold`](Self::memory_usage_threshold) | `0.95` |
 /// | `MOBULA_MEMORY_MONITOR_INTERVAL_MS` | [`memory_monitor_interval`] | `250`, `0` |
 /// | `MOBULA_TASK_OOM_RETRIES` | [`task_oom_retries`](Self::task_oom_retries) | `3`, `unlimited` |
+/// | `MOBULA_EVENTS` | none: what each process [records](crate::state) | `usual`, `all`, `none` |
+/// | `MOBULA_CALL_SITES` | none: whether it records where each object is made | `0`, `1` |
 ///
 /// [`memory_monitor_interval`]: Self::memory_monitor_interval
 ///

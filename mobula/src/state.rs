@@ -3,8 +3,8 @@
 //! Each function takes a snapshot: a few round trips to the store and to the head, some milliseconds. Other processes
 //! do no work for it. The command `mobula` shows the same: `mobula list tasks`, `mobula status`, `mobula why`.
 //!
-//! If a program is started with `MOBULA_EVENTS=usual`, its processes record the running and the failed calls; with
-//! `MOBULA_EVENTS=all`, each call; without the variable, none.
+//! The processes of a program record the running and the failed calls. If it is started with `MOBULA_EVENTS=all`, they
+//! record each call; with `MOBULA_EVENTS=none`, none.
 //!
 //! To get several values of the same moment, take one [`Snapshot`] with [`Observer::here`].
 //!

@@ -20,6 +20,9 @@ use crate::scratch::{self, Scratch};
 use crate::side::Side;
 use crate::texts;
 
+/// The variable that says what a session records.
+const EVENTS: &str = "MOBULA_EVENTS";
+
 /// The outcome of one contender of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Outcome {
@@ -283,13 +286,20 @@ impl<'a> Lab<'a> {
         let scratch = self.scratch.directory();
         let peer = |name: &str, words: &[&Path]| {
             let mut command = Command::new("/proc/self/exe");
+            match who {
+                Who::MobulaSilent => command.env(EVENTS, "none"),
+                Who::MobulaRecording => command.env(EVENTS, "all"),
+                _ => command.env_remove(EVENTS),
+            };
             command.arg("peer").args(words);
             Side::start(name, command, Some(scratch))
         };
         let word = Path::new;
         match who {
             Who::Mobula => peer("mobula", &[word("mobula"), scratch]),
-            Who::MobulaSleeping => peer("mobula-sleeping", &[word("mobula-sleeping"), scratch]),
+            Who::MobulaSleeping | Who::MobulaSilent | Who::MobulaRecording => {
+                peer(who.word(), &[word(who.word()), scratch])
+            }
             Who::Limit => peer("limits", &[word("limits")]),
             Who::Thread => peer("thread", &[word("thread"), scratch]),
             Who::Rayon => peer("rayon", &[word("rayon"), scratch]),

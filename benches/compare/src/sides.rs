@@ -11,7 +11,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
     scratch::end_by_signals()?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["mobula", scratch] => mobula::serve(scratch.as_ref(), None),
+        ["mobula" | "mobula-silent" | "mobula-recording", scratch] => mobula::serve(scratch.as_ref(), None),
         ["mobula-sleeping", scratch] => mobula::serve(scratch.as_ref(), Some(Duration::ZERO)),
         ["driver", address] => mobula::session::drive(address.as_ref()),
         ["reader", socket] => mobula::reader::serve(socket.as_ref()),

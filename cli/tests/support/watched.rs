@@ -21,28 +21,36 @@ pub struct Watched {
 
 /// A session that records all events.
 pub fn session(workers: usize) -> Watched {
-    session_with(workers, "all")
+    session_with(workers, Some("all"))
 }
 
-/// A session that records these events, with a store of 64 MiB.
-pub fn session_with(workers: usize, events: &str) -> Watched {
+/// A session that records these events, or what it does by default, with a store of 64 MiB.
+pub fn session_with(workers: usize, events: Option<&str>) -> Watched {
     with(events, |builder| builder.workers(workers).capacity_bytes(64 << 20))
 }
 
 /// Any session.
-pub fn with(events: &str, build: impl FnOnce(mobula::Builder) -> mobula::Builder) -> Watched {
+pub fn with(events: Option<&str>, build: impl FnOnce(mobula::Builder) -> mobula::Builder) -> Watched {
     start(events, "0", build)
 }
 
 /// A session that notes where each object is made.
 pub fn with_call_sites(build: impl FnOnce(mobula::Builder) -> mobula::Builder) -> Watched {
-    start("", "1", build)
+    start(Some("none"), "1", build)
 }
 
-fn start(events: &str, call_sites: &str, build: impl FnOnce(mobula::Builder) -> mobula::Builder) -> Watched {
+fn start(
+    events: Option<&str>,
+    call_sites: &str,
+    build: impl FnOnce(mobula::Builder) -> mobula::Builder,
+) -> Watched {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: the other threads of this program that read the environment wait for the lock that this one has.
-    unsafe { std::env::set_var("MOBULA_EVENTS", events) };
+    match events {
+        // SAFETY: the other threads of this program that read the environment wait for the lock that this one has.
+        Some(events) => unsafe { std::env::set_var("MOBULA_EVENTS", events) },
+        // SAFETY: as before.
+        None => unsafe { std::env::remove_var("MOBULA_EVENTS") },
+    }
     // SAFETY: as before.
     unsafe { std::env::set_var("MOBULA_CALL_SITES", call_sites) };
     let session = build(mobula::Builder::new()).init().unwrap();

@@ -1,15 +1,19 @@
-//! The events that a process records: those that its environment names, and none by default. A process that records any
-//! events also records its running call, the waits of its threads, and the lengths of its queues. [Rare events](USUAL)
-//! and an event for each call have different words, because the second costs each call more.
+//! The events that a process records: the [rare ones](USUAL), or those that its environment names. A process that
+//! records any events also records its running call, the waits of its threads, and the lengths of its queues. An event
+//! for each call is recorded only on request, because it costs each call more.
 
 use mobula_client::internal::recorder::{Kind, ORIGINS};
 
-/// The variable that selects the events to record: `all`, `none`, `usual`, or names of [`GROUPS`] separated by commas.
-/// Without the variable, no events are recorded.
-const EVENTS: &str = "MOBULA_EVENTS";
+/// The variable that selects the events to record: `usual`, which is the default, `all`, `none`, or names of [`GROUPS`]
+/// separated by commas.
+pub(crate) const EVENTS: &str = "MOBULA_EVENTS";
+
+/// Its values.
+pub(crate) const EXPECTED: &str = "usual, all, none, or some of calls, exceptions, results, waits, memory, marks and \
+                                   processes, separated by commas";
 
 /// The variable that, set to 1, records the place where each object is made, for `mobula memory`.
-const CALL_SITES: &str = "MOBULA_CALL_SITES";
+pub(crate) const CALL_SITES: &str = "MOBULA_CALL_SITES";
 
 /// The groups of events, by name.
 const GROUPS: [(&str, &[Kind]); 7] = [
@@ -34,24 +38,31 @@ const USUAL: [Kind; 8] = [
     Kind::Process,
 ];
 
-/// The kinds of events that this process records, as bits; 0 for none.
+/// The kinds of events that this process records, as bits; 0 for none. The start of the session has checked the
+/// variables; what a worker cannot understand counts as if it were not there.
 pub(crate) fn kinds() -> u32 {
-    let kinds = kinds_in(std::env::var(EVENTS).ok().as_deref());
+    let given = std::env::var(EVENTS).ok().and_then(|text| kinds_in(&text));
+    let kinds = given.unwrap_or_else(usual);
     let is_on = std::env::var(CALL_SITES).is_ok_and(|on| !matches!(on.trim(), "" | "0"));
     if is_on { kinds | ORIGINS } else { kinds }
 }
 
-fn kinds_in(text: Option<&str>) -> u32 {
-    let bits = |is_in: &dyn Fn(&str) -> bool| {
-        let groups = GROUPS.iter().filter(|(name, _)| is_in(name));
-        groups.flat_map(|(_, kinds)| *kinds).fold(0, |bits, kind| bits | kind.bit())
-    };
-    match text.map(str::trim) {
-        Some("usual") => USUAL.into_iter().fold(0, |bits, kind| bits | kind.bit()),
-        None | Some("" | "none" | "0") => 0,
-        Some("all" | "1") => bits(&|_| true),
-        Some(names) => bits(&|name| names.split(',').any(|wanted| wanted.trim() == name)),
+/// The kinds that a value of the variable selects; `None` if it cannot be understood.
+pub(crate) fn kinds_in(text: &str) -> Option<u32> {
+    let bits = |kinds: &[Kind]| kinds.iter().fold(0, |bits, kind| bits | kind.bit());
+    match text.trim() {
+        "" | "usual" => Some(usual()),
+        "none" | "0" => Some(0),
+        "all" | "1" => Some(bits(&Kind::ALL)),
+        names => names.split(',').try_fold(0, |chosen, wanted| {
+            let (_, kinds) = GROUPS.iter().find(|(name, _)| *name == wanted.trim())?;
+            Some(chosen | bits(kinds))
+        }),
     }
+}
+
+fn usual() -> u32 {
+    USUAL.iter().fold(0, |bits, kind| bits | kind.bit())
 }
 
 #[cfg(test)]
@@ -60,18 +71,17 @@ mod tests {
 
     #[test]
     fn the_variable_says_what_is_recorded() {
-        for nothing in [None, Some(""), Some("none"), Some("0")] {
-            assert_eq!(kinds_in(nothing), 0);
-        }
-        let usual = kinds_in(Some("usual"));
+        assert_eq!((kinds_in("none"), kinds_in("0")), (Some(0), Some(0)));
+        let usual = usual();
+        assert_eq!((kinds_in("usual"), kinds_in("")), (Some(usual), Some(usual)));
         assert_eq!(usual.count_ones(), 8);
         assert_eq!(usual & (Kind::Made.bit() | Kind::Ran.bit() | Kind::Waited.bit()), 0);
         let every = GROUPS.iter().flat_map(|(_, kinds)| *kinds).fold(0, |bits, kind| bits | kind.bit());
-        assert_eq!((kinds_in(Some("all")), kinds_in(Some("1"))), (every, every));
-        assert_eq!(every.count_ones() as usize, Kind::ALL.len(), "each kind is of a group");
+        assert_eq!((kinds_in("all"), kinds_in("1")), (Some(every), Some(every)), "each kind is of a group");
         let of_some = [Kind::Waited, Kind::Promised, Kind::Mark, Kind::Span];
         let of_some = of_some.iter().fold(0, |bits, kind| bits | kind.bit());
-        assert_eq!(kinds_in(Some("waits, marks")), of_some);
-        assert_eq!(kinds_in(Some("nonsense")), 0);
+        assert_eq!(kinds_in("waits, marks"), Some(of_some));
+        assert_eq!((kinds_in("nonsense"), kinds_in("waits,nonsense")), (None, None));
+        assert!(GROUPS.iter().all(|(name, _)| EXPECTED.contains(name)));
     }
 }

@@ -3,7 +3,7 @@
 
 pub(crate) mod child;
 pub(crate) mod descriptors;
-mod events;
+pub(crate) mod events;
 pub(crate) mod launch;
 pub(crate) mod lifeline;
 pub(crate) mod output;

@@ -11,6 +11,7 @@ use super::options::SessionOptions;
 use crate::call::options::UNLIMITED;
 use crate::environment::VISIBLE_GPUS;
 use crate::error::{Error, Result};
+use crate::process::events;
 
 /// A variable, and the option that it gives.
 struct Variable {
@@ -29,7 +30,7 @@ struct Variable {
 pub(super) const ADDRESS: &str = "MOBULA_ADDRESS";
 
 /// The table of them stands in the documentation of `mobula::Builder`.
-const VARIABLES: [Variable; 19] = [
+const VARIABLES: [Variable; 21] = [
     Variable {
         name: ADDRESS,
         option: "address",
@@ -230,14 +231,36 @@ const VARIABLES: [Variable; 19] = [
             Some(())
         },
     },
+    // Each process of the session reads these two itself; here they are only checked.
+    Variable {
+        name: events::EVENTS,
+        option: "events",
+        expected: events::EXPECTED,
+        is_given: |_| false,
+        set: |_, value| events::kinds_in(value.to_str()?).map(|_| ()),
+    },
+    Variable {
+        name: events::CALL_SITES,
+        option: "call_sites",
+        expected: "0 or 1",
+        is_given: |_| false,
+        set: |_, value| matches!(value.to_str()?.trim(), "0" | "1").then_some(()),
+    },
 ];
 
 const BYTES: &str = "a number of bytes, such as 1073741824, 1024M or 1G";
 
 /// The variables that say something about a driver, and nothing about the session. The others are not asked when a
 /// session is joined.
-const OF_DRIVERS: [&str; 5] =
-    [ADDRESS, "MOBULA_WORKERS", "MOBULA_MAX_PROCESSES", "MOBULA_FORWARD_OUTPUT", "MOBULA_SPIN_US"];
+const OF_DRIVERS: [&str; 7] = [
+    ADDRESS,
+    "MOBULA_WORKERS",
+    "MOBULA_MAX_PROCESSES",
+    "MOBULA_FORWARD_OUTPUT",
+    "MOBULA_SPIN_US",
+    events::EVENTS,
+    events::CALL_SITES,
+];
 
 /// The options, with those of the environment that they leave open. They can be.
 pub(super) fn complete(
@@ -400,6 +423,9 @@ mod tests {
             ("MOBULA_MEMORY_USAGE_THRESHOLD", "NaN", "more than 0, at most 1"),
             ("MOBULA_MEMORY_MONITOR_INTERVAL_MS", "1s", "a number of milliseconds"),
             ("MOBULA_TASK_OOM_RETRIES", "-1", "a number of retries"),
+            ("MOBULA_EVENTS", "everything", "usual, all, none, or"),
+            ("MOBULA_EVENTS", "waits,nonsense", "usual, all, none, or"),
+            ("MOBULA_CALL_SITES", "yes", "0 or 1"),
         ] {
             let error = with(&[(name, value)], open()).unwrap_err();
             assert!(error.starts_with(&format!("{name} cannot be {value:?}: ")), "{error}");

@@ -86,6 +86,17 @@ impl Running {
         })
     }
 
+    /// A value that is put and dropped.
+    pub(super) fn put(&mut self, budget: Duration) -> Figure {
+        const BATCH: u64 = 10_000;
+        median_of_batches(budget, BATCH as usize, || {
+            for value in 0..BATCH {
+                std::hint::black_box(mobula::put(&value)?);
+            }
+            Ok(())
+        })
+    }
+
     /// A call and its result, of an actor that has been left alone.
     pub(super) fn actor_call_asleep(&mut self, pause: Duration, budget: Duration) -> Figure {
         let actor = self.actor()?;

@@ -60,6 +60,7 @@ pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failur
             "put-large" => side.objects()?.put_large(number(0)?, budget),
             "put-large-first" => objects::put_large_first(&side.scratch, number(0)?),
             "read-large-first" => side.objects()?.read_large_first(number(0)?),
+            "value-put" => side.session(2)?.put(budget),
             "actor-call" => side.session(2)?.actor_call(budget),
             "actor-call-asleep" => {
                 let pause = Duration::from_micros(number(0)? as u64);

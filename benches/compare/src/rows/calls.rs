@@ -11,6 +11,7 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = waits();
     rows.extend(pauses());
     rows.extend(many());
+    rows.extend(recorded());
     rows.extend(ways());
     rows.extend(actors());
     rows.extend(references());
@@ -75,6 +76,30 @@ fn many() -> Vec<Row> {
             .times(Who::Ray, 250.0)
             .at_least(5e5)
             .headline(),
+    ]
+}
+
+/// The cost of the record that `mobula status`, `why` and `timeline` read.
+fn recorded() -> Vec<Row> {
+    let row = |key: &str, work: &str, unit: Unit, words: &str| {
+        Row::new(key, work, unit)
+            .ask(Who::Mobula, words)
+            .ask(Who::MobulaSilent, words)
+            .ask(Who::MobulaRecording, words)
+            .rounds(31, 100)
+    };
+    vec![
+        row("recorded-actor-call", "actor call and wait, as it is recorded", Unit::Seconds, "actor-call")
+            .within(Who::MobulaSilent, 1.03)
+            .method(
+                "`actor.add(1).get()` back to back, in a session that records what it does by default, and beside it \
+                 in sessions with `MOBULA_EVENTS=none` and `MOBULA_EVENTS=all`.",
+            ),
+        row("recorded-task-many", "tasks, many at once, as they are recorded", Unit::PerSecond, "task-many 2")
+            .within(Who::MobulaSilent, 1.03)
+            .method("10,000 tasks and their results, in the same sessions."),
+        row("recorded-put", "put a `u64`, as it is recorded", Unit::Seconds, "value-put")
+            .method("`mobula::put` of a number and a drop of its reference, in the same sessions."),
     ]
 }
 

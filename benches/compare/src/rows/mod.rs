@@ -19,6 +19,10 @@ pub(crate) enum Who {
     Mobula,
     /// Mobula, told never to look for news before it sleeps.
     MobulaSleeping,
+    /// Mobula, told to record nothing.
+    MobulaSilent,
+    /// Mobula, told to record each call.
+    MobulaRecording,
     Limit,
     Plasma,
     Lmdb,
@@ -39,6 +43,8 @@ impl Who {
         match self {
             Self::Mobula => "Mobula",
             Self::MobulaSleeping => "Mobula, sleeping alone",
+            Self::MobulaSilent => "nothing recorded",
+            Self::MobulaRecording => "each call recorded",
             Self::Limit => "the machine",
             Self::Plasma => "Plasma",
             Self::Lmdb => "LMDB",
@@ -57,6 +63,8 @@ impl Who {
         match self {
             Self::Mobula => "mobula",
             Self::MobulaSleeping => "mobula-sleeping",
+            Self::MobulaSilent => "mobula-silent",
+            Self::MobulaRecording => "mobula-recording",
             Self::Limit => "limits",
             Self::Plasma => "plasma",
             Self::Lmdb => "lmdb",

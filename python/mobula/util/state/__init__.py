@@ -7,8 +7,8 @@ attributes and as keys. Fields that have no meaning here are ``None``. The comma
 
     waiting = list_tasks(filters=[("state", "=", "PENDING_ARGS_AVAIL")])
 
-If the program was started with ``MOBULA_EVENTS=usual``, its processes record the running and the failed calls; with
-``MOBULA_EVENTS=all``, each call; without the variable, none.
+The processes of a program record the running and the failed calls. If it was started with ``MOBULA_EVENTS=all``, they
+record each call; with ``MOBULA_EVENTS=none``, none.
 """
 
 from __future__ import annotations
