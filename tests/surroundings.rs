@@ -230,7 +230,7 @@ fn with_non_blocking_output(test: &str) -> (OwnedFd, OwnedFd, Child) {
     (reader, writer, child)
 }
 
-/// Waits until a pipe takes no more. Its bytes do not tell: the lines in it may leave a part of each of its pages empty.
+/// Waits until a pipe takes no more. Its number of bytes does not tell: a part of each of its pages may be empty.
 fn until_full(writer: impl AsFd) {
     eventually("the pipe is full", || {
         let mut writers = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];

@@ -54,7 +54,8 @@ enum Summarized {
 }
 
 /// The hint under a table of calls without rows.
-const NO_TASKS: &str = "  none; running and failed calls are recorded, and each call of a program that starts with MOBULA_EVENTS=all\n";
+const NO_TASKS: &str =
+    "  none; running and failed calls are recorded, and with MOBULA_EVENTS=all each call\n";
 
 /// The parts of a row that the common options use.
 pub(crate) trait Row: Serialize {
