@@ -358,6 +358,8 @@ mod tests {
             ("MOBULA_MEMORY_USAGE_THRESHOLD", "0.5"),
             ("MOBULA_MEMORY_MONITOR_INTERVAL_MS", "0"),
             ("MOBULA_TASK_OOM_RETRIES", "unlimited"),
+            ("MOBULA_EVENTS", "all"),
+            ("MOBULA_CALL_SITES", "1"),
         ];
         assert_eq!(all.map(|(name, _)| name), VARIABLES.map(|variable| variable.name));
         let with_gpus = [&[(VISIBLE_GPUS, "4,6,7")], &all[..]].concat();

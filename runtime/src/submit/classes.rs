@@ -7,7 +7,7 @@ use std::time::Instant;
 use mobula_client::OwnerId;
 use rustc_hash::FxHashMap;
 
-use super::leases::{Ended, Leases};
+use super::leases::{Ended, Leases, Room};
 use crate::demand::Demand;
 
 /// Leases by demand; see the module's documentation.
@@ -66,7 +66,7 @@ impl<C, W> Classes<C, W> {
     }
 
     /// The next call that waits, and the worker that has room for it.
-    pub(crate) fn next(&mut self) -> Option<(C, OwnerId)> {
+    pub(crate) fn next(&mut self) -> Option<(C, Room<'_, W>)> {
         self.all_mut().find_map(Leases::next)
     }
 
@@ -124,6 +124,11 @@ mod tests {
         Demand::of(Amounts { num_cpus: Some(cpus), ..Amounts::default() }.resolve(1.0).unwrap())
     }
 
+    /// Sends the next call. Returns it with its worker.
+    fn sent_next(classes: &mut Classes<u32, ()>) -> Option<(u32, OwnerId)> {
+        classes.next().map(|(call, room)| (call, room.take()))
+    }
+
     /// Else each call would wait for the head.
     #[test]
     fn a_loop_of_calls_with_one_demand_asks_the_head_once() {
@@ -133,18 +138,16 @@ mod tests {
             classes.of(&demand).queue(key, 0);
             assert_eq!(classes.wants(), [(demand.clone(), 1)]);
             classes.of(&demand).granted(worker, Some(()), now);
-            assert_eq!(classes.next(), Some((0, worker)));
-            classes.of(&demand).sent(worker);
+            assert_eq!(sent_next(&mut classes), Some((0, worker)));
             classes.of(&demand).call_over(worker, key, Some(1000), || now);
             for _ in 0..100 {
-                assert_eq!(classes.of(&demand).worker_at_once(key), Some(worker));
-                classes.of(&demand).sent(worker);
+                assert_eq!(classes.of(&demand).room_at_once(key).map(Room::take), Some(worker));
                 classes.of(&demand).call_over(worker, key, Some(1000), || now);
             }
             assert_eq!(classes.wants(), []);
         }
         // A call of one demand never goes to a worker of another.
-        assert_eq!(classes.of(&demand(4.0)).worker_at_once(key), None);
+        assert!(classes.of(&demand(4.0)).room_at_once(key).is_none());
     }
 
     #[test]
@@ -155,8 +158,7 @@ mod tests {
             classes.of(&demand).queue(key, cpus);
             assert_eq!(classes.wants(), [(demand.clone(), 1)]);
             classes.of(&demand).granted(worker, Some(()), now);
-            assert_eq!(classes.next(), Some((cpus, worker)));
-            classes.of(&demand).sent(worker);
+            assert_eq!(sent_next(&mut classes), Some((cpus, worker)));
             assert_eq!(classes.take_ended(now), []);
             classes.of(&demand).call_over(worker, key, Some(1000), || now);
             now += super::super::leases::LEASE_KEPT;

@@ -58,6 +58,22 @@ struct Lease<W> {
     idle_since: Instant,
 }
 
+/// A worker that has room for one more call.
+#[derive(Debug)]
+pub(crate) struct Room<'a, W> {
+    id: OwnerId,
+    pub(crate) worker: &'a W,
+    in_flight: &'a mut u64,
+}
+
+impl<W> Room<'_, W> {
+    /// A call has been sent to the worker, whose number this returns.
+    pub(crate) fn take(self) -> OwnerId {
+        *self.in_flight += 1;
+        self.id
+    }
+}
+
 /// A lease that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended {
@@ -106,19 +122,12 @@ impl<C, W> Leases<C, W> {
     // ---- calls ----
 
     /// The worker that a new call can go to at once. `None` while other calls wait: they go first.
-    pub(crate) fn worker_at_once(&mut self, key: Key) -> Option<OwnerId> {
-        if self.waiting.is_empty() { self.worker_with_room(key) } else { None }
+    pub(crate) fn room_at_once(&mut self, key: Key) -> Option<Room<'_, W>> {
+        if self.waiting.is_empty() { self.room(key) } else { None }
     }
 
     pub(crate) fn worker(&self, worker: OwnerId) -> Option<&W> {
         Some(&self.leases.get(&worker)?.worker)
-    }
-
-    /// A call has been sent to a worker.
-    pub(crate) fn sent(&mut self, worker: OwnerId) {
-        if let Some(lease) = self.leases.get_mut(&worker) {
-            lease.in_flight += 1;
-        }
     }
 
     /// A call waits for a worker.
@@ -132,11 +141,12 @@ impl<C, W> Leases<C, W> {
     }
 
     /// The next call that waits, and the worker that has room for it.
-    pub(crate) fn next(&mut self) -> Option<(C, OwnerId)> {
+    pub(crate) fn next(&mut self) -> Option<(C, Room<'_, W>)> {
         let (key, _) = self.waiting.front()?;
-        let worker = self.worker_with_room(*key)?;
+        let id = self.worker_with_room(*key)?;
+        let lease = self.leases.get_mut(&id)?;
         let (_, call) = self.waiting.pop_front()?;
-        Some((call, worker))
+        Some((call, lease.room(id)))
     }
 
     /// Removes and returns those of the calls that wait.
@@ -256,7 +266,13 @@ impl<C, W> Leases<C, W> {
         (share as u64).clamp(few, many)
     }
 
-    /// The leased worker that gets one more call of this function; `None` if no worker has room.
+    /// Room for one more call of this function; `None` if no worker has any.
+    fn room(&mut self, key: Key) -> Option<Room<'_, W>> {
+        let id = self.worker_with_room(key)?;
+        Some(self.leases.get_mut(&id)?.room(id))
+    }
+
+    /// The leased worker that gets one more call of this function.
     ///
     /// It is the worker with the fewest calls, with one exception. A call that runs in less time than it takes to send
     /// goes to a worker that is busy already, as long as that one has room: a second worker would only take a processor
@@ -277,6 +293,12 @@ impl<C, W> Leases<C, W> {
             self.chosen_last = chosen.map(|(worker, _)| *worker);
         }
         self.chosen_last
+    }
+}
+
+impl<W> Lease<W> {
+    fn room(&mut self, id: OwnerId) -> Room<'_, W> {
+        Room { id, worker: &self.worker, in_flight: &mut self.in_flight }
     }
 }
 
@@ -304,8 +326,8 @@ mod tests {
 
         /// Sends calls as long as a worker has room. Returns how many each has then.
         fn send(&mut self) -> Vec<u64> {
-            while let Some((_, worker)) = self.leases.next() {
-                self.leases.sent(worker);
+            while let Some((_, room)) = self.leases.next() {
+                room.take();
             }
             self.workers.iter().map(|worker| self.leases.leases[worker].in_flight).collect()
         }

@@ -64,7 +64,7 @@ impl Submitter {
         if self.waiters.is_over() {
             return Sent::Not(task);
         }
-        let (link, callee, worker) = match task.target {
+        let (link, callee, room) = match task.target {
             Target::Method { actor, method, is_in_order, .. } => {
                 match actors.link_at_once(actor, is_in_order) {
                     Some(link) => (link, Callee::Method(method), None),
@@ -72,10 +72,8 @@ impl Submitter {
                 }
             }
             Target::Function { key, .. } => {
-                let leases = leases.of(&task.demand);
-                let Some(id) = leases.worker_at_once(key) else { return Sent::Not(task) };
-                let Some(worker) = leases.worker(id) else { return Sent::Not(task) };
-                (&worker.link, Callee::Function(key), Some(id))
+                let Some(room) = leases.of(&task.demand).room_at_once(key) else { return Sent::Not(task) };
+                (&room.worker.link, Callee::Function(key), Some(room))
             }
             Target::Constructor { .. } => return Sent::Not(task),
         };
@@ -90,10 +88,9 @@ impl Submitter {
         if let Some(calls) = calls {
             calls.sent_at_once(&task, link.peer);
         }
-        let demand = task.demand.clone();
         running.sent(task, link, number);
-        if let Some(worker) = worker {
-            leases.of(&demand).sent(worker);
+        if let Some(room) = room {
+            room.take();
         }
         sent
     }
@@ -198,17 +195,15 @@ impl Submitter {
         let mut failed = Vec::new();
         let mut state = self.state.lock();
         let State { leases, running, calls, .. } = &mut *state;
-        while let Some((task, id)) = leases.next() {
+        while let Some((task, room)) = leases.next() {
             let Target::Function { key, .. } = task.target else { unreachable!("only functions queue here") };
-            let worker = leases.worker(id).expect("one that is leased");
-            match self.send(&worker.link, &task, Callee::Function(key)) {
+            match self.send(&room.worker.link, &task, Callee::Function(key)) {
                 Ok(number) => {
                     if let Some(calls) = calls {
                         calls.sent(&task);
                     }
-                    let demand = task.demand.clone();
-                    running.sent(task, &worker.link, number);
-                    leases.of(&demand).sent(id);
+                    running.sent(task, &room.worker.link, number);
+                    room.take();
                     self.settler.end(1);
                 }
                 Err(failure) => failed.push((task, failure)),

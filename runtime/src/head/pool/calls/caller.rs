@@ -41,9 +41,9 @@ impl Life {
         }
         self.calls.insert(id, call);
         let leases = self.callers.get_mut(&caller).expect("it lives").leases.of(&self.demands[demand]);
-        match leases.worker_at_once(key(function)) {
-            Some(worker) => {
-                leases.sent(worker);
+        match leases.room_at_once(key(function)) {
+            Some(room) => {
+                let worker = room.take();
                 self.send_call(caller, id, worker.epoch());
             }
             None => {
@@ -60,9 +60,8 @@ impl Life {
     }
 
     fn send_ready(&mut self, caller: u64) {
-        while let Some((call, worker)) = self.process(caller).leases.next() {
-            let demand = &self.demands[self.calls[&call].demand];
-            self.callers.get_mut(&caller).expect("it lives").leases.of(demand).sent(worker);
+        while let Some((call, room)) = self.process(caller).leases.next() {
+            let worker = room.take();
             self.send_call(caller, call, worker.epoch());
         }
         for (demand, workers) in self.process(caller).leases.wants() {
