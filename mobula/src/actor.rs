@@ -93,7 +93,7 @@ pub trait Actor: 'static {
 ///
 /// let _mobula = init()?;
 /// let counter: ActorHandle<Counter> = Counter::remote(40); // a process of its own, which runs `Counter::new(40)`
-/// counter.add(1);
+/// assert_eq!(counter.add(1).get()?, 41);
 /// assert_eq!(count::remote(counter.clone()).get()?, 42);
 /// # Ok::<(), mobula::Error>(())
 /// ```

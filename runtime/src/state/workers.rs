@@ -15,7 +15,7 @@ use crate::wire::ProcessRecord;
 /// assert_eq!(square::remote(3).get()?, 9);
 /// let workers = mobula::state::workers()?;
 /// let (mine, others): (Vec<_>, Vec<_>) = workers.iter().partition(|it| it.pid == std::process::id());
-/// assert_eq!((mine[0].kind, mine[0].recorded), ("driver", false));
+/// assert_eq!((mine[0].kind, mine[0].recorded), ("driver", true));
 /// assert!(others.iter().any(|it| it.kind == "worker"));
 /// # Ok::<(), mobula::Error>(())
 /// ```
