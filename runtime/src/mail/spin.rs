@@ -15,7 +15,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mobula_client::internal::descriptors::above_standard;
@@ -59,9 +59,9 @@ impl Spin {
     }
 
     /// Spins until `found`, or as long as it is worthwhile. Returns `true` if `found` did. `asleep` says that the
-    /// thread waits for the answer of a process that was found asleep. A thread that sleeps afterwards calls
-    /// [`slept`](Self::slept).
-    pub(crate) fn until(&self, asleep: bool, found: impl Fn() -> bool) -> bool {
+    /// thread waits for the answer of a process that was found asleep. `about_to_sleep` threads of this process still
+    /// run, but not for long. A thread that sleeps afterwards calls [`slept`](Self::slept).
+    pub(crate) fn until(&self, asleep: bool, about_to_sleep: u32, found: impl Fn() -> bool) -> bool {
         // Threads that wait at the same time may overwrite each other's values here, which does no harm.
         if self.max.is_zero() {
             return false;
@@ -74,7 +74,7 @@ impl Spin {
             found()
         };
         // A process that answers at once is not kept waiting by a look at the clock.
-        let looks = if self.load.was_full() { LOOKS_WHEN_FULL } else { LOOKS_AT_ONCE };
+        let looks = if self.load.was_full(about_to_sleep) { LOOKS_WHEN_FULL } else { LOOKS_AT_ONCE };
         if (0..looks).any(|_| look()) {
             return true;
         }
@@ -82,7 +82,7 @@ impl Spin {
             return false;
         }
         let start = Instant::now();
-        if self.load.is_full(start) {
+        if self.load.is_full(about_to_sleep, start) {
             return false;
         }
         loop {
@@ -121,7 +121,8 @@ struct Load {
     born: Instant,
     /// When the kernel is to be asked again, in nanoseconds since `born`.
     due_nanos: AtomicU64,
-    is_full: AtomicBool,
+    /// How many threads wanted to run, by the last answer of the kernel.
+    runnable: AtomicU32,
 }
 
 impl Load {
@@ -135,17 +136,18 @@ impl Load {
             processors: online.ok().flatten().and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
             born: Instant::now(),
             due_nanos: AtomicU64::new(0),
-            is_full: AtomicBool::new(false),
+            runnable: AtomicU32::new(0),
         }
     }
 
-    /// The last answer of the kernel.
-    fn was_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
+    /// The same as `is_full`, by the last answer of the kernel.
+    fn was_full(&self, about_to_sleep: u32) -> bool {
+        self.runnable.load(Ordering::Relaxed) > self.processors.saturating_add(about_to_sleep)
     }
 
-    /// Whether more threads want to run than there are processors. A system call once in a while.
-    fn is_full(&self, now: Instant) -> bool {
+    /// Whether more threads want to run than there are processors, besides those that are about to sleep. A system call
+    /// once in a while.
+    fn is_full(&self, about_to_sleep: u32, now: Instant) -> bool {
         let Some(file) = &self.file else { return false };
         let now_nanos = now.duration_since(self.born).as_nanos() as u64;
         if now_nanos >= self.due_nanos.load(Ordering::Relaxed) {
@@ -153,9 +155,9 @@ impl Load {
             let mut text = [0; 128];
             let length = file.read_at(&mut text, 0).unwrap_or(0);
             let runnable = std::str::from_utf8(&text[..length]).ok().and_then(runnable);
-            self.is_full.store(runnable.unwrap_or(0) > self.processors, Ordering::Relaxed);
+            self.runnable.store(runnable.unwrap_or(0), Ordering::Relaxed);
         }
-        self.is_full.load(Ordering::Relaxed)
+        self.was_full(about_to_sleep)
     }
 }
 
@@ -182,7 +184,7 @@ mod tests {
     /// How often a thread looks that finds nothing.
     fn looks(spin: &Spin) -> u32 {
         let looks = std::cell::Cell::new(0);
-        assert!(!spin.until(false, || {
+        assert!(!spin.until(false, 0, || {
             looks.set(looks.get() + 1);
             false
         }));
@@ -192,12 +194,12 @@ mod tests {
     #[test]
     fn after_a_long_wait_nobody_spins_until_one_was_short_again() {
         let spin = spin(LONG);
-        assert!(spin.until(false, || true));
+        assert!(spin.until(false, 0, || true));
         spin.slept(ago(Duration::from_millis(1)));
         assert_eq!(looks(&spin), LOOKS_AT_ONCE);
         // A moment ago.
         spin.slept(Instant::now());
-        assert!(spin.until(false, || true));
+        assert!(spin.until(false, 0, || true));
     }
 
     #[test]
@@ -205,20 +207,20 @@ mod tests {
         let mut spin = spin(LONG);
         // Long ago, as far as this one knows.
         spin.born = ago(Duration::from_millis(1));
-        assert!(!spin.until(true, || panic!("it was looked for")));
-        assert!(spin.until(false, || true));
+        assert!(!spin.until(true, 0, || panic!("it was looked for")));
+        assert!(spin.until(false, 0, || true));
         spin.ended_nanos.store(u64::MAX, Ordering::Relaxed);
-        assert!(spin.until(true, || true));
+        assert!(spin.until(true, 0, || true));
     }
 
     #[test]
     fn a_moment_of_nothing_is_never_spent() {
-        assert!(!spin(Duration::ZERO).until(false, || panic!("it was looked for")));
+        assert!(!spin(Duration::ZERO).until(false, 0, || panic!("it was looked for")));
     }
 
     #[test]
     fn what_does_not_come_is_given_up() {
-        assert!(!spin(Duration::from_nanos(1)).until(false, || false));
+        assert!(!spin(Duration::from_nanos(1)).until(false, 0, || false));
     }
 
     #[test]
@@ -235,5 +237,8 @@ mod tests {
         // That it is full is noticed at the first look at the clock.
         assert_eq!(looks(&full), LOOKS_AT_ONCE);
         assert_eq!(looks(&full), LOOKS_WHEN_FULL);
+        // Threads that are about to sleep leave their processors.
+        assert!(full.until(false, u32::MAX, || full.load.runnable.load(Ordering::Relaxed) > 0));
+        assert!(!full.load.is_full(u32::MAX, Instant::now()));
     }
 }

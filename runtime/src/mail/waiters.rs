@@ -181,7 +181,7 @@ impl Waiters {
                 continue;
             }
             // A thread that naps has time, and the results of other threads may come without end.
-            if !has_napped && spins_in_vain < SPINS_IN_VAIN_MAX && self.spin(mail, arrivals) {
+            if !has_napped && spins_in_vain < SPINS_IN_VAIN_MAX && self.spin(mail, arrivals, 0) {
                 spins_in_vain += 1;
                 continue;
             }
@@ -261,7 +261,12 @@ impl Waiters {
 
     /// Handles the mail for a moment, as a thread does before it sleeps, until `is_over`. A future does this; otherwise
     /// another thread would have to wake it.
+    ///
+    /// The poller may have woken this future just now, and sleep in the next moment: it does not count as a thread that
+    /// wants to run. Otherwise a future that was woken by the poller would leave its next result to the poller as well,
+    /// and so on, where the process that answers and this thread are as many as the machine has processors.
     pub(crate) fn look_for_a_moment(&self, mail: &impl Mail, mut is_over: impl FnMut() -> bool) {
+        let about_to_sleep = u32::from(self.poller_is.load(Ordering::Relaxed) == AWAKE);
         // The number of looks is limited, so that mail for others does not keep the thread from its other tasks.
         for _ in 0..SPINS_IN_VAIN_MAX {
             // SeqCst: before all looks, as in `wait`.
@@ -270,7 +275,7 @@ impl Waiters {
                 return;
             }
             let has_work = mail.has_work()();
-            if !has_work && !self.spin(mail, arrivals) {
+            if !has_work && !self.spin(mail, arrivals, about_to_sleep) {
                 return;
             }
             mail.look();
@@ -283,9 +288,9 @@ impl Waiters {
     }
 
     /// Looks for news for a moment without sleeping. Returns `true` if there are any.
-    fn spin(&self, mail: &impl Mail, arrivals: u64) -> bool {
+    fn spin(&self, mail: &impl Mail, arrivals: u64, about_to_sleep: u32) -> bool {
         let has_work = mail.has_work();
-        self.spin.until(take_found_asleep(), || has_work() || self.has_arrived(arrivals))
+        self.spin.until(take_found_asleep(), about_to_sleep, || has_work() || self.has_arrived(arrivals))
     }
 
     fn has_arrived(&self, since: u64) -> bool {

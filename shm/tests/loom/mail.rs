@@ -58,7 +58,7 @@ pub(crate) mod spin {
             Self
         }
 
-        pub(crate) fn until(&self, _: bool, _: impl Fn() -> bool) -> bool {
+        pub(crate) fn until(&self, _: bool, _: u32, _: impl Fn() -> bool) -> bool {
             false
         }
 
