@@ -66,6 +66,12 @@ impl Node {
     fn of_another(&self, results: Vec<ObjectRef<u32>>) -> mobula::Result<u32> {
         results[0].get()
     }
+
+    /// The same. The file is there from its beginning on.
+    fn of_another_begun(&self, results: Vec<ObjectRef<u32>>, begun: PathBuf) -> mobula::Result<u32> {
+        std::fs::write(begun, "").expect("the directory is there");
+        results[0].get()
+    }
 }
 
 #[mobula::remote]
@@ -205,7 +211,10 @@ fn what_may_still_come_is_no_deadlock() {
     a.join(b.clone()).get().unwrap();
     let later = directory.path().join("later");
     let result = waits_for::remote(later.clone());
-    let behind = b.of_another(vec![result]);
+    let begun = directory.path().join("begun");
+    let behind = b.of_another_begun(vec![result], begun.clone());
+    // Else the call of the other caller may come first.
+    eventually("the call has begun", || begun.exists());
     let around: Vec<_> = (0..3).map(|_| a.around(1)).collect();
     assert!(matches!(mobula::get_timeout(&around, Duration::from_millis(1500)), Err(Error::Timeout { .. })));
     std::fs::write(&later, "").unwrap();
