@@ -182,9 +182,9 @@ mod tests {
     }
 
     /// How often a thread looks that finds nothing.
-    fn looks(spin: &Spin) -> u32 {
+    fn looks(spin: &Spin, about_to_sleep: u32) -> u32 {
         let looks = std::cell::Cell::new(0);
-        assert!(!spin.until(false, 0, || {
+        assert!(!spin.until(false, about_to_sleep, || {
             looks.set(looks.get() + 1);
             false
         }));
@@ -196,7 +196,7 @@ mod tests {
         let spin = spin(LONG);
         assert!(spin.until(false, 0, || true));
         spin.slept(ago(Duration::from_millis(1)));
-        assert_eq!(looks(&spin), LOOKS_AT_ONCE);
+        assert_eq!(looks(&spin, 0), LOOKS_AT_ONCE);
         // A moment ago.
         spin.slept(Instant::now());
         assert!(spin.until(false, 0, || true));
@@ -235,10 +235,16 @@ mod tests {
     fn where_more_want_to_run_than_can_nobody_spins() {
         let full = Spin::with(LONG, Load { processors: 0, ..Load::new() });
         // That it is full is noticed at the first look at the clock.
-        assert_eq!(looks(&full), LOOKS_AT_ONCE);
-        assert_eq!(looks(&full), LOOKS_WHEN_FULL);
-        // Threads that are about to sleep leave their processors.
-        assert!(full.until(false, u32::MAX, || full.load.runnable.load(Ordering::Relaxed) > 0));
-        assert!(!full.load.is_full(u32::MAX, Instant::now()));
+        assert_eq!(looks(&full, 0), LOOKS_AT_ONCE);
+        assert_eq!(looks(&full, 0), LOOKS_WHEN_FULL);
+    }
+
+    #[test]
+    fn threads_that_are_about_to_sleep_take_no_processor() {
+        let full = Spin::with(Duration::from_nanos(1), Load { processors: 0, ..Load::new() });
+        assert_eq!(looks(&full, 0), LOOKS_AT_ONCE);
+        assert_eq!(looks(&full, 0), LOOKS_WHEN_FULL);
+        // All that run are about to sleep: the thread looks until its time is over.
+        assert_eq!(looks(&full, u32::MAX), LOOKS_AT_ONCE + LOOKS);
     }
 }

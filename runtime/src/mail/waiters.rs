@@ -262,9 +262,9 @@ impl Waiters {
     /// Handles the mail for a moment, as a thread does before it sleeps, until `is_over`. A future does this; otherwise
     /// another thread would have to wake it.
     ///
-    /// The poller may have woken this future just now, and sleep in the next moment: it does not count as a thread that
-    /// wants to run. Otherwise a future that was woken by the poller would leave its next result to the poller as well,
-    /// and so on, where the process that answers and this thread are as many as the machine has processors.
+    /// The poller may have woken this future just now, and sleeps in the next moment. So it does not count as a thread
+    /// that wants to run. If it did, a machine with two processors would seem full: the poller, this thread and the
+    /// worker. The future would not spin, the poller would have to wake it again, and so on for each result.
     pub(crate) fn look_for_a_moment(&self, mail: &impl Mail, mut is_over: impl FnMut() -> bool) {
         let about_to_sleep = u32::from(self.poller_is.load(Ordering::Relaxed) == AWAKE);
         // The number of looks is limited, so that mail for others does not keep the thread from its other tasks.

@@ -39,19 +39,18 @@ const USUAL: [Kind; 8] = [
 ];
 
 /// The kinds of events that this process records, as bits; 0 for none. The start of the session has checked the
-/// variables; what a worker cannot understand counts as if it were not there.
+/// variables. Here a value that cannot be understood counts as if it were not set.
 pub(crate) fn kinds() -> u32 {
     let given = std::env::var(EVENTS).ok().and_then(|text| kinds_in(&text));
-    let kinds = given.unwrap_or_else(usual);
+    let kinds = given.unwrap_or_else(|| bits(&USUAL));
     let is_on = std::env::var(CALL_SITES).is_ok_and(|on| !matches!(on.trim(), "" | "0"));
     if is_on { kinds | ORIGINS } else { kinds }
 }
 
 /// The kinds that a value of the variable selects; `None` if it cannot be understood.
 pub(crate) fn kinds_in(text: &str) -> Option<u32> {
-    let bits = |kinds: &[Kind]| kinds.iter().fold(0, |bits, kind| bits | kind.bit());
     match text.trim() {
-        "" | "usual" => Some(usual()),
+        "" | "usual" => Some(bits(&USUAL)),
         "none" | "0" => Some(0),
         "all" | "1" => Some(bits(&Kind::ALL)),
         names => names.split(',').try_fold(0, |chosen, wanted| {
@@ -61,8 +60,8 @@ pub(crate) fn kinds_in(text: &str) -> Option<u32> {
     }
 }
 
-fn usual() -> u32 {
-    USUAL.iter().fold(0, |bits, kind| bits | kind.bit())
+fn bits(kinds: &[Kind]) -> u32 {
+    kinds.iter().fold(0, |bits, kind| bits | kind.bit())
 }
 
 #[cfg(test)]
@@ -72,15 +71,14 @@ mod tests {
     #[test]
     fn the_variable_says_what_is_recorded() {
         assert_eq!((kinds_in("none"), kinds_in("0")), (Some(0), Some(0)));
-        let usual = usual();
+        let usual = bits(&USUAL);
         assert_eq!((kinds_in("usual"), kinds_in("")), (Some(usual), Some(usual)));
         assert_eq!(usual.count_ones(), 8);
         assert_eq!(usual & (Kind::Made.bit() | Kind::Ran.bit() | Kind::Waited.bit()), 0);
         let every = GROUPS.iter().flat_map(|(_, kinds)| *kinds).fold(0, |bits, kind| bits | kind.bit());
         assert_eq!((kinds_in("all"), kinds_in("1")), (Some(every), Some(every)), "each kind is of a group");
         let of_some = [Kind::Waited, Kind::Promised, Kind::Mark, Kind::Span];
-        let of_some = of_some.iter().fold(0, |bits, kind| bits | kind.bit());
-        assert_eq!(kinds_in("waits, marks"), Some(of_some));
+        assert_eq!(kinds_in("waits, marks"), Some(bits(&of_some)));
         assert_eq!((kinds_in("nonsense"), kinds_in("waits,nonsense")), (None, None));
         assert!(GROUPS.iter().all(|(name, _)| EXPECTED.contains(name)));
     }

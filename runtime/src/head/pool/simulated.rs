@@ -8,7 +8,7 @@ use crate::environment::EnvironmentOptions;
 use crate::resources::Amounts;
 
 /// Schedules of an ordinary run.
-const SCHEDULES: u64 = 300;
+const SCHEDULES: u64 = 1000;
 
 /// Runs the simulation of this module's name for each seed that is asked for.
 pub(in crate::head) fn for_each_seed(module: &'static str, run: impl Fn(u64)) {
