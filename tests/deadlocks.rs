@@ -67,7 +67,7 @@ impl Node {
         results[0].get()
     }
 
-    /// The same. The file is there from its beginning on.
+    /// The same, and writes a file first.
     fn of_another_begun(&self, results: Vec<ObjectRef<u32>>, begun: PathBuf) -> mobula::Result<u32> {
         std::fs::write(begun, "").expect("the directory is there");
         results[0].get()

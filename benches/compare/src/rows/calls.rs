@@ -79,7 +79,7 @@ fn many() -> Vec<Row> {
     ]
 }
 
-/// The cost of the record that `mobula status`, `why` and `timeline` read.
+/// The cost of recording, which `mobula status`, `why` and `timeline` need.
 fn recorded() -> Vec<Row> {
     let row = |key: &str, work: &str, unit: Unit, words: &str| {
         Row::new(key, work, unit)
@@ -89,16 +89,16 @@ fn recorded() -> Vec<Row> {
             .rounds(31, 100)
     };
     vec![
-        row("recorded-actor-call", "actor call and wait, as it is recorded", Unit::Seconds, "actor-call")
+        row("recorded-actor-call", "recording: actor call and wait", Unit::Seconds, "actor-call")
             .within(Who::MobulaSilent, 1.03)
             .method(
-                "`actor.add(1).get()` back to back, in a session that records what it does by default, and beside it \
-                 in sessions with `MOBULA_EVENTS=none` and `MOBULA_EVENTS=all`.",
+                "`actor.add(1).get()` back to back, in a session with the default of `MOBULA_EVENTS`, and beside it in \
+                 sessions with `none` and `all`.",
             ),
-        row("recorded-task-many", "tasks, many at once, as they are recorded", Unit::PerSecond, "task-many 2")
+        row("recorded-task-many", "recording: tasks, many at once", Unit::PerSecond, "task-many 2")
             .within(Who::MobulaSilent, 1.03)
             .method("10,000 tasks and their results, in the same sessions."),
-        row("recorded-put", "put a `u64`, as it is recorded", Unit::Seconds, "value-put")
+        row("recorded-put", "recording: put a `u64`", Unit::Seconds, "value-put")
             .method("`mobula::put` of a number and a drop of its reference, in the same sessions."),
     ]
 }
