@@ -26,10 +26,10 @@ def main(namespace: str) -> None:
     _session._set_namespace(namespace)
     role = sys.argv.pop()
     signal.signal(signal.SIGINT, _interrupted)
-    for stream in (sys.stdout, sys.stderr):
-        # Lines appear at once, and whole.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
+    for name in ("stdout", "stderr"):
+        stream = _by_lines(getattr(sys, name))
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     _environments.enter()
     _mobula.run_role(role)
 
@@ -40,11 +40,40 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt("the call was cancelled")
 
 
+class _Lines(io.TextIOWrapper):
+    """Output that appears line by line."""
+
+    # Whether the last line has no end.
+    is_open = False
+
+    def write(self, text: str, /) -> int:
+        written = super().write(text)
+        if text:
+            self.is_open = text[-1] != "\n"
+        return written
+
+
+def _by_lines(stream: Any) -> Any:
+    """Return a standard stream as one whose lines appear at once, and whole."""
+    if type(stream) is not io.TextIOWrapper:
+        return stream
+    encoding, errors = stream.encoding, stream.errors
+    return _Lines(stream.detach(), encoding, errors, line_buffering=True)
+
+
 def flush() -> None:
-    """Flush the output."""
+    """Flush the output of a process that has nothing to do. A line that has no end gets one: it appears, as in Ray."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
+            if isinstance(stream, _Lines) and stream.is_open:
+                stream.write("\n")
             stream.flush()
+
+
+def end() -> None:
+    """End the process of an actor, after the destructor of its state: its exit handlers run."""
+    atexit._run_exitfuncs()
+    flush()
 
 
 def leave(code: int) -> NoReturn:

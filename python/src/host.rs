@@ -66,6 +66,7 @@ const BY_NAME: Key = Key::exported("mobula.call");
 static BY_NAME_FOUND: Attribute = Attribute::new("mobula._worker", "by_name");
 static DESCRIBE: Attribute = Attribute::new("mobula._worker", "describe");
 static FLUSH: Attribute = Attribute::new("mobula._worker", "flush");
+static END: Attribute = Attribute::new("mobula._worker", "end");
 static FUNCTION_OF: Attribute = Attribute::new("mobula._worker", "function_of");
 static GENERATOR: Attribute = Attribute::new("types", "GeneratorType");
 static RETRIED_ITEMS: Attribute = Attribute::new("mobula._retries", "RetriedItems");
@@ -423,7 +424,8 @@ impl Drop for Actor {
     fn drop(&mut self) {
         Python::attach(|py| {
             drop(self.state.take());
-            flush(py);
+            // The process ends without the end of an interpreter.
+            let _ = END.get(py).and_then(|end| end.call0());
         });
     }
 }

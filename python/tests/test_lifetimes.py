@@ -164,3 +164,25 @@ def test_an_actor_that_gets_sigterm_is_dropped(tmp_path: Path) -> None:
     os.kill(ray.get(noted.note.remote("one")), signal.SIGTERM)
     eventually("it starts again", lambda: log.read_text().split()[-1] == "restarted")
     assert log.read_text().split() == ["born", "one", "dropped", "restarted"]
+
+
+@pytest.mark.parametrize("way", ["__ray_terminate__", "the last handle"])
+def test_the_exit_handlers_of_an_actor_run_at_its_end(tmp_path: Path, way: str) -> None:
+    @ray.remote(num_cpus=0)
+    class Registers:
+        def __init__(self, log: Path) -> None:
+            import atexit
+
+            self.log = log
+            atexit.register(note, log, "handler")
+
+        def __del__(self) -> None:
+            note(self.log, "destructor")
+
+    log = tmp_path / "log"
+    actor = Registers.remote(log)
+    ray.get(actor.__ray_ready__.remote())
+    if way == "__ray_terminate__":
+        ray.wait([actor.__ray_terminate__.remote()])
+    del actor
+    eventually("both ran", lambda: log.exists() and log.read_text() == "destructor\nhandler\n")

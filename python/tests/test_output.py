@@ -77,6 +77,22 @@ def test_lines_come_whole_and_in_order(session: None) -> None:
     assert all(found in (texts, texts * 2) for found in by_process.values())
 
 
+@ray.remote
+def begin(text: str) -> None:
+    print(text, end=" ")
+    print(text, end=" ", file=sys.stderr)
+
+
+def test_a_line_without_an_end_appears_after_the_call(session: None) -> None:
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        ray.get(begin.remote("half"))
+        wait_for(lambda: "half" in out.getvalue() and "half" in error.getvalue())
+    for written in (out, error):
+        line = LINE.match(written.getvalue())
+        assert line and line["text"] == "half "
+
+
 def test_an_output_that_cannot_take_a_letter_gets_another(session: None) -> None:
     raw = io.BytesIO()
     with contextlib.redirect_stdout(io.TextIOWrapper(raw, encoding="ascii", write_through=True)) as out:
