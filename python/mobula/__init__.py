@@ -35,7 +35,7 @@ from mobula._session import (
     nodes,
     shutdown,
 )
-from mobula._stream import ObjectRefGenerator
+from mobula._stream import DynamicObjectRefGenerator, ObjectRefGenerator
 
 if TYPE_CHECKING:
     from mobula import util
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActorClass",
     "ActorHandle",
+    "DynamicObjectRefGenerator",
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",

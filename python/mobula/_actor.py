@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mobula import _ids, _mobula, _options, _session
 from mobula._session import ensure
 from mobula._signature import Signature, of_method, takes
-from mobula._stream import IN_FLIGHT_MAX
+from mobula._stream import IN_FLIGHT_MAX, dynamic
 from mobula.exceptions import ActorAlreadyExistsError
 
 if TYPE_CHECKING:
@@ -234,7 +234,15 @@ class ActorMethod:
         """Call the method. Calls of one caller run in the order in which they were made."""
         # From now on, calls go to the extension module.
         fits = takes(self._known.signatures.get(self._name))
-        call = _mobula.PreparedMethod(self._actor, self._called, self._num_returns, self._in_flight_max, *fits)
+        is_dynamic = self._num_returns == _options.DYNAMIC
+        num_returns = _options.STREAMING if is_dynamic else self._num_returns
+        method = _mobula.PreparedMethod(self._actor, self._called, num_returns, self._in_flight_max, *fits)
+        call: Callable[..., Any] = method
+        if is_dynamic:
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return dynamic(method(*args, **kwargs))
+
         self.__dict__["remote"] = call
         return call(*args, **kwargs)
 

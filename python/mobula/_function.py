@@ -12,7 +12,7 @@ from mobula._mobula import ObjectRef
 from mobula._retries import Retried
 from mobula._session import ensure
 from mobula._signature import of_function, takes
-from mobula._stream import IN_FLIGHT_MAX
+from mobula._stream import IN_FLIGHT_MAX, dynamic, of_one_generator
 
 if TYPE_CHECKING:
     from mobula.dag import DAGNode
@@ -34,7 +34,7 @@ class RemoteFunction(Generic[P, R]):
         self._function = function
         self._name = getattr(function, "__name__", repr(function))
         self._defaults = options
-        self._exported: dict[tuple[type[BaseException], ...], _mobula.Function] = {}
+        self._exported: dict[tuple[tuple[type[BaseException], ...], bool], _mobula.Function] = {}
         self._signature = of_function(function)
         functools.update_wrapper(self, function)
 
@@ -71,12 +71,16 @@ class RemoteFunction(Generic[P, R]):
 
         return FunctionNode(self.remote, args, kwargs)
 
-    def _export(self, retried: tuple[type[BaseException], ...]) -> _mobula.Function:
+    def _export(self, retried: tuple[type[BaseException], ...], is_dynamic: bool = False) -> _mobula.Function:
         """Return the function for workers. If classes of exceptions are given, only these exceptions are retried."""
-        exported = self._exported.get(retried)
+        is_checked = is_dynamic and not inspect.isgeneratorfunction(self._function)
+        exported = self._exported.get((retried, is_checked))
         if exported is None:
-            function = Retried(self._function, retried) if retried else self._function
-            exported = self._exported[retried] = _mobula.Function(self._name, f"remote function {self._name}", function)
+            function: Callable[..., Any] = of_one_generator(self._function) if is_checked else self._function
+            if retried:
+                function = Retried(function, retried)
+            exported = _mobula.Function(self._name, f"remote function {self._name}", function)
+            self._exported[retried, is_checked] = exported
         return exported
 
     def __reduce__(self) -> Any:
@@ -125,9 +129,17 @@ def _prepare(
         num_returns = _options.num_returns_of(function._function, options.get("num_returns"))
         in_flight_max = max(1, options.get("_generator_backpressure_num_objects") or IN_FLIGHT_MAX)
         retried = _retried(options.get("retry_exceptions"), inspect.isgeneratorfunction(function._function))
-        exported, prepared = function._export(retried), _options.of_task(options)
+        is_dynamic = num_returns == _options.DYNAMIC
+        exported, prepared = function._export(retried, is_dynamic), _options.of_task(options)
         fits = takes(function._signature)
-        call = _mobula.PreparedFunction(exported, prepared, num_returns, in_flight_max, *fits, otherwise)
+        if is_dynamic:
+            # In another session, the stream that comes is one that can be passed on already.
+            stream = _mobula.PreparedFunction(exported, prepared, _options.STREAMING, in_flight_max, *fits, otherwise)
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return dynamic(stream(*args, **kwargs))
+        else:
+            call = _mobula.PreparedFunction(exported, prepared, num_returns, in_flight_max, *fits, otherwise)
     # A program may wrap its calls.
     decorator = getattr(function._function, "__ray_invocation_decorator__", None)
     if decorator is None:

@@ -143,12 +143,16 @@ def check_num_returns(num_returns: Any) -> None:
         )
 
 
+# Numbers of results that are a stream, and a stream that can be passed on.
+STREAMING, DYNAMIC = -1, -2
+
+
 def num_returns_of(function: Any, num_returns: Any) -> int:
-    """Return the number of results; -1 is a stream, the default for generators."""
+    """Return the number of results; `STREAMING` is the default for generators."""
     if num_returns is None:
         is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-        return -1 if is_generator else 1
-    return -1 if num_returns in ("streaming", "dynamic") else int(num_returns)
+        return STREAMING if is_generator else 1
+    return {"streaming": STREAMING, "dynamic": DYNAMIC}.get(num_returns) or int(num_returns)
 
 
 def _resources(options: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use mobula_runtime::{ItemStream, Ref};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -29,10 +29,13 @@ impl Items {
     }
 
     fn poll(&self, waker: &Waker) -> PyResult<Poll<Option<Ref>>> {
-        let mut items = self.items.try_lock().ok_or_else(|| {
+        Ok(self.locked()?.poll(&mut Context::from_waker(waker)))
+    }
+
+    fn locked(&self) -> PyResult<MutexGuard<'_, ItemStream>> {
+        self.items.try_lock().ok_or_else(|| {
             PyRuntimeError::new_err("another thread takes an item of this stream: let one thread do it")
-        })?;
-        Ok(items.poll(&mut Context::from_waker(waker)))
+        })
     }
 }
 
@@ -72,6 +75,13 @@ impl Items {
             Poll::Ready(item) => item_or_none(py, item),
             Poll::Pending => Ok(false.into_pyobject(py)?.to_owned().into_any().unbind()),
         }
+    }
+
+    /// Whether the next item is there, or the end, without taking it. If not, the notifier notes `number` once it may
+    /// be.
+    fn poll_there(&self, py: Python<'_>, notifier: &Notifier, number: u64) -> PyResult<bool> {
+        let waker = notifier.waker(number);
+        py.detach(|| Ok(self.locked()?.poll_there(&mut Context::from_waker(&waker)).is_ready()))
     }
 
     /// The reference to the end: ready when the call is over.

@@ -187,3 +187,66 @@ def test_many_streams_at_once() -> None:
         assert [get(next(stream)) for stream in streams] == [i] * 50
     del streams
     eventually(lambda: get(actor.times_closed.remote()) == 50)
+
+
+def test_a_dynamic_stream_can_be_iterated_again_and_passed_on() -> None:
+    @ray.remote
+    def total(refs: Any) -> int:
+        return int(sum(ray.get(list(refs))))
+
+    @ray.remote
+    class Counts:
+        def up_to(self, n: int) -> Any:
+            yield from range(n)
+
+    @ray.remote
+    def up_to(n: int) -> Any:
+        yield from range(n)
+
+    for made in (up_to.options(num_returns="dynamic"), Counts.remote().up_to.options(num_returns="dynamic")):
+        stream = made.remote(5)
+        assert isinstance(stream, ray.DynamicObjectRefGenerator)
+        assert ray.get(next(stream)) == 0
+        assert [ray.get(ref) for ref in stream] == [ray.get(ref) for ref in ray.get(stream)] == [0, 1, 2, 3, 4]
+        assert len(stream) == 5 and ray.get(total.remote(stream)) == 10
+        # Also before anything of it has come.
+        assert ray.get(total.remote(made.remote(3))) == 3
+        assert len(made.remote(0)) == 0
+
+    @ray.remote(num_returns="dynamic")
+    def no_generator() -> list[int]:
+        return [1]
+
+    with pytest.raises(TypeError, match="needs a generator"):
+        ray.get(list(no_generator.remote()))
+
+
+def test_a_wait_for_a_stream_takes_nothing_of_it() -> None:
+    @ray.remote(num_cpus=0)
+    class Log:
+        def __init__(self) -> None:
+            self.items: list[int] = []
+
+        def add(self, item: int) -> None:
+            self.items.append(item)
+
+        def read(self) -> list[int]:
+            return self.items
+
+    @ray.remote(num_cpus=0, _generator_backpressure_num_objects=1)
+    def numbers(log: Any) -> Any:
+        for number in range(3):
+            get(log.add.remote(number))
+            yield number
+
+    log = Log.remote()
+    stream = numbers.remote(log)
+    ended = stream.completed()
+    for number in range(3):
+        # The function makes the next number when this one is taken, and not when somebody waits for it.
+        for _ in range(3):
+            assert ray.wait([stream], timeout=PATIENCE_S) == ([stream], [])
+        assert ray.wait([ended], timeout=0.1) == ([], [ended])
+        assert get(log.read.remote()) == list(range(number + 1))
+        assert get(next(stream)) == number
+    assert ray.wait([stream], timeout=PATIENCE_S)[0] and list(stream) == []

@@ -1,10 +1,10 @@
 """What programs import from Ray's compiled module."""
 
-from mobula import ObjectRef, ObjectRefGenerator
+from mobula import DynamicObjectRefGenerator, ObjectRef, ObjectRefGenerator
 from mobula.exceptions import ObjectRefStreamEndOfStreamError
 
-# Older programs know the generator by these names.
-StreamingObjectRefGenerator = DynamicObjectRefGenerator = ObjectRefGenerator
+# Older programs know the generator by this name.
+StreamingObjectRefGenerator = ObjectRefGenerator
 
 __all__ = [
     "DynamicObjectRefGenerator",

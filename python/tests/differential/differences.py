@@ -61,8 +61,8 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
     },
     "generators": {
         "the_option_dynamic": (
-            "('ObjectRefGenerator', [0, 1, 2])",
-            "dynamic is as streaming: the call returns the generator itself",
+            "('DynamicObjectRefGenerator', [0, 1, 2])",
+            "the call returns the generator itself, at once, and not a reference to it",
         ),
         "streaming_of_a_function_that_is_no_generator": (
             "['no error: 1', 'no error: 2']",

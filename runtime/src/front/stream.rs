@@ -69,7 +69,7 @@ impl ItemStream {
                 Ok(runtime) => runtime,
                 Err(error) => return self.fail(error.into()),
             };
-            let is_there = || (self.items.is_any_there() || self.cell.is_ready()).then_some(());
+            let is_there = || self.is_any_there().then_some(());
             if runtime.wait(None, || Behind::Unknown, is_there).is_none() {
                 let failure = without_end(&runtime);
                 return self.fail(failure);
@@ -79,34 +79,55 @@ impl ItemStream {
 
     /// As [`wait`](Self::wait), for a task of an executor, which is woken when the next item is there.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Ref>> {
-        let polled = self.poll_registered(context);
+        self.poll_for(context, Self::next_if_there, Self::fail)
+    }
+
+    /// Whether the next item is there, or the end. As [`poll`](Self::poll), but it takes nothing, so the function that
+    /// makes the items has no more room for them than before.
+    pub fn poll_there(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // The next look says what the failure is.
+        self.poll_for(context, |stream| stream.is_any_there().then_some(()), |_, _| ())
+    }
+
+    fn poll_for<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        look: impl Fn(&mut Self) -> Option<T>,
+        failed: impl Fn(&mut Self, Failure) -> T,
+    ) -> Poll<T> {
+        let polled = self.poll_registered(context, look, failed);
         if polled.is_ready() {
             self.unregister();
         }
         polled
     }
 
-    fn poll_registered(&mut self, context: &mut Context<'_>) -> Poll<Option<Ref>> {
-        if let Some(next) = self.next_if_there() {
-            return Poll::Ready(next);
+    fn poll_registered<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        look: impl Fn(&mut Self) -> Option<T>,
+        failed: impl Fn(&mut Self, Failure) -> T,
+    ) -> Poll<T> {
+        if let Some(found) = look(self) {
+            return Poll::Ready(found);
         }
         let runtime = match current::runtime_of(self.cell.session) {
             Ok(runtime) => runtime,
-            Err(error) => return Poll::Ready(self.fail(error.into())),
+            Err(error) => return Poll::Ready(failed(self, error.into())),
         };
         match &self.registered {
-            None => runtime.look_for_future(|| self.items.is_any_there() || self.cell.is_ready()),
+            None => runtime.look_for_future(|| self.is_any_there()),
             Some(_) => _ = runtime.look(),
         }
-        if let Some(next) = self.next_if_there() {
-            return Poll::Ready(next);
+        if let Some(found) = look(self) {
+            return Poll::Ready(found);
         }
         if self.registered.as_ref().is_none_or(|registered| registered.waiter.has_ended()) {
             self.unregister();
             let waiter = Waiter::new(1, true);
             match Registered::new(&runtime, waiter, smallvec![self.cell.clone()]) {
                 Ok(registered) => self.registered = Some(registered),
-                Err(error) => return Poll::Ready(self.fail(error.into())),
+                Err(error) => return Poll::Ready(failed(self, error.into())),
             }
         }
         if let Some(Registered { waiter, .. }) = &self.registered {
@@ -117,11 +138,11 @@ impl ItemStream {
             executor.wake_when_cancelled(context.waker());
         }
         // An item that came before has woken nothing.
-        if let Some(next) = self.next_if_there() {
-            return Poll::Ready(next);
+        if let Some(found) = look(self) {
+            return Poll::Ready(found);
         }
         if runtime.is_cancelled() || runtime.is_over() {
-            return Poll::Ready(self.fail(without_end(&runtime)));
+            return Poll::Ready(failed(self, without_end(&runtime)));
         }
         Poll::Pending
     }
@@ -130,6 +151,11 @@ impl ItemStream {
         if self.registered.take().is_some() {
             self.items.set_waiter(None);
         }
+    }
+
+    /// Whether the next item is there, or the end.
+    fn is_any_there(&self) -> bool {
+        self.is_over || self.items.is_any_there() || self.cell.is_ready()
     }
 
     /// The next item, or `None` behind the last one, if that is known.

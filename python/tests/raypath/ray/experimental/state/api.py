@@ -1,5 +1,3 @@
-"""The module ray.experimental.state.api of Ray, of which mobula has nothing."""
+"""The old name of ray.util.state."""
 
-from ray._private._absent import absent
-
-__getattr__ = absent("ray.experimental.state.api")
+from mobula.util.state import *  # noqa: F403
