@@ -15,6 +15,9 @@ _HOOK = "MOBULA_PYTHON_SETUP_HOOK"
 # The environment as the program gave it, for calls that ask for it.
 _TOLD = "MOBULA_PYTHON_RUNTIME_ENV"
 
+# The placement group that captures what the calls of a worker make: its number, and its bundles.
+_GROUP = "MOBULA_PYTHON_PLACEMENT_GROUP"
+
 # The environment of the session: workers have it where neither the call nor the actor names another one.
 of_session: dict[str, Any] = {}
 
@@ -46,8 +49,41 @@ def check(environment: Any) -> None:
             raise ValueError(f"py_modules cannot have {module!r}: a module, or its directory")
 
 
-def of(environment: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the environment of a worker, merged with that of the session, in the form of the core."""
+def capturing_group() -> tuple[int, list[dict[str, float]]] | None:
+    """Return the placement group that captures what the calls of this process make: its number, and its bundles."""
+    told = os.environ.get(_GROUP)
+    if not told:
+        return None
+    import json
+
+    number, bundles = json.loads(told)
+    return number, bundles
+
+
+def of(
+    environment: dict[str, Any] | None,
+    capturing: tuple[int, list[dict[str, float]]] | None = None,
+    *,
+    has_strategy: bool = False,
+) -> dict[str, Any]:
+    """Return the environment of a worker, merged with that of the session, in the form of the core.
+
+    Args:
+        environment: The option ``runtime_env``.
+        capturing: The placement group that captures what the worker's calls make.
+        has_strategy: Whether the call or actor has a strategy of its own, so that no group captures it.
+    """
+    found = _merged(environment)
+    if capturing is not None:
+        import json
+
+        found["env_vars"] = {**(found["env_vars"] or {}), _GROUP: json.dumps(capturing)}
+    elif has_strategy and os.environ.get(_GROUP):
+        found["env_vars"] = {**(found["env_vars"] or {}), _GROUP: ""}
+    return found
+
+
+def _merged(environment: dict[str, Any] | None) -> dict[str, Any]:
     if not environment and not of_session:
         return {"env_vars": None, "working_dir": None}
     given = {**of_session, **(environment or {})}

@@ -55,6 +55,8 @@ _LEAST = {
     "max_retries": -1,
     "max_task_retries": -1,
 }
+# Resources that are devices: a call has a part of one, or some whole ones.
+_WHOLE = frozenset({"GPU", "HPU", "NPU", "TPU", "neuron_cores"})
 _TEXTS = ("lifetime", "name", "namespace")
 _AMOUNTS = ("memory", "num_cpus", "num_gpus")
 
@@ -161,12 +163,26 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"scheduling_strategy cannot be {strategy!r}: 'DEFAULT', 'SPREAD', or an object")
     found = {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
     group = getattr(strategy, "placement_group", None)
+    captured = environments.capturing_group() if strategy is None else None
     if group is not None and not group.is_empty:
         bundle = options["scheduling_strategy"].placement_group_bundle_index
         found["placement"] = (group._number, group.bundle_specs, bundle)
+    elif captured is not None:
+        found["placement"] = (*captured, -1)
     if found["memory"] is not None:
         found["memory"] = int(found["memory"])
+    for name, amount in {"GPU": found["num_gpus"], **(found["resources"] or {})}.items():
+        if name in _WHOLE and amount is not None and amount > 1 and amount != int(amount):
+            raise ValueError(f"{name} resource quantities >1 must be whole numbers. The specified quantity {amount}.")
     return found
+
+
+def _environment(options: dict[str, Any]) -> dict[str, Any]:
+    strategy = options.get("scheduling_strategy")
+    captures = getattr(strategy, "placement_group_capture_child_tasks", False)
+    group = getattr(strategy, "placement_group", None) if captures else None
+    capturing = None if group is None or group.is_empty else (group._number, group.bundle_specs)
+    return environments.of(options.get("runtime_env"), capturing, has_strategy=strategy is not None)
 
 
 def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
@@ -178,7 +194,7 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
         **resources,
         # A call can ask for this text. It is left out for the defaults.
         told=json.dumps(told) if any(told.values()) else None,
-        **environments.of(options.get("runtime_env")),
+        **_environment(options),
         max_calls=options.get("max_calls") or 0,
         max_retries=3 if retries is None else retries,
         retry_exceptions=bool(options.get("retry_exceptions")),
@@ -200,7 +216,7 @@ def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
     pending = options.get("max_pending_calls") or 0
     return _mobula.ActorOptions(
         **_resources(options),
-        **environments.of(options.get("runtime_env")),
+        **_environment(options),
         name=options.get("name"),
         namespace=options.get("namespace"),
         get_if_exists=options.get("get_if_exists"),

@@ -11,6 +11,7 @@ import pytest
 import mobula
 from mobula.exceptions import ActorPlacementGroupRemoved, TaskPlacementGroupRemoved
 from mobula.util import (
+    get_current_placement_group,
     get_placement_group,
     placement_group,
     placement_group_table,
@@ -108,3 +109,43 @@ def test_what_cannot_be_is_an_error_at_once() -> None:
         PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=1)
     with pytest.raises(ValueError, match="bundle of its placement group"):
         mobula.get(square.options(num_cpus=2, scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote(1))
+
+
+@mobula.remote(num_cpus=1)
+def group_of_child() -> Any:
+    """Return the bundles of this call's group, and of a call's that it makes while it waits."""
+    mine = get_current_placement_group()
+    child = mobula.get(group_alone.remote())
+    free = mobula.get(group_alone.options(scheduling_strategy="DEFAULT").remote())
+    return mine and mine.id, child, free
+
+
+@mobula.remote(num_cpus=1)
+def group_alone() -> str | None:
+    found = get_current_placement_group()
+    return found and found.id
+
+
+@mobula.remote(num_cpus=1)
+class Parent:
+    def child(self) -> str | None:
+        found: str | None = mobula.get(group_alone.options(num_cpus=0).remote())
+        return found
+
+
+def test_a_group_captures_what_its_calls_make() -> None:
+    # A call in the group alone has the disk, so the child has its resource in the bundle of the parent that waits.
+    group = placement_group([{"CPU": 1, "disk": 1}])
+    capturing = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+    assert get_current_placement_group() is None
+    in_group = group_of_child.options(scheduling_strategy=capturing)
+    assert mobula.get(in_group.remote(), timeout=60) == (group.id, group.id, None)
+    # The same functions, called as before, are in no group.
+    assert mobula.get(group_of_child.remote(), timeout=60) == (None, None, None)
+    plain = PlacementGroupSchedulingStrategy(group)
+    assert mobula.get(group_of_child.options(scheduling_strategy=plain).remote(), timeout=60) == (None, None, None)
+    parent = Parent.options(scheduling_strategy=capturing).remote()
+    assert mobula.get(parent.child.remote(), timeout=60) == group.id
+    remove_placement_group(group)
+    with pytest.raises(ActorPlacementGroupRemoved):
+        mobula.get(parent.child.remote(), timeout=60)

@@ -143,8 +143,11 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
 
 
 def get_current_placement_group() -> PlacementGroup | None:
-    """Return ``None``: a call does not know its group."""
-    return None
+    """Return the group that captures what the running call makes; ``None`` if there is none."""
+    from mobula._environments import capturing_group
+
+    found = capturing_group()
+    return None if found is None else PlacementGroup(*found)
 
 
 __all__ = [

@@ -20,7 +20,11 @@ class NodeAffinitySchedulingStrategy:
 
 
 class PlacementGroupSchedulingStrategy:
-    """Run in a placement group: in one of its bundles, or in any (-1)."""
+    """Run in a placement group: in one of its bundles, or in any (-1).
+
+    With ``placement_group_capture_child_tasks``, the calls and actors that a call or an actor makes are in any bundle
+    of the group, too, and so on, unless they have a strategy of their own.
+    """
 
     def __init__(
         self,
@@ -33,10 +37,6 @@ class PlacementGroupSchedulingStrategy:
             raise ValueError(
                 f"placement group bundle index {index} is invalid. Valid placement group indexes: 0-{count - 1}"
             )
-        if placement_group_capture_child_tasks:
-            raise NotImplementedError(
-                "mobula's placement groups do not capture the calls of calls: give these the strategy, too"
-            )
         self.placement_group = placement_group
         self.placement_group_bundle_index = index
-        self.placement_group_capture_child_tasks = False
+        self.placement_group_capture_child_tasks = bool(placement_group_capture_child_tasks)
