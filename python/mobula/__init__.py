@@ -82,6 +82,7 @@ _LATER = frozenset(
         "cloudpickle",
         "dag",
         "experimental",
+        "job_config",
         "plasma",
         "remote_function",
         "runtime_context",

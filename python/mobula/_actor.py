@@ -133,8 +133,9 @@ class ActorClass(Generic[T]):
             return found
         name = options.get("name")
         if name is not None and not (isinstance(name, str) and name):
-            error = TypeError if not isinstance(name, str) else ValueError
-            raise error(f"the name of an actor cannot be {name!r}: text, at least one character")
+            if not isinstance(name, str):
+                raise TypeError(f"the name of an actor cannot be {name!r}: text, at least one character")
+            raise ValueError("Actor name cannot be an empty string: text, at least one character")
         if options.get("get_if_exists") and name is None:
             raise ValueError("The actor name must be specified to use `get_if_exists`.")
         if inspect.isabstract(self._class):
@@ -150,7 +151,8 @@ class ActorClass(Generic[T]):
         except ValueError as error:
             if "is taken by a living actor" not in str(error):
                 raise
-            raise ActorAlreadyExistsError(str(error)) from error
+            # Programs look for Ray's words.
+            raise ActorAlreadyExistsError(f"{error}. Please use a different name") from error
         methods, most = self._methods, options.get("max_task_retries") or 0
         known = _Known(methods.num_returns, methods.signatures, methods.retries, most)
         return ActorHandle(actor, self.__name__, known)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from contextvars import ContextVar
 from typing import Any
 
 from mobula import _environments, _ids, _mobula, _session
 from mobula._actor import ActorHandle, _Known
+
+# Accelerators of Ray that have no names here: they are plain resources.
+_OTHER_ACCELERATORS = ("HPU", "NPU", "TPU", "neuron_cores")
 
 # The name, the class and the resources of the actor of this process, if it has them. `_worker` sets them.
 actor: dict[str, Any] = {}
@@ -71,7 +73,7 @@ class RuntimeContext:
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """Return the names of the accelerators that the running call, or the actor, has."""
-        return {"GPU": [str(gpu) for gpu in _session.get_gpu_ids()]}
+        return {"GPU": [str(gpu) for gpu in _session.get_gpu_ids()], **{name: [] for name in _OTHER_ACCELERATORS}}
 
     def get_runtime_env_string(self) -> str:
         """Return the environment that the program gave this process, as JSON."""
@@ -131,7 +133,7 @@ class RuntimeContext:
 
     def get_job_id(self) -> str:
         """Return the id of the driver, as far as this process knows it, as hexadecimal digits."""
-        return _ids.of_driver(os.getpid() if not _mobula.is_worker() else os.getppid()).hex()
+        return _ids.of_this_driver().hex()
 
 
 # A call in the extension module: its id, the number of its retries, its function, and the caller's text about it.

@@ -74,12 +74,21 @@ class TaskID(BaseID):
     SIZE = 24
     __slots__ = ()
 
+    def job_id(self) -> JobID:
+        """Return the id of the driver of this process."""
+        return of_this_driver()
+
 
 class ActorID(BaseID):
     """The id of an actor."""
 
     SIZE = 16
     __slots__ = ()
+
+    @property
+    def job_id(self) -> JobID:
+        """The id of the driver of this process."""
+        return of_this_driver()
 
 
 class JobID(BaseID):
@@ -119,6 +128,13 @@ def of_process(digits: str) -> WorkerID:
 def of_driver(pid: int) -> JobID:
     """Return the id of the driver with this pid."""
     return JobID(pid.to_bytes(JobID.SIZE, "big"))
+
+
+def of_this_driver() -> JobID:
+    """Return the id of the driver, as far as this process knows it."""
+    from mobula import _mobula
+
+    return of_driver(os.getppid() if _mobula.is_worker() else os.getpid())
 
 
 def of_machine() -> NodeID:

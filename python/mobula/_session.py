@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -54,6 +55,11 @@ class Context:
     def __repr__(self) -> str:
         return f"Context({self.address_info})"
 
+    @property
+    def dashboard_url(self) -> str:
+        """Empty: `mobula view` shows a session, and no server of it does."""
+        return ""
+
     def __getitem__(self, name: str) -> Any:
         return self.address_info[name]
 
@@ -80,7 +86,7 @@ def init(
     log_to_driver: bool = True,
     local_mode: bool = False,
     runtime_env: dict[str, Any] | None = None,
-    _memory: int | None = None,
+    _memory: float | None = None,
     **options: Any,
 ) -> Context:
     """Start a session (the store, and worker processes, which run the calls of this program), or join one.
@@ -144,18 +150,21 @@ def init(
             "Maybe you called mobula.init twice by accident? This error can be suppressed by passing in "
             "'ignore_reinit_error=True' or by calling 'mobula.shutdown()' prior to 'mobula.init()'."
         )
+    job = options.get("job_config")
+    if job is not None:
+        namespace, runtime_env = namespace or job.ray_namespace, runtime_env or job.runtime_env
     if runtime_env:
         _environments.check(runtime_env)
     # Calls that are prepared from now on have the environment of this session.
     _environments.set_of_session(runtime_env or {})
     try:
         socket = _mobula.start(
-            _worker_command(namespace or "default"),
+            _worker_command(namespace or "default", job.code_search_path if job is not None else ()),
             _store_command(),
             address=address,
             num_cpus=num_cpus,
             num_gpus=num_gpus,
-            memory=_memory,
+            memory=None if _memory is None else int(_memory),
             resources=resources,
             object_store_memory=None if object_store_memory is None else int(object_store_memory),
             log_to_driver=log_to_driver,
@@ -168,7 +177,22 @@ def init(
             raise ConnectionError(str(error)) from None
         raise
     _set_namespace(namespace or "default")
-    return Context({"object_store_address": os.fspath(socket), "session_dir": os.path.dirname(socket)})
+    return Context(_address_info(os.fspath(socket)))
+
+
+def _address_info(socket: str) -> dict[str, Any]:
+    """Describe the session. Nothing listens to a network: the address is the store's socket."""
+    return {
+        "address": socket,
+        "gcs_address": socket,
+        "metrics_export_port": None,
+        "node_id": _ids.of_machine().hex(),
+        "node_ip_address": "127.0.0.1",
+        "object_store_address": socket,
+        "raylet_socket_name": socket,
+        "session_dir": os.path.dirname(socket),
+        "webui_url": "",
+    }
 
 
 def _join(address: str, ignore_reinit_error: bool, others: dict[str, Any], options: dict[str, Any]) -> Context:
@@ -199,11 +223,11 @@ def _store_command() -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _STORE.format(file=_mobula.__file__)]
 
 
-def _worker_command(namespace: str) -> list[str]:
+def _worker_command(namespace: str, search_path: Sequence[str] = ()) -> list[str]:
     import subprocess
 
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    path = [os.path.abspath(entry) for entry in sys.path]
+    path = [os.path.abspath(entry) for entry in (*search_path, *sys.path)]
     return [sys.executable, *flags, "-P", "-c", _WORKER.format(path=path, namespace=namespace)]
 
 

@@ -54,6 +54,12 @@ impl ObjectRef {
         TASK_ID.get(py)?.call1((self._task_id(),))
     }
 
+    /// The id of the driver of this process.
+    fn job_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        static JOB_ID: Attribute = Attribute::new("mobula._ids", "of_this_driver");
+        JOB_ID.get(py)?.call0()
+    }
+
     /// Whether the value or the error is there.
     fn is_ready(&self) -> bool {
         self.to.is_ready()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mobula as ray
+from mobula.job_config import JobConfig
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -147,3 +149,74 @@ def test_a_call_that_waits_for_room_holds_up_no_other_thread() -> None:
     # It runs while the call waits: only if that does not have the interpreter's lock.
     threading.Timer(0.2, make_room).start()
     assert ray.get(length.remote(array)) == 40 << 20
+
+
+def test_the_context_describes_the_session() -> None:
+    context = ray.init(num_cpus=1)
+    assert context["address"] == context.address_info["object_store_address"]
+    assert os.path.dirname(context["address"]) == context["session_dir"]
+    assert context["node_id"] == ray.get_runtime_context().get_node_id()
+    assert context.dashboard_url == ""
+
+
+def test_a_job_has_a_namespace_an_environment_and_modules(tmp_path: Path) -> None:
+    (tmp_path / "only_for_workers.py").write_text("NUMBER = 7")
+    job = JobConfig([str(tmp_path)], runtime_env={"env_vars": {"MODE": "job"}}, ray_namespace="jobs")
+    job.set_metadata("about", "a test")
+    ray.init(num_cpus=1, job_config=job)
+    assert ray.get_runtime_context().namespace == "jobs"
+
+    @ray.remote
+    def look() -> tuple[int, str | None]:
+        import importlib
+
+        return importlib.import_module("only_for_workers").NUMBER, os.environ.get("MODE")
+
+    assert ray.get(look.remote()) == (7, "job")
+    with pytest.raises(ValueError, match="code search path"):
+        JobConfig(str(tmp_path))  # type: ignore[arg-type, unused-ignore]
+
+
+def test_amounts_of_memory_are_rounded_down() -> None:
+    @ray.remote
+    def one() -> int:
+        return 1
+
+    ray.init(num_cpus=1, _memory=2.9)
+    assert ray.cluster_resources()["memory"] == 2
+    assert ray.get(one.options(memory=2.5).remote()) == 1
+
+
+def test_devices_come_in_parts_or_whole() -> None:
+    ray.init(num_cpus=1, num_gpus=2, resources={"TPU": 3})
+
+    @ray.remote
+    def devices() -> dict[str, list[str]]:
+        return ray.get_runtime_context().get_accelerator_ids()
+
+    for wrong in ({"num_gpus": 1.5}, {"resources": {"TPU": 2.5}}):
+        with pytest.raises(ValueError, match="whole numbers"):
+            devices.options(**wrong).remote()
+    found = ray.get(devices.options(num_gpus=0.5).remote())
+    assert len(found.pop("GPU")) == 1
+    # Other kinds of devices have no names here.
+    assert found and not any(found.values())
+
+
+def test_ids_know_their_driver() -> None:
+    ray.init(num_cpus=1)
+    job = ray.get_runtime_context().job_id
+
+    @ray.remote
+    def mine() -> bool:
+        context = ray.get_runtime_context()
+        return bool(context.job_id == context.task_id.job_id() == ray.put(1).job_id() == job)
+
+    @ray.remote
+    class Actor:
+        def one(self) -> int:
+            return 1
+
+    assert ray.get(mine.remote())
+    actor = Actor.remote()
+    assert actor._actor_id.job_id == job == actor.one.remote().job_id()
