@@ -166,6 +166,8 @@ class AsyncRunner(Runner):
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__(description)
         self.loops = {group: _Loop(group, count) for group, count in self.groups.items()}
+        # The constructor, which this thread calls next, finds the loop of the methods without a group.
+        asyncio.set_event_loop(self.loops[None].loop)
 
     def _begin(self, group: str | None, call: _Call) -> None:
         loop = self.loops[group]

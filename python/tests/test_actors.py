@@ -522,3 +522,32 @@ def test_a_method_can_be_passed_on() -> None:
     assert ray.get(through.remote(actor.increment)) == 2
     assert ray.get(actor.increment.remote()) == 3
     assert ray.get(call.remote(actor.increment.remote)) == 6
+
+
+def test_the_names_of_actors_are_checked() -> None:
+    with pytest.raises(ValueError, match="Actor name cannot be an empty string"):
+        Counter.options(name="").remote()
+    with pytest.raises(TypeError, match="name"):
+        Counter.options(name=1).remote()
+    first = Counter.options(name="taken twice").remote()
+    with pytest.raises(ValueError, match="Please use a different name"):
+        Counter.options(name="taken twice").remote()
+    ray.kill(first)
+
+
+def test_the_constructor_of_an_async_actor_finds_its_event_loop() -> None:
+    import asyncio
+
+    @ray.remote
+    class Loops:
+        def __init__(self) -> None:
+            self.loop = asyncio.get_event_loop()
+            self.background = self.loop.create_task(self.work())
+
+        async def work(self) -> str:
+            return "worked"
+
+        async def look(self) -> tuple[bool, str]:
+            return asyncio.get_running_loop() is self.loop, await self.background
+
+    assert ray.get(Loops.remote().look.remote()) == (True, "worked")
