@@ -45,6 +45,10 @@ def on_new_thread(work: Callable[[], None]) -> None:
     _thread.start_new_thread(work, ())
 
 
+class Terminated(RaySystemError, RuntimeError):
+    """The processes were ended before the work was done."""
+
+
 class Kind:
     """What a process does with the items of a piece of work."""
 
@@ -229,6 +233,11 @@ class Processes:
         if sent is None:
             sent = self._functions[function] = Sent(function)
         return sent
+
+    def wait_until_ready(self) -> None:
+        """Wait until all processes are there, before they get work. What an initializer raises is raised here."""
+        ready = [_mobula.PreparedMethod(place.actor, "__ray_ready__", 1, 1, 0, 0, None) for place in self._idle]
+        _mobula.get([is_ready() for is_ready in ready], None)
 
     def submit(self, source: Iterator[Work], *, from_feeder: bool = False) -> None:
         """Have work done.
@@ -496,7 +505,7 @@ class Processes:
                 pass
         dropped = [one.work for one in running] + self.drop_waiting()
         for work in dropped:
-            work.ends(None, error or RuntimeError("the processes were terminated before the work was done"))
+            work.ends(None, error or Terminated("the processes were terminated before the work was done"))
         self._ring()
 
     def join(self) -> None:

@@ -8,6 +8,9 @@
     with joblib.parallel_config(backend="mobula"):
         results = joblib.Parallel(n_jobs=-1)(joblib.delayed(f)(i) for i in range(10_000))
 
+``parallel_config(backend="mobula", ray_remote_args={"resources": {"disk": 1}})`` gives the processes options, as
+``mobula.remote`` takes them for classes.
+
 Arrays that are passed lie in the store's memory, and functions see them read-only, as ``joblib`` does it with arrays
 that it maps from files. The processes stay for later calls with as many jobs, until the session ends.
 """
@@ -40,14 +43,16 @@ _lock = threading.Lock()
 _kept: tuple[Any, Executor] | None = None
 
 
-def _executor(count: int, environment: dict[str, str]) -> Executor:
+def _executor(count: int, environment: dict[str, str], given: dict[str, Any]) -> Executor:
     global _kept
-    wanted = (count, environment)
+    wanted = (count, environment, given)
     with _lock:
         before = _kept
         if before is not None and before[0] == wanted and before[1]._processes.is_alive():
             return before[1]
-        options = {"num_cpus": 0, "runtime_env": {"env_vars": environment}}
+        its = given.get("runtime_env") or {}
+        environment = {**environment, **its.get("env_vars", {})}
+        options = {"num_cpus": 0, **given, "runtime_env": {**its, "env_vars": environment}}
         executor = Executor(count, ray_remote_args=options)
         _kept = (wanted, executor)
     if before is not None:
@@ -82,7 +87,8 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         count = self.effective_n_jobs(n_jobs)
         if count == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        self._executor = _executor(count, self._prepare_worker_env(n_jobs=count))
+        given = self.backend_kwargs.get("ray_remote_args") or {}
+        self._executor = _executor(count, self._prepare_worker_env(n_jobs=count), given)
         self.parallel = parallel
         return count
 

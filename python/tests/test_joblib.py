@@ -73,3 +73,19 @@ def test_calls_may_nest_and_limits_of_threads_are_kept() -> None:
         assert joblib.Parallel(n_jobs=2)(joblib.delayed(os.getenv)("OMP_NUM_THREADS") for _ in range(2)) == ["1"] * 2
         array = numpy.arange(100_000)
         assert joblib.Parallel(n_jobs=2)(joblib.delayed(numpy.sum)(array) for _ in range(4)) == [array.sum()] * 4
+
+
+def test_the_processes_have_the_options_that_are_given() -> None:
+    from mobula.util.joblib.ray_backend import RayBackend
+
+    mobula.shutdown()
+    mobula.init(num_cpus=2, resources={"disk": 2})
+
+    def left() -> float:
+        return mobula.available_resources().get("disk", 0.0)
+
+    options = {"resources": {"disk": 1}, "runtime_env": {"env_vars": {"MODE": "joblib"}}}
+    with joblib.parallel_config(backend="mobula", ray_remote_args=options):
+        assert type(joblib.parallel.get_active_backend()[0]) is RayBackend
+        assert max(joblib.Parallel(n_jobs=2)(joblib.delayed(left)() for _ in range(4))) < 2
+        assert set(joblib.Parallel(n_jobs=2)(joblib.delayed(os.getenv)("MODE") for _ in range(4))) == {"joblib"}

@@ -395,7 +395,7 @@ def test_a_session_that_ends_fails_the_calls(tmp_path: Path) -> None:
 def test_it_has_rays_name() -> None:
     from mobula.util.multiprocessing import Pool
 
-    assert Pool is here.Pool
+    assert issubclass(Pool, here.Pool)
     with Pool(ray_remote_args={"num_cpus": 1}, processes=1) as pool:
         assert pool.map(square, [3]) == [9]
 
@@ -428,3 +428,47 @@ def test_an_error_of_a_dead_actor_is_no_dead_process(tmp_path: Path) -> None:
             else:
                 assert result.get(60) == x
     assert sorted(calls.read_text().split()) == ["0", "1", "2", "3", "4"]
+
+
+def test_the_pool_of_rays_name_returns_errors_among_the_results() -> None:
+    from mobula.util.multiprocessing import Pool, PoolTaskError
+
+    def fail_at_two(x: int) -> int:
+        if x == 2:
+            raise KeyError(x)
+        return x
+
+    with Pool(2) as pool:
+        for found in (pool.imap(fail_at_two, range(5), chunksize=2), pool.imap_unordered(fail_at_two, range(5))):
+            results = list(found)
+            (error,) = (result for result in results if isinstance(result, Exception))
+            assert isinstance(error, PoolTaskError) and isinstance(error.underlying, KeyError)
+            assert sorted(result for result in results if result is not error) == [0, 1, 3, 4]
+        with pytest.raises(KeyError):
+            pool.map(fail_at_two, range(5))
+
+
+def test_the_pool_of_rays_name_is_there_with_its_processes(tmp_path: Path) -> None:
+    from mobula.util.multiprocessing import Pool
+
+    def begin(directory: Path) -> None:
+        (directory / str(os.getpid())).touch()
+
+    with Pool(3, initializer=begin, initargs=(tmp_path,)):
+        assert len(list(tmp_path.iterdir())) == 3
+
+    def fail() -> None:
+        raise KeyError("begin")
+
+    with pytest.raises(mobula.exceptions.RayActorError, match="KeyError"):
+        Pool(1, initializer=fail)
+
+
+def test_work_of_a_terminated_pool_fails_with_an_error_of_the_session() -> None:
+    pool = here.Pool(1)
+    result = pool.map_async(time.sleep, [3600])
+    pool.terminate()
+    pool.join()
+    with pytest.raises(RuntimeError, match="terminated"):
+        result.get(LONG)
+    assert isinstance(result._error, mobula.exceptions.RayError)

@@ -137,3 +137,14 @@ def test_marks_and_spans_are_recorded() -> None:
         ray.mark("inside")
     with pytest.raises(ZeroDivisionError), ray.span("fails"):
         raise ZeroDivisionError
+
+
+def test_the_error_of_what_cannot_be_pickled_names_the_part() -> None:
+    import threading
+
+    from mobula.cloudpickle import dumps_debug, loads
+
+    lock = threading.Lock()
+    assert loads(dumps_debug([1, 2])) == [1, 2]
+    with pytest.raises(TypeError, match=r"FailTuple\(lock "):
+        dumps_debug(lambda: lock)

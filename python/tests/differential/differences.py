@@ -86,10 +86,6 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
         "options_of_a_method": ("(1, 'ValueError Exception')", "an unknown option of a method is an error"),
     },
     "pools": {
-        "errors_of_a_lazy_map": (
-            "(0, 'ValueError Exception', 2, 'StopIteration Exception')",
-            "an error of a lazy map is raised, as multiprocessing does, and not returned",
-        ),
         "callbacks": ("([1], [True])", "an error callback gets the error itself, as with multiprocessing"),
         "a_result_that_is_not_there": (
             "(False, 'TimeoutError TimeoutError ProcessError TimeoutError OSError Exception', 'ValueErr"
