@@ -22,7 +22,8 @@ def hex_to_binary(hex_identifier):
 
 def get_or_create_event_loop():
     try:
-        return asyncio.get_running_loop()
+        # The running one, or that of this thread.
+        return asyncio.get_event_loop()
     except RuntimeError:
         return asyncio.new_event_loop()
 
