@@ -1,7 +1,8 @@
 //! Runs the example programs as users do. If this fails, the first thing that the README tells people to try does not
 //! work.
 //!
-//! Cargo builds the programs for `cargo test`, but not for `cargo test --test programs`.
+//! Cargo builds the programs for `cargo test`, but not for `cargo test --test programs`; all of them with
+//! `cargo test -p mobula-examples --all-features`.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -349,7 +350,6 @@ fn arrow_group_by_finds_the_totals_of_all_batches() {
     assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
 }
 
-/// `cargo test -p mobula-examples --features parquet`.
 #[cfg(feature = "parquet")]
 #[test]
 fn parquet_group_by_finds_the_totals_of_any_files() {
@@ -434,6 +434,7 @@ fn game_of_life_plays_any_board_in_any_number_of_strips() {
 
 // ---- a server ----
 
+#[cfg(feature = "http")]
 #[test]
 fn http_server_answers_ends_the_work_of_clients_that_leave_and_stops_in_order() {
     let run = run("http_server", &["--check"]);
