@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Condvar, Mutex};
+use std::time::Duration;
 
 use mobula::prelude::*;
 use mobula::{ActorEnd, ActorOptions, Error, Failure, Reply, TaskErrorKind};
-use mobula_tests::{eventually, session};
+use mobula_tests::{PATIENCE, eventually, session};
 
 /// Opens once, for all that wait.
 #[derive(Default)]
@@ -397,4 +398,91 @@ fn a_limit_that_cannot_be_is_an_error() {
     let hall = Hall::options(ActorOptions::new().max_concurrency(0)).remote(1, None);
     let error = hall.inside().get().unwrap_err().to_string();
     assert!(error.contains("1 or more"), "{error}");
+}
+
+/// Calls that wait for a file, on threads and as futures.
+struct Waits(PathBuf);
+
+#[mobula::remote(max_concurrency = 2)]
+impl Waits {
+    fn new(directory: PathBuf) -> Self {
+        Waits(directory)
+    }
+
+    /// Names the process that it runs in.
+    fn on_a_thread(&self, number: u32) -> u32 {
+        self.begin(number);
+        while !self.0.join("open").exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::process::id()
+    }
+
+    async fn as_a_future(&self, number: u32) -> u32 {
+        self.begin(number);
+        while !self.0.join("open").exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        std::process::id()
+    }
+}
+
+impl Waits {
+    fn begin(&self, number: u32) {
+        std::fs::write(self.0.join(format!("{number} began")), "").unwrap();
+    }
+}
+
+/// A way to call [`Waits`].
+type Way = fn(&ActorHandle<Waits>, u32) -> ObjectRef<u32>;
+
+const WAYS: [Way; 2] = [|waits, n| waits.on_a_thread(n), |waits, n| waits.as_a_future(n)];
+
+fn began(directory: &tempfile::TempDir, number: u32) -> bool {
+    directory.path().join(format!("{number} began")).exists()
+}
+
+#[test]
+fn calls_that_waited_for_a_place_wait_for_the_restart() {
+    for way in WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let _session = session(1);
+        let waits = Waits::options(ActorOptions::new().max_restarts(1)).remote(directory.path().to_owned());
+        let calls: Vec<_> = (0..6).map(|number| way(&waits, number)).collect();
+        eventually("two begin", || began(&directory, 0) && began(&directory, 1));
+        mobula::kill_process(&waits).unwrap();
+        std::fs::write(directory.path().join("open"), "").unwrap();
+        let (begun, waiting) = calls.split_at(2);
+        for call in begun {
+            match call.get() {
+                Err(Error::Failed(Failure::ActorUnavailable { .. })) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let processes = mobula::get(waiting).unwrap();
+        assert!(processes.windows(2).all(|pair| pair[0] == pair[1]), "{processes:?}");
+    }
+}
+
+#[test]
+fn an_actor_that_is_terminated_finishes_the_calls_that_wait_for_a_place() {
+    for way in WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let _session = session(1);
+        let waits = Waits::remote(directory.path().to_owned());
+        let calls: Vec<_> = (0..6).map(|number| way(&waits, number)).collect();
+        eventually("two begin", || began(&directory, 0) && began(&directory, 1));
+        match mobula::terminate(&waits, Duration::from_millis(1)) {
+            Err(Error::Timeout { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+        let late = way(&waits, 6);
+        std::fs::write(directory.path().join("open"), "").unwrap();
+        mobula::terminate(&waits, PATIENCE).unwrap();
+        assert_eq!(mobula::get(&calls).unwrap().len(), 6);
+        match late.get() {
+            Err(Error::Failed(Failure::ActorDied { cause: ActorEnd::Exited, .. })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -113,6 +113,10 @@ pub trait Actor: 'static {
 /// | [`kill`](fn@kill) | is broken off | do not begin | does not run | no |
 /// | its process dies | is broken off | wait for the restart | does not run | if it may |
 ///
+/// A call of an `async` method that runs is finished by [`terminate`]. Where the table says so for other ends, it is
+/// dropped where it awaits, so that the destructor can run. With [`terminate`], a call whose
+/// [`Reply`](crate::Reply) is kept is a running one: it is waited for.
+///
 /// The running calls and the destructor have 2 seconds together; then the process is killed. [`terminate`] and
 /// [`exit_actor`] give the destructor a minute, and [`Session::shutdown`](crate::Session::shutdown) what it is told.
 ///

@@ -98,6 +98,7 @@ class _Loop:
         set_running_call(call.running)
         try:
             async with self.places:
+                call.reply.begin()
                 result = call.method(*call.args, **call.kwargs)
                 if inspect.isawaitable(result):
                     result = await result
@@ -200,8 +201,8 @@ class ThreadRunner(Runner):
 
     def _run(self, call: _Call) -> None:
         set_running_call(call.running)
-        if call.reply.was_cancelled():
-            # The call was cancelled while it waited for a thread.
+        if not call.reply.begin():
+            # It was cancelled while it waited for a thread.
             call.reply.fail(TaskCancelledError("the call was cancelled"))
             return
         try:

@@ -143,8 +143,8 @@ impl Host for Python3 {
         Python::attach(|py| {
             let was_interrupted = INTERRUPTED.swap(false, Ordering::SeqCst);
             if was_interrupted {
-                // It was for the call before this one, which may have ended by itself. The signal was sent before this
-                // call was taken from the queue, so the thread has it when it comes back from the next system call.
+                // It was for the call before this one, which may have ended by itself. The thread has the signal when it
+                // comes back from the next system call. One that comes later still finds that this call goes on.
                 std::thread::yield_now();
                 let _ = py.check_signals();
             }
@@ -403,7 +403,7 @@ impl Instance for Actor {
 
     fn begin(&mut self, method: u32, call: OwnedCall) {
         if !matches!(call.returns(), Returns::Stream(_)) {
-            return call.run(|on| self.call(method, on));
+            return call.run_queued(|on| self.call(method, on));
         }
         Python::attach(|py| {
             let (Some(state), Some(runner)) = (&self.state, &self.runner) else { return };

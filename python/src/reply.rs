@@ -49,9 +49,12 @@ impl Reply {
         Ok(())
     }
 
-    /// Whether the call was cancelled.
-    fn was_cancelled(&self) -> bool {
-        self.reply.lock().as_ref().is_some_and(mobula_runtime::Reply::is_cancelled)
+    /// The call begins now, unless it was cancelled: then it returns false.
+    fn begin(&self) -> bool {
+        let reply = self.reply.lock();
+        let Some(reply) = reply.as_ref().filter(|reply| !reply.is_cancelled()) else { return false };
+        reply.begin();
+        true
     }
 
     /// Whether the call was cancelled. If not, the notifier notes `number` once it is.

@@ -347,11 +347,16 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Replaces what was said before. One store.
+    /// Replaces what was said before. For one thread. One store.
     #[inline]
     pub fn set(&self, mark: u64) {
         // Relaxed: no process reads it before this one has ended.
         self.mine.word64(MARK).store(mark, Ordering::Relaxed);
+    }
+
+    /// As [`set`](Self::set), for several threads: the largest number stays. One read-modify-write.
+    pub fn raise(&self, mark: u64) {
+        self.mine.word64(MARK).fetch_max(mark, Ordering::Relaxed);
     }
 }
 

@@ -20,6 +20,8 @@ use crate::worker::{fail, reply};
 pub struct Reply {
     client: Client,
     to: Arc<Link>,
+    /// The number of the call's record, as the caller counts.
+    number: u64,
     task: u64,
     returns: Returns,
     results: Payloads,
@@ -31,11 +33,18 @@ impl Reply {
     pub(crate) fn new(
         client: Client,
         to: Arc<Link>,
+        number: u64,
         task: u64,
         returns: Returns,
         call: Arc<UnderWay>,
     ) -> Self {
-        Self { client, to, task, returns, results: Payloads::default(), call, is_over: false }
+        Self { client, to, number, task, returns, results: Payloads::default(), call, is_over: false }
+    }
+
+    /// The call begins now: if this process dies, the call is not sent again as one that had not begun. For a host that
+    /// took the call by [`OwnedCall::run_queued`](crate::OwnedCall::run_queued). One store.
+    pub fn begin(&self) {
+        self.to.begin_beside(self.number);
     }
 
     /// The number of results that the caller wants, and their shape.
@@ -101,17 +110,8 @@ impl Reply {
             Err(_) if executor.is_some_and(Executor::exits) => {}
             Err(failure) => fail(&self.to, self.task, failure, 0),
         }
-        if let Ok(runtime) = &runtime {
-            if let Some(executor) = executor {
-                executor.answered(&self.to, self.task);
-                if executor.terminates() {
-                    runtime.wake_waiting();
-                }
-            }
-            // The background poller looks after the objects of the results, although no other record may come.
-            if self.to.holds_anything() {
-                runtime.call_begins();
-            }
+        if let (Ok(runtime), Some(executor)) = (&runtime, executor) {
+            runtime.answered(executor, &self.to, self.task);
         }
     }
 }

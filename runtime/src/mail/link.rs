@@ -324,6 +324,11 @@ impl Link {
         self.marker.set(number);
     }
 
+    /// As [`begin`](Self::begin), for calls that begin on several threads: all up to this number count as begun.
+    pub(crate) fn begin_beside(&self, number: u64) {
+        self.marker.raise(number);
+    }
+
     /// The number of the last record whose call the other end has begun. It is final when its process has ended or has
     /// dropped the channel.
     pub(crate) fn begun(&self) -> u64 {

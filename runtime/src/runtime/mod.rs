@@ -483,11 +483,22 @@ impl Runtime {
         self.waiters.wait(self, None, idle, Awaited::default, look)
     }
 
-    /// Waits until the other calls are answered that have begun in this actor, for at most `timeout`: some may have no
-    /// answer before the actor is dropped.
-    pub(crate) fn wait_for_answers(&self, timeout: Duration, is_over: impl Fn() -> bool) {
-        let deadline = Some(Instant::now() + timeout);
-        self.waiters.wait(self, deadline, || None, Awaited::default, || is_over().then_some(()));
+    /// Waits until the other calls that this actor has taken are answered.
+    pub(crate) fn wait_for_answers(&self, is_over: impl Fn() -> bool) {
+        self.waiters.wait(self, None, || None, Awaited::default, || is_over().then_some(()));
+    }
+
+    /// A call that this actor has taken is answered, on any thread.
+    pub(crate) fn answered(&self, executor: &Executor, from: &Link, task: u64) {
+        executor.answered(from, task);
+        if executor.terminates() {
+            self.wake_waiting();
+        }
+        // The background poller looks after held objects and records that wait for room, although no other record may
+        // come.
+        if from.holds_anything() {
+            self.call_begins();
+        }
     }
 
     /// Has the threads that wait look again.

@@ -27,6 +27,8 @@ pub struct OwnedCall(Option<Parts>);
 
 struct Parts {
     from: Arc<Link>,
+    /// The number of the call's record, as the caller counts.
+    number: u64,
     call: Call,
     record: Vec<u8>,
     /// The objects that the arguments name, if the caller may be gone meanwhile.
@@ -41,12 +43,13 @@ impl OwnedCall {
     pub(super) fn new(
         executor: &Executor,
         from: Arc<Link>,
+        number: u64,
         call: Call,
         record: Vec<u8>,
         held: Vec<Handle>,
     ) -> Self {
         let under_way = executor.under_way(&from, call.task);
-        Self(Some(Parts { from, call, record, held, under_way, run: None }))
+        Self(Some(Parts { from, number, call, record, held, under_way, run: None }))
     }
 
     pub(super) fn callee(&self) -> Option<Callee> {
@@ -77,7 +80,21 @@ impl OwnedCall {
     /// Runs the call on this thread, and answers it: with the results that `run` gives, or with its failure. A call
     /// that its caller does not want any more does not run.
     pub fn run(self, run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
+        self.run_as(true, run);
+    }
+
+    /// As [`run`](Self::run), but the call only joins a queue of the host: `run` takes its arguments and its
+    /// [`later`](Invocation::later) answer, and [`Reply::begin`] says when it begins. If this process dies before that,
+    /// the call waits for the next process of the actor.
+    pub fn run_queued(self, run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
+        self.run_as(false, run);
+    }
+
+    fn run_as(self, begins: bool, run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
         let Some((parts, runtime)) = self.begin() else { return };
+        if begins {
+            parts.from.begin_beside(parts.number);
+        }
         let executor = runtime.executor.as_ref().expect("a worker has one");
         let _entered = under_way::enter(parts.under_way.clone());
         parts.with_invocation(&runtime, executor, run);
@@ -86,6 +103,7 @@ impl OwnedCall {
     /// The same, as a future: `run` is polled by any executor, on one thread.
     pub async fn run_async(self, run: impl AsyncFnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
         let Some((parts, runtime)) = self.begin() else { return };
+        parts.from.begin_beside(parts.number);
         let executor = runtime.executor.as_ref().expect("a worker has one");
         let under_way = parts.under_way.clone();
         let mut running = pin!(parts.with_invocation_async(&runtime, executor, run));
@@ -120,7 +138,7 @@ impl OwnedCall {
         if is_too_late || parts.under_way.is_cancelled() || is_orphaned {
             let removed = NoResults::Removed { task };
             let _ = parts.from.send_with(Vec::new(), |record| removed.append_to(record));
-            executor.answered(&parts.from, task);
+            runtime.answered(executor, &parts.from, task);
             return None;
         }
         if parts.call.limits.is_some() {
@@ -151,7 +169,7 @@ impl Parts {
 
     fn reply(&self, runtime: &Runtime) -> Reply {
         let (client, from, call) = (runtime.client.clone(), self.from.clone(), self.under_way.clone());
-        Reply::new(client, from, self.call.task, self.call.returns, call)
+        Reply::new(client, from, self.number, self.call.task, self.call.returns, call)
     }
 
     fn with_invocation(
@@ -214,11 +232,7 @@ impl Parts {
             }
             (Err(failure), _) => fail(&self.from, task, failure, 0),
         }
-        executor.answered(&self.from, task);
-        // The poller looks after held objects and records that wait for room, although no other record may come.
-        if self.from.holds_anything() {
-            runtime.call_begins();
-        }
+        runtime.answered(executor, &self.from, task);
     }
 
     fn fail(self, failure: Failure) {
@@ -226,7 +240,7 @@ impl Parts {
         if let Ok(runtime) = current::runtime()
             && let Some(executor) = &runtime.executor
         {
-            executor.answered(&self.from, self.call.task);
+            runtime.answered(executor, &self.from, self.call.task);
         }
     }
 }

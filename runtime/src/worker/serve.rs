@@ -1,7 +1,5 @@
 //! Running calls, one after the other, on the process's main thread.
 
-use std::time::Duration;
-
 use crate::call::task_id::TaskId;
 use crate::error::Failure;
 use crate::executor::{Executor, Work};
@@ -15,9 +13,6 @@ use crate::wire::{Call, Callee, NoResults, Returns, StreamEnd, ToHead};
 use crate::worker::answer::{fail, reply, reply_with_end};
 use crate::worker::owned_call::OwnedCall;
 use crate::worker::stream::Items;
-
-/// How long an actor that is terminated waits for answers to calls that have begun, and are answered later.
-const ANSWERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the calls that arrive, until the session is over or the head ends the process.
 pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn Host) {
@@ -76,8 +71,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
             Work::Call { from, number, call, record, held }
                 if executor.is_concurrent() && call.callee != Callee::TERMINATE =>
             {
-                from.begin(number);
-                let call = OwnedCall::new(executor, from, call, record, held);
+                let call = OwnedCall::new(executor, from, number, call, record, held);
                 if let (Some(Callee::Method(method)), Some(actor)) = (call.callee(), actor.as_deref_mut()) {
                     actor.begin(method, call);
                 }
@@ -95,8 +89,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                 from.begin(number);
                 if call.callee == Callee::TERMINATE {
                     executor.begin_to_terminate();
-                    let is_alone = || executor.is_stopping() || !executor.has_others();
-                    runtime.wait_for_answers(ANSWERS_PATIENCE, is_alone);
+                    runtime.wait_for_answers(|| executor.is_stopping() || !executor.has_others());
                     let _ = runtime.exit_actor();
                     executor.call_over();
                     break;
