@@ -155,6 +155,7 @@ impl Task {
         if self.is_over() || !self.is_retriable() || !is_within(retries.into(), max) {
             return None;
         }
+        self.attempt_over();
         let retries = retries.saturating_add(1);
         self.memory_retries.store(retries, Ordering::Relaxed);
         Some(retries.into())
@@ -177,5 +178,53 @@ impl Task {
             self.retries.store(retries.saturating_add(1), Ordering::Relaxed);
         }
         may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::limits::{Count, LimitOptions};
+
+    #[test]
+    fn an_attempt_that_is_over_has_no_limit_before_the_next_one_begins() {
+        let options = LimitOptions { timeout: Some(Duration::from_secs(1)), deadline: None };
+        let limits = CallLimits::new(&options, Count::one_more(&Arc::default()));
+        let task = Task {
+            id: 1,
+            parent: 0,
+            is_detached: false,
+            target: Target::Constructor { actor: 1, class: Name::Static("Counter") },
+            arguments: TaskArguments::default(),
+            returns: Returns::One,
+            results: ResultCells::new(),
+            items: None,
+            unready: AtomicUsize::new(0),
+            is_cancelled: AtomicBool::new(false),
+            demand: Demand::default(),
+            max_retries: 3,
+            retry_errors: None,
+            retry_if: None,
+            extras: Some(Box::new(Extras { limits: Some(limits), context: None })),
+            retries: AtomicU32::new(0),
+            sent_in_vain: AtomicU32::new(0),
+            memory_retries: AtomicU16::new(0),
+        };
+        let limits = task.limits().unwrap();
+        let ways: [fn(&Task); 3] = [
+            |task| assert!(task.may_retry(3)),
+            |task| assert!(task.may_be_sent_again()),
+            |task| assert_eq!(task.retry_for_memory(3), Some(1)),
+        ];
+        for retry in ways {
+            let due = limits.attempt_begins().unwrap();
+            assert!(limits.is_attempt_due(due));
+            retry(&task);
+            assert!(!limits.is_attempt_due(due), "the time between two attempts is not limited");
+        }
+        // The last attempt keeps its limit.
+        let due = limits.attempt_begins().unwrap();
+        assert!(!task.may_retry(1) && task.retry_for_memory(1).is_none());
+        assert!(limits.is_attempt_due(due));
     }
 }

@@ -17,6 +17,9 @@ use crate::mail::link::Link;
 /// actor is alive.
 const DEATH_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How many actors that are over are remembered. The head is asked again for others.
+const OVER_MAX: usize = 1000;
+
 enum Actor {
     /// The head was asked for the actor's process. The calls wait.
     Unknown {
@@ -62,6 +65,8 @@ pub(super) struct Actors {
     actors: FxHashMap<u64, Actor>,
     /// Actors whose channels were lost, and since when.
     lost: FxHashMap<u64, Instant>,
+    /// Those that are over, the earliest first.
+    over: VecDeque<u64>,
 }
 
 fn is_ready(task: &Arc<Task>) -> bool {
@@ -264,7 +269,38 @@ impl Actors {
     pub(super) fn end(&mut self, actor: u64, pid: u32, failure: &Failure) -> VecDeque<Arc<Task>> {
         self.lost.remove(&actor);
         let queue = self.take_queue(actor);
-        self.actors.insert(actor, Actor::Over { pid, failure: failure.clone() });
+        let before = self.actors.insert(actor, Actor::Over { pid, failure: failure.clone() });
+        if !matches!(before, Some(Actor::Over { .. })) {
+            self.over.push_back(actor);
+        }
+        if self.over.len() > OVER_MAX
+            && let Some(earliest) = self.over.pop_front()
+            && let Entry::Occupied(entry) = self.actors.entry(earliest)
+            && matches!(entry.get(), Actor::Over { .. })
+        {
+            entry.remove();
+        }
         queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_actors_that_are_over_are_remembered() {
+        let mut actors = Actors::default();
+        for actor in 0..3 * OVER_MAX as u64 {
+            actors.add(actor);
+            actors.end(actor, 7, &Failure::SessionOver);
+            actors.end(actor, 7, &Failure::SessionOver);
+            assert!(actors.failure(actor).is_some());
+        }
+        assert_eq!((actors.actors.len(), actors.over.len()), (OVER_MAX, OVER_MAX));
+        assert!(actors.failure(0).is_none());
+        assert!(actors.add(0), "the head is asked for it again");
+        actors.end(0, 7, &Failure::SessionOver);
+        assert!(actors.failure(0).is_some());
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mobula_client::OwnerId;
+use smallvec::SmallVec;
 
 use super::delayed::delay;
 use super::leases::Ended;
@@ -17,10 +18,9 @@ use crate::call::inline::{Inline, InlineBytes};
 use crate::call::items::{Arrival, TooMany};
 use crate::call::options::is_within;
 use crate::call::outcome::Settled;
-use crate::call::payload::{self, Payload};
+use crate::call::payload::{self, Malformed, Payload};
 use crate::call::result_cell::Dependent;
 use crate::call::task::{Target, Task};
-use crate::definition::Key;
 use crate::demand::Demand;
 use crate::error::{ExitReason, Failure, Result, TaskErrorKind, TimeLimit};
 use crate::mail::link::Link;
@@ -146,10 +146,34 @@ impl Submitter {
 
     fn on_some_results(&self, link: &Arc<Link>, results: Results, mut payloads: &[u8]) {
         let Results { task, first, count, is_last, ran_nanos } = results;
+        // Nearly always one. A payload that cannot be read is the last one.
+        let mut arrived: SmallVec<[Settled; 1]> = SmallVec::new();
+        for _ in 0..count {
+            match payload::take(&mut payloads) {
+                Ok(payload) => arrived.push(self.settled_from(payload)),
+                Err(Malformed) => break,
+            }
+        }
+        let is_lost = |settled: &Settled| match settled {
+            Settled::Failed(failure) => matches!(**failure, Failure::ObjectLost { .. }),
+            Settled::Inline(_) | Settled::Stored(_) => false,
+        };
+        let any_lost = is_last && arrived.iter().any(is_lost);
+        let mut is_retried = false;
         let task = if is_last {
             let ended = |state: &mut State, task: &Arc<Task>| {
                 if let Some(calls) = &mut state.calls {
                     calls.ended(task, link.peer);
+                }
+                // A result was in the memory of a process that died before this one read it. Only functions are
+                // retried here: the head alone knows whether a method may be.
+                if let (true, Target::Function { key, .. }) = (any_lost, &task.target)
+                    && !task.is_over()
+                    && task.may_retry(task.max_retries)
+                {
+                    self.settler.begin(1);
+                    state.leases.of(&task.demand).queue_again(*key, task.clone());
+                    is_retried = true;
                 }
             };
             self.end_call_and(link, task, Some(ran_nanos), ended).map(|running| running.task)
@@ -158,27 +182,16 @@ impl Submitter {
         };
         let Some(task) = task else { return };
         let cells = task.results.iter().skip(first as usize).take(count as usize);
-        let mut lost = None;
+        let mut arrived = arrived.into_iter();
         for cell in cells {
-            let settled = match payload::take(&mut payloads) {
-                Ok(payload) => self.settled_from(payload),
-                Err(malformed) => Settled::failed(Failure::Other(malformed.to_string())),
-            };
-            // The result was in the memory of a process that died before this one read it. Only functions are retried
-            // here: the head alone knows whether a method may be.
-            if let (Settled::Failed(failure), Target::Function { key, .. }) = (&settled, &task.target)
-                && matches!(**failure, Failure::ObjectLost { .. })
-                && is_last
-                && !task.is_over()
-                && (lost.is_some() || task.may_retry(task.max_retries))
-            {
-                lost = Some(*key);
-                continue;
+            match arrived.next() {
+                Some(settled) if is_retried && is_lost(&settled) => {}
+                Some(settled) => self.settle(cell, settled),
+                None => self.settle(cell, Settled::failed(Failure::Other(Malformed.to_string()))),
             }
-            self.settle(cell, settled);
         }
-        if let Some(key) = lost {
-            self.retry(key, task);
+        if is_retried {
+            self.waiters.call_waits();
             return self.send_ready();
         }
         // A worker that ends a call without all its results must leave none pending.
@@ -281,14 +294,6 @@ impl Submitter {
             }
         }
         Some(running)
-    }
-
-    /// Queues a call of a function again, before the calls that have not been sent yet.
-    fn retry(&self, key: Key, task: Arc<Task>) {
-        self.settler.begin(1);
-        let demand = task.demand.clone();
-        self.state.lock().leases.of(&demand).queue_again(key, task);
-        self.waiters.call_waits();
     }
 
     // ---- records from the head ----
