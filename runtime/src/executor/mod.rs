@@ -177,6 +177,9 @@ impl Executor {
         }
         let cancelled = is_running.then(|| self.mark_cancelled(&mut queue, cancel.recursive));
         drop(queue);
+        if cancelled.is_some() {
+            self.interrupt();
+        }
         if is_removed {
             let removed = NoResults::Removed { task: cancel.task };
             let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
@@ -207,12 +210,17 @@ impl Executor {
         self.items_taken.load(Ordering::SeqCst)
     }
 
-    /// The running call is cancelled. The queue is locked, so no other call begins meanwhile.
-    fn mark_cancelled(&self, queue: &mut Queue, recursive: bool) -> Cancelled {
-        self.cancelled.store(true, Ordering::SeqCst);
+    /// Has the host interrupt the function that was marked as cancelled. No lock is held, so the next call may have
+    /// begun: the host asks whether the running call is the cancelled one.
+    fn interrupt(&self) {
         if !self.is_actor() {
             self.language.interrupt();
         }
+    }
+
+    /// The running call is cancelled. The queue is locked, so no other call begins meanwhile.
+    fn mark_cancelled(&self, queue: &mut Queue, recursive: bool) -> Cancelled {
+        self.cancelled.store(true, Ordering::SeqCst);
         Cancelled { call: self.call_number(), recursive, wakers: std::mem::take(&mut queue.cancel_wakers) }
     }
 
@@ -333,6 +341,9 @@ impl Executor {
         let its = queue.under_way.iter().filter(|((of, _), _)| *of == link.id);
         let wakers: Vec<_> = its.flat_map(|(_, call)| call.take_wakers()).collect();
         drop(queue);
+        if cancelled.is_some() {
+            self.interrupt();
+        }
         // The thread that runs the calls is woken.
         if is_watched || !wakers.is_empty() {
             cancelled = Some(Cancelled { call: 0, recursive: false, wakers });

@@ -45,8 +45,8 @@ pub trait Host: Send + Sync + 'static {
     /// Why the actor could not be constructed.
     fn construct(&self, class: Key, on: &mut Invocation<'_>) -> Result<Box<dyn Instance>, Failure>;
 
-    /// The function that runs was cancelled. The host may make it stop. Called by any thread, with a lock of the core
-    /// held, and before the next call begins: it must not wait, and must not call into the core.
+    /// The function that runs was cancelled. The host may make it stop. Called by any thread, and perhaps when the next
+    /// call has begun, so what the host does must ask [`is_cancelled`](crate::is_cancelled) first. It must not wait.
     fn interrupt(&self) {}
 
     /// The name of a function, for reports about it; empty if it is not known. Called by the thread that runs it.
