@@ -17,6 +17,11 @@ fn main() {
             Err(error) => println!("{error}"),
         };
     }
+    if let Ok(name) = std::env::var("MOBULA_TEST_SHARE") {
+        let _mobula = mobula::init().unwrap();
+        let shared = mobula::util::shared(&name, || Ok("made by another build".to_owned())).unwrap();
+        return println!("{}", shared.get().unwrap());
+    }
     // Links the runtime, so that the process is taken over like any worker.
     println!("initialized: {}", mobula::is_initialized());
 }

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use mobula::{ActorHandle, ActorOptions, Builder, Error, Failure, Lifetime, get_actor};
+use mobula::{
+    ActorHandle, ActorOptions, Builder, Bundle, Error, Failure, Lifetime, PlacementGroup, TaskOptions,
+    get_actor,
+};
 use mobula_tests::{eventually, is_running, turn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -99,6 +102,7 @@ fn child_driver() {
     let session = Builder::new().init().unwrap();
     let client = session.client();
     let (mut pending, mut actors, mut counters) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut shared, mut groups) = (Vec::new(), Vec::new());
     println!("= joined");
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
@@ -178,6 +182,26 @@ fn child_driver() {
                 Ok(object) => String::from_utf8_lossy(&object).into_owned(),
                 Err(error) => error.to_string(),
             },
+            ["share", name, what] => {
+                let value = mobula::util::shared(name, || Ok(what.to_owned())).unwrap();
+                shared.push(value);
+                shared.last().unwrap().get().unwrap()
+            }
+            ["group"] => {
+                let group = PlacementGroup::new([Bundle::new().num_cpus(1)]).unwrap();
+                assert!(group.wait(Duration::from_secs(60)).unwrap());
+                groups.push(group);
+                groups.last().unwrap().number().to_string()
+            }
+            ["square_in_the_group", x] => {
+                let options = TaskOptions::new().placement(groups.last().unwrap().any());
+                text(square::options(options).remote(x.parse::<u64>().unwrap()).get())
+            }
+            ["keep_in_the_group"] => {
+                let options = ActorOptions::new().lifetime(Lifetime::Detached);
+                text(Counter::options(options.placement(groups.last().unwrap().any())).remote().pid().get())
+            }
+            ["remove_the_group"] => text(groups.pop().unwrap().remove().map(|()| "removed")),
             ["free"] => mobula::available_resources().unwrap().num_cpus().to_string(),
             _ => panic!("{line}"),
         };
@@ -578,6 +602,41 @@ fn a_detached_actor_of_another_build_is_an_error_that_says_so() {
         .unwrap();
     let printed = String::from_utf8(other.stdout).unwrap();
     assert!(printed.contains("is one of a driver of another build"), "{printed}");
+    shared.stop();
+}
+
+#[test]
+fn placement_groups_of_several_drivers_are_several() {
+    let _turn = turn();
+    let shared = Shared::start(3);
+    let (mut one, mut other) = (shared.driver(), shared.driver());
+    assert_ne!(one.ask("group"), other.ask("group"));
+    assert_eq!(one.ask("square_in_the_group 3"), "9");
+    assert_eq!(one.ask("remove_the_group"), "removed");
+    assert_eq!(other.ask("square_in_the_group 4"), "16");
+    // The process of a detached actor belongs to no driver.
+    let answer = other.ask("keep_in_the_group");
+    assert!(answer.contains("placement cannot be a placement group of this driver"), "{answer}");
+    one.end();
+    other.end();
+    shared.stop();
+}
+
+#[test]
+fn each_program_has_shared_values_of_its_own() {
+    let _turn = turn();
+    let shared = Shared::start(2);
+    let (mut one, mut other) = (shared.driver(), shared.driver());
+    assert_eq!(one.ask("share table made"), "made");
+    assert_eq!(other.ask("share table another"), "made");
+    let of_another_build = Command::new(env!("CARGO_BIN_EXE_mobula-test-other-build"))
+        .env("MOBULA_ADDRESS", &shared.address)
+        .env("MOBULA_TEST_SHARE", "table")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&of_another_build.stdout), "made by another build\n");
+    one.end();
+    other.end();
     shared.stop();
 }
 

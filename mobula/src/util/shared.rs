@@ -11,10 +11,14 @@ use super::waiting::{Waiting, next_number};
 use crate as mobula;
 use crate::actor::ActorHandle;
 use crate::object_ref::ObjectRef;
+use crate::registry;
 use crate::{Caller, Reply};
 
-/// The name of the actor that knows the shared values.
-const KEEPER: &str = "mobula.util.shared";
+/// The name of the actor that knows the shared values of this program. Drivers of other programs may be in the session,
+/// which could not call it.
+fn keeper_name() -> String {
+    format!("mobula.util.shared.{:016x}", registry::fingerprint())
+}
 
 /// The most times that the keeper is asked. It ends with its last handle, perhaps while another process asks it.
 const ATTEMPTS: usize = 100;
@@ -26,7 +30,8 @@ const ATTEMPTS: usize = 100;
 /// its process dies, the next one of them makes it.
 ///
 /// The value lives while any process has the [`Shared`] that this returns. After that the name is free again. If the
-/// existing value has another type than `T`, [`get`](ObjectRef::get) fails.
+/// existing value has another type than `T`, [`get`](ObjectRef::get) fails. Where drivers of several programs share a
+/// session, each program has values of its own.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -55,7 +60,7 @@ const ATTEMPTS: usize = 100;
 pub fn shared<T: Serialize>(name: &str, make: impl FnOnce() -> Result<T>) -> Result<Shared<T>> {
     let mut attempts = 0;
     let (keeper, number, claim) = loop {
-        let options = ActorOptions::new().name(KEEPER).get_if_exists(true);
+        let options = ActorOptions::new().name(keeper_name()).get_if_exists(true);
         let keeper = Keeper::options(options).remote();
         let number = next_number();
         let mut waiting = Waiting::new(keeper.claim(number, name.to_owned()), || _ = keeper.give_up(number));

@@ -289,10 +289,11 @@ impl Foreign {
         if let Some(said) = &said {
             watched.watchers.iter().for_each(|link| said.tell(actor, link));
         }
-        if let Some(Said::Over { .. }) = said {
-            watched.watchers.clear();
+        match said {
+            // Its head knows it for those that ask later.
+            Some(Said::Over { .. }) => _ = self.actors.remove(&actor),
+            said => watched.said = said,
         }
-        watched.said = said;
     }
 
     /// A link is closed: that of a process of this driver, or of another head.
@@ -312,9 +313,7 @@ impl Foreign {
         };
         let over: Vec<u64> = self.actors.keys().copied().filter(|actor| half(*actor) == head).collect();
         for actor in over {
-            if !matches!(self.actors[&actor].said, Some(Said::Over { .. })) {
-                self.on_said(actor, Some(unknown(ActorEnd::DriverEnded)));
-            }
+            self.on_said(actor, Some(unknown(ActorEnd::DriverEnded)));
         }
         // Nobody else has the actors that it was asked about.
         for (_, question) in self.questions.extract_if(|_, question| question.to == link.id) {

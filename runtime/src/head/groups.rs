@@ -16,6 +16,7 @@ const REMOVED_MAX: usize = 100;
 #[derive(Default)]
 pub(super) struct Groups {
     all: BTreeMap<u64, Group>,
+    /// Heads number their groups differently.
     number_last: u64,
     awaited: Vec<Awaited>,
 }
@@ -34,6 +35,11 @@ struct Awaited {
 }
 
 impl Groups {
+    /// The groups of a head that shares its session with others. `number` is the one before the first group.
+    pub(super) fn shared(number: u64) -> Self {
+        Self { number_last: number, ..Self::default() }
+    }
+
     /// Adds a group. Returns its number.
     pub(super) fn make(&mut self, made: NewGroup, creator: Option<u64>) -> Result<u64, Failure> {
         let is_taken = |group: &Group| {

@@ -127,6 +127,7 @@ impl State {
     pub(super) fn share(&mut self, client: &Client, links: &Arc<Links>, directory: PathBuf) {
         let names = || SharedNames::new(client.clone(), directory.clone());
         self.actors = Actors::shared(names(), numbers_of(client.id()));
+        self.groups = Groups::shared(numbers_of(client.id()));
         self.foreign = Some(Foreign::new(client.clone(), links.clone(), names(), self.build_id));
         self.share = Some(Share::new(directory));
     }

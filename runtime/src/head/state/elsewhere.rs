@@ -88,6 +88,15 @@ impl State {
         let (Some((head, on_started)), Some(foreign)) = (&mut self.detached_head, &mut self.foreign) else {
             return;
         };
+        if actor.demand.group().is_some() {
+            let failure = Failure::BadOption {
+                option: "placement".to_owned(),
+                value: "a placement group of this driver".to_owned(),
+                expected: "none: the detached actor outlives the driver, and its groups do not".to_owned(),
+            };
+            let _ = from.send(&FromHead::ActorReserved { request, result: Err(failure) }, Vec::new());
+            return;
+        }
         if let Some(at) = head.at() {
             if foreign.reserve(from, request, at, actor) {
                 return;
