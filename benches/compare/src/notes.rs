@@ -18,8 +18,9 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
     ),
     (
         "job-words",
-        "The time has the start of four actors in it. Besides, each round’s counts of all words go from the mappers \
-         to the reducers, where rayon’s threads add up once at the end.",
+        "On two processors one thread’s time cannot be more than halved, and the driver, two mappers and two reducers \
+         share them. The time has the start of four actors in it. Besides, each round’s counts of all words go from \
+         the mappers to the reducers, where rayon’s threads add up once at the end.",
     ),
     (
         "spin-10",
@@ -55,6 +56,12 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
         "The sum runs as fast as over the process’s own heap. In addition there are the message to the daemon that \
          asks for the segment, the mapping, and one page fault for each 2 MiB, in a process that has just started: \
          less than a millisecond on a quiet machine, and more in some runs (see the spread).",
+    ),
+    (
+        "actor-call",
+        "Two cache lines go there, the record and the count of bytes written, and two come back. The row’s limit, and \
+         an exchange by publish and subscribe, are a number on its way; a call has a callee, arguments, and a result \
+         that may fail, and both sides look at the mail of others as well.",
     ),
     (
         "actor-call-asleep",

@@ -30,7 +30,7 @@ fn waits() -> Vec<Row> {
             .ask(Who::Mobula, "actor-call")
             .ask(Who::Iceoryx, "there-and-back")
             .ask_as("a cache line there and back", Who::Limit, "line")
-            .within(Who::Iceoryx, 2.0)
+            .within(Who::Iceoryx, 1.0)
             .headline(),
         Row::new("actor-call-asleep", "actor call and wait, callee asleep", Unit::Seconds)
             .method(
@@ -42,7 +42,7 @@ fn waits() -> Vec<Row> {
             .ask_as("an eventfd wake there and back", Who::Limit, "wake 2000")
             .ask(Who::IpcChannel, "there-and-back 2000")
             .rounds(5, 300)
-            .within(Who::Limit, 1.5),
+            .within(Who::Limit, 1.3),
         Row::new("actor-call-ray", "actor call and wait", Unit::Seconds)
             .method("Back to back, as above, beside Ray’s `ray.get(actor.add.remote(1))`.")
             .ask(Who::Mobula, "actor-call")

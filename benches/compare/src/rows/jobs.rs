@@ -13,6 +13,7 @@ pub(super) fn rows() -> Vec<Row> {
                  thread and rayon find and count words with the same code. Pool and Ray: a task for each file, with \
                  `re` and `Counter`.",
             )
+            .within(Who::Thread, 0.55)
             .within(Who::Rayon, 1.1)
             .budget_ms(5000),
         job("sort", "sort 1 GB of `u64`", 1_000_000_000)
