@@ -1,8 +1,8 @@
 //! The calls of an actor that may have several of them under way: the state of each, on any thread that runs it.
 //!
-//! A process that runs one call at a time has this state once, in its [executor](crate::executor). Here the thread that
-//! runs a call, or polls its future, [enters](enter) the call for so long. Then a `get` or a call made by that thread
-//! knows which call it belongs to. A thread that user code has started belongs to none.
+//! A process that runs one call at a time has this state once, in its [executor](crate::executor). Here a thread
+//! [enters](enter) a call while it runs the call or polls its future. Then a `get` or a call made by that thread knows
+//! which call it belongs to. A thread that user code has started belongs to none.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -2,11 +2,11 @@
 //! made to die.
 //!
 //! Only the program that kills processes on purpose (`chaos/`) uses the feature `failpoints`. With it, a process can
-//! arm one failpoint (`arm`): the n-th time that it passes there, a process is killed, usually itself. Without the
+//! arm one failpoint (`arm`). When it passes there for the n-th time, it kills a process, usually itself. Without the
 //! feature, [`failpoint`] does nothing and leaves no trace in a build.
 //!
-//! A failpoint is one row of the table below and one call of [`failpoint`](fn@failpoint). Most are named for what has
-//! just been done, which is what a process leaves behind that dies there.
+//! A failpoint is one row of the table below and one call of [`failpoint`](fn@failpoint). The name says which step is
+//! complete when the process dies there.
 
 /// The process whose code passes a failpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
-//! The names of actors in a session that drivers share: they are names in the store, so a name has one actor among all
-//! drivers, and survives the death of the session's process.
+//! The names of actors in a session that drivers share. They are names in the store, so all drivers see the same actor
+//! behind a name, and a name survives the death of the session's process.
 //!
-//! A name keeps its object alive, so it is no name of the actor's token: it is one of an empty object of the actor's
-//! head, whose id says which head that is.
+//! A name of the store keeps its object alive. So the name does not refer to the object of the actor's token. It refers
+//! to an empty object of the actor's head, whose id says which head that is.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,29 +1,31 @@
 //! The pool of workers: which caller gets which worker, and how many workers there are. This part decides without links
 //! or processes; the [state](super::state) carries the decisions out.
 //!
-//! [Resources](Resources), not processes, are scarce: a caller gets a worker for calls of one demand when so much is
-//! [free](ledger), and a worker holds what its calls demand until its lease ends. A worker whose call waits for results
-//! of other calls has given its CPUs back, and nothing else, so there can be more processes than CPUs. Free CPUs go
-//! first to workers that have given some back, to the latest of them first: deep recursion finishes what it began
-//! before it begins more. All others are served [in rotation](wants).
+//! [Resources](Resources), not processes, are scarce: a caller gets a worker for calls of one demand when the demand
+//! fits into the [free](ledger) resources. A worker holds the resources that its calls demand until its lease ends. A
+//! worker whose call waits for results of other calls has given its CPUs back, and nothing else, so there can be more
+//! processes than CPUs. Free CPUs go first to workers that have given some back. The worker that gave its CPUs back
+//! last gets them first, so the innermost calls finish first. All others are served [in rotation](wants).
 //!
-//! A worker that has run as many calls of a function as there may be is *spent*: it begins no more, its caller gives it
-//! back, and it ends. What its calls held beside CPUs is free when it has ended, unless it waits for calls that it
-//! made. A process that is not needed is spent, too, so that it ends when the calls that it made are over: it may have
-//! handed on references to their results.
+//! A worker that has reached the limit of calls of a function is *spent*: it begins no more calls, its caller gives it
+//! back, and it ends. The resources of its calls, other than CPUs, are free when it has ended, unless it waits for
+//! calls that it made. A process that is not needed is spent, too, so that it ends only when the calls that it made are
+//! over: it may have passed on references to their results.
 //!
 //! A process has the [environment](Environment) that it was started in, and runs calls of this environment alone. The
-//! same holds for its GPUs: a call that demands some runs in a process that has so many, and of which enough is free.
+//! same holds for its GPUs: a call that demands GPUs runs in a process that has this number of GPUs, when enough of
+//! them is free.
 //!
-//! Some processes, of the usual environment, are *kept*: so many are there, or start, whatever is demanded. More start
-//! for demands that fit. When there may be no more, idle ones make room for those of other environments.
+//! Some processes, of the usual environment, are *kept*: a fixed number of them always exists or is starting. More
+//! start for demands that fit. When the limit of processes is reached, idle ones make room for processes of other
+//! environments.
 //!
-//! There is a limit to all processes, and actors leave enough of them for those that are kept. When the limit is
-//! reached and all running calls wait for others, the next request gets an error: nothing else would go on. The limit
-//! is lower while the driver has no room for so many.
+//! All processes together have a limit, and actors leave enough of it for the kept processes. When the limit is reached
+//! and all running calls wait for others, the next request gets an error, because otherwise no call would continue. The
+//! limit is lower while the driver has room for fewer processes.
 //!
-//! A call whose caller has died is orphaned: it runs on, but nobody waits for it, and it may never end. Its worker
-//! holds no CPUs, and no caller gets the worker until it says that it is free.
+//! A call whose caller has died is orphaned: it continues to run, but no process waits for it, and it may never end.
+//! Its worker holds no CPUs, and no caller gets the worker until the worker says that it is free.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! Environment variables, which give a session the options that its program leaves open.
 //!
-//! A variable that is not set, or is empty, gives nothing. One that cannot be understood, or whose value cannot be, is
-//! an error that names it, whether or not anything would have been wrong without it.
+//! A variable that is not set, or is empty, gives nothing. A bad variable, with an unknown name or a bad value, is
+//! always an error that names it, even if no option needs it.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;

@@ -34,7 +34,7 @@ pub(super) struct Dependencies {
     foreign: Mutex<Vec<Foreign>>,
     /// The number of them, to be read without the lock.
     count: AtomicUsize,
-    /// The calls that wait for arguments, by their ids. Who removes a call decides what becomes of it.
+    /// The calls that wait for arguments, by their ids. The thread that removes a call decides what happens to it.
     blocked: Mutex<FxHashMap<u64, Arc<Task>>>,
 }
 

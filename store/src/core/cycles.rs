@@ -1,15 +1,16 @@
 //! Reference cycles: objects that keep each other alive.
 //!
-//! An object refers to older ones, so the references of an honest client do not lead back to where they come from.
-//! (Except where an object refers to a promise that is kept by an object which refers back.) But a client can write
-//! anything into its memory until it dies, and a cycle of which the daemon holds a part would be kept for ever.
+//! An object refers to older ones, so the references of an honest client form no cycle. There is one exception: an
+//! object may refer to a promise that is settled with an object which refers back. But a client can write anything into
+//! its memory until it dies, and a cycle of which the daemon holds a part would be kept for ever.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-/// Removes from `recorded`, the references of one owner's objects, those that lead back to the object that has them.
+/// `recorded` has the references of one owner's objects. Removes each reference through which an object refers back to
+/// itself, directly or through other objects.
 ///
-/// `refers` tells the references of any other object. At most `looks_max` references are followed in all; nothing is
+/// `refers` returns the references of any other object. At most `looks_max` references are followed in all; nothing is
 /// removed because of references beyond them.
 pub(crate) fn cut<T: Copy + Eq + Hash + Ord>(
     recorded: &mut HashMap<T, Vec<T>>,

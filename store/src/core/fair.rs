@@ -1,13 +1,13 @@
 //! Fair queueing: a request for much memory is served although requests for less keep coming.
 //!
-//! A request that fits is served, also past older ones that wait for more than is free: a large request does not delay
-//! small ones. But small requests that never stop would take all memory that is given back. So a request that has been
-//! passed over for a *period* gets a *reservation*: until it is served, or for one period at most, later requests are
-//! granted nothing, and memory that is given back gathers for it. Then all requests may pass again, for one period at
-//! least, and the next reservation is that of the next request in the queue, round and round.
+//! A request that fits is served, even before older ones that wait for more than is free: a large request does not
+//! delay small ones. But an endless series of small requests would take all memory that is given back. So a request
+//! that has been passed over for a *period* gets a *reservation*: until it is served, or for one period at most, later
+//! requests are granted nothing, and memory that is given back gathers for it. Then all requests may pass again, for
+//! one period at least, and the next request in the queue gets the next reservation, in rotation.
 //!
 //! So a small request waits for a large one for one period at most, as long as there is room for it. A large request is
-//! served at the latest in a reservation of its own in which other clients give back as much as it asked for.
+//! served, at the latest, when clients return enough memory during its reservation.
 
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,12 @@
 //! The visible parts of an array's buffers and children: only these travel.
 //!
-//! An array may be a slice, or refer to its elements in any order, so that most of its memory is not its own business.
-//! Buffers are cut to the visible range, which copies nothing. Views, list views and dense unions may be strewn over a
-//! range of which they show little, as the result of a filter is. Then their visible parts are gathered first, unless
-//! the range lies in the store, and goes on by reference.
+//! An array may be a slice, or refer to its elements in any order, so it may show only a small part of its memory.
+//! Buffers are cut to the visible range, which copies nothing. Views, list views and dense unions may use few elements
+//! of a wide range, for example after a filter. Then their visible parts are copied together first. A range that lies
+//! in the store is not copied: it is passed on by reference.
 //!
-//! The values of a dictionary travel whole: the choice of keys for values, and values without a key, are the user's
-//! data, as the categories of a column are.
+//! All values of a dictionary travel. The numbering of the values, and values that no key uses, are the user's data,
+//! like the categories of a column.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
-//! Lists of numbers, which are written and read in one piece: at about the speed of a copy.
+//! Lists of numbers. They are written and read in one piece, at about the speed of a copy.
 //!
 //! `serde` gives a list element by element, and does not tell the type of the elements. But code that writes the list
-//! with [`collect_seq`](serde::Serializer::collect_seq), as all collections of the standard library do, has an iterator
-//! whose items have a type. If they are numbers, their bytes are the list.
+//! with [`collect_seq`](serde::Serializer::collect_seq), as all collections of the standard library do, passes an
+//! iterator, and the compiler knows the type of its items. If they are numbers, their bytes are copied as one block.
 
 use std::any::TypeId;
 

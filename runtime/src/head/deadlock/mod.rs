@@ -2,21 +2,21 @@
 //!
 //! A process reports its wait when it has waited for a while ([`Waits`]), and the end of that wait. From these reports,
 //! the head knows which processes may be *stuck*: the greatest set of processes each of which waits for something that
-//! only processes of the set can bring. This is too many, because what the head was told is not of one moment: a result
-//! may be on its way. So the head asks all of them again. If each answers that it still is in the same wait, and that
-//! the calls that were sent to it are still with it, then all of this was so at the moment when the head asked: before
-//! that it was told, and after that it was confirmed. None of them can go on before another one does, so none ever
+//! only processes of the set can bring. This set may be too large, because the reports are not of one moment: a result
+//! may be on its way. So the head asks all of them again. Each may answer that it is still in the same wait, and that
+//! it still has the calls that were sent to it. The reports came before the question and the answers after it. If they
+//! agree, the state held at the question. None of these processes can continue before another one does, so none ever
 //! will.
 //!
-//! A wait that could end in another way is not part of a deadlock: there is a time limit of the wait, of the waiting
-//! call or of the awaited one; or an actor that runs several calls at a time; or a thread of the process other than the
-//! one that runs its calls; or a stream, whose next item may be on its way; or a promise without a call. Such a process
-//! reports nothing, or that it does not know. So no alarm is false, and a deadlock through one of these is not found.
-//! It does not matter that a program could cancel a call or kill an actor.
+//! A wait that could end in another way is not part of a deadlock. The wait, the waiting call or the awaited call may
+//! have a time limit. The actor may run several calls at a time. The waiting thread may not be the one that runs the
+//! process's calls. The next item of a stream may be on its way. A promise may have no call. Such a process reports
+//! nothing, or that it does not know. So each deadlock that the head finds is real, and the head does not find a
+//! deadlock with such a wait in it. It does not matter that a program could cancel a call or kill an actor.
 //!
 //! This part knows no links. The [state](super::state) sends its questions, and tells it which processes hold what
-//! ([`World`]). A process that is in a circle of waits and has said nothing, such as the driver, needs no report: it
-//! gets the failure of the call that it waits for.
+//! ([`World`]). A process in a circle of waits that has not reported, such as the driver, needs no report: it gets the
+//! failure of the call that it waits for.
 
 mod circles;
 mod known;

@@ -1,20 +1,20 @@
-//! The pool among callers as they are, with [their leases](Classes), simulated workers, and the records on their way
-//! between all of them: which of these goes on next follows from a seed.
+//! The pool with the callers' real [leases](Classes), simulated workers, and simulated records between all of them. A
+//! seed decides which of them makes the next step.
 //!
 //! - Callers make calls, in half of the lives with random demands, and calls make calls. Some have time limits, some
 //!   are detached. They are cancelled, by their callers or by other processes, wherever they are. Those that fail are
 //!   retried, at once or after a while.
 //! - Some make streams, whose callers take the items, or drop the stream. Each item is taken once and in order, and no
 //!   more items are in flight than allowed, however often the call is retried.
-//! - Workers run them, wait for others, and decline what has to wait behind them, or everything once they are spent.
-//! - The head ends processes that are not needed, and one when memory is short. Anybody but the head dies at any time,
-//!   which the others hear late.
+//! - Workers run them, and wait for others. A worker declines the calls that would wait behind its own, and declines
+//!   all calls when it is spent.
+//! - The head ends processes that are not needed, and one when memory is short. Any process except the head dies at any
+//!   time, and the others learn of it late.
 //!
-//! After each step, a call that waits is known to the head. No process that the head ends has calls. In the end nobody
-//! dies any more, and every call must come to its end, although calls whose callers are dead never do unless they are
-//! detached, and one more does not either if there are places enough. In half of the lives there is a limit of
-//! processes, and calls come to their ends by being refused, too; so it is in half of them because the driver has no
-//! room for more processes, which changes all the time.
+//! After each step, the head knows each call that waits. No process that the head ends has calls. At the end no process
+//! dies. Every call must then finish. Two kinds may not: a call whose caller died and that is not detached; and, if
+//! there are enough processes, one more call. In half of the lives there is a limit of processes, and a call may also
+//! finish with an error. In half of the lives the driver's room for processes sets the limit, and the room changes.
 //!
 //! [Seeds](super::simulated) are those of the other simulation.
 

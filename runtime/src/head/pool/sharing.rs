@@ -1,5 +1,5 @@
-//! What a pool does among others that share its resources: it hands out what is here, says what it lacks, and makes
-//! room for what others need more. And what a pool does that divides the resources among the others.
+//! Pools that share resources. A pool that has a share hands out the resources that it has, says which it lacks, and
+//! gives back resources that other pools need more. One pool divides the resources among the others.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,14 +1,14 @@
 //! The callers that want workers, and the actors that demand resources and wait for a process, in the order in which
 //! they are served.
 //!
-//! They are served in rotation, and a caller whose demand does not fit lets those behind it go first: so small demands
-//! use what a large one cannot use yet. But not without end. A caller that has waited for [`PATIENCE`] without a worker
-//! *reserves*: what it demands is given to no other caller until it is served.
+//! They are served in rotation. A caller whose demand does not fit lets the callers behind it go first, so small
+//! demands use resources that a large one cannot use yet. This has an end: a caller that has waited for [`PATIENCE`]
+//! without a worker *reserves*: the resources that it demands are given to no other caller until it is served.
 //!
-//! It does not reserve for good, because calls that run may wait for calls that could then never begin, in ways that
-//! the head does not see. It reserves for a while and then lets others go first for a while, and each while is twice as
-//! long as the one before. So the reservation lasts longer than the calls that have to end for it, by and by; and
-//! whatever waits for a call that waits for the reservation goes on, by and by.
+//! A reservation is not permanent, because running calls may wait for calls that could then never begin, in ways that
+//! the head does not see. The caller reserves for a while and then lets others go first for a while. Each while is
+//! twice as long as the one before. So at some time the reservation lasts longer than the calls that have to end for
+//! it. A call blocked by the reservation also continues eventually.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
