@@ -1,5 +1,5 @@
-//! The entry of a process that a session has started: from here it is what its [role](crate::process::role) says. The
-//! front decides how a program comes to look at that argument, and calls [`run_role`].
+//! The entry of a process that a session has started: from here it does the work of its [role](crate::process::role).
+//! The front decides when the program reads its arguments, and calls [`run_role`].
 
 use std::ffi::CStr;
 

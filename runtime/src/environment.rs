@@ -1,15 +1,16 @@
 //! The environment of worker processes: variables beside those of the driver, a directory to work in, and a program in
-//! place of the session's own: one of another language, whose functions the calls name by what they are exported as.
+//! place of the session's own. That program may be of another language: the calls name its functions by their exported
+//! names.
 //!
-//! A process has its environment from its start on: a thread of it may read a variable at any time, so none is changed
-//! later. The head therefore keeps workers by their environments. The usual one, which is the driver's, costs nothing:
-//! no allocation, no lookup.
+//! A process has its environment from its start on: any of its threads may read a variable at any time, so no variable
+//! is changed later. The head therefore keeps workers by their environments. The usual one, which is the driver's,
+//! costs nothing: no allocation, no lookup.
 //!
 //! A process that can use GPUs is of another environment, too: their number is a part of it, and the process's variable
 //! `CUDA_VISIBLE_DEVICES` says which ones they are.
 //!
-//! Calls that a call makes inherit the environment of its process. Variables that they are given come in addition, and
-//! take the place of those with the same names.
+//! Calls that a call makes inherit the environment of its process. A call's own variables are added to these, and
+//! replace those with the same names.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -1,15 +1,15 @@
 //! Format tags: how the bytes of an object or a payload are encoded. The store keeps a tag beside each object and never
-//! looks at it, so that another language knows whether it can read an object before it maps it. A value in a record has
-//! its tag there, and keeps it when it moves to the store.
+//! interprets it. From the tag, another language knows whether it can read the object before it maps it. A value in a
+//! record has its tag there, and keeps it when it moves to the store.
 //!
 //! A tag says what the bytes are, not which language wrote them: every language can read [`PLAIN`], [`TENSOR`] and
 //! [`ARROW`]. The name of the Rust type in a payload is only a check.
 //!
-//! A tag with the highest bit is one of `mobula.plasma`, the Python package's API of Arrow's Plasma: plain bytes, of
-//! which the last ones are metadata. The other bits say how many.
+//! A tag with the highest bit is one of `mobula.plasma`, the Python package's API of Arrow's Plasma: plain bytes that
+//! end with metadata. The other bits give the length of the metadata.
 //!
-//! The numbers are part of the protocol between processes: numbers may be added, and never change their meaning. Those
-//! of values fit 16 bits.
+//! The numbers are part of the protocol between processes: numbers may be added, but a number never changes its
+//! meaning. Those of values fit 16 bits.
 //!
 //! ```
 //! use mobula::value::{Tensor, encode, format};

@@ -1,4 +1,4 @@
-//! Records of other processes, read as this crate reads them: for the fuzz targets alone.
+//! Functions for the fuzz targets alone: they read records of other processes as this crate reads them.
 
 use crate::call::payload;
 use crate::wire::{Call, FromHead, ToCaller, ToHead, ToWorker, read};

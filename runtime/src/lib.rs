@@ -15,9 +15,9 @@
 //! worker: `executor` (its queue), `worker`, `host` (it runs) → `wire`, `mail` → `submit` → `call` (its outcome
 //! arrives in a cell, which a [`Ref`] points to).
 //!
-//! `runtime` is what every process of a session has, and connects these parts. The `head` starts processes and hands
-//! out workers, `session` starts and ends it all, and `entry` is where a process that was started begins. `process` is
-//! the operating system. No two rooms import each other.
+//! Every process of a session has a `runtime`, which connects these parts. The `head` starts processes and hands out
+//! workers, `session` starts and ends it all, and `entry` is where a process that was started begins. `process` is the
+//! operating system. No two rooms import each other.
 
 #![warn(missing_debug_implementations)]
 

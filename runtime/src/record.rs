@@ -1,10 +1,10 @@
 //! The record of the calls that this process makes and runs: events and counts in the client's
 //! [recorder](mobula_client::internal::recorder), which others can read while it runs and after its death.
 //!
-//! By plain stores, a process records its running call, the lengths of its queues, and the waits of its sleeping
-//! threads. Only if the [environment](crate::process) asks for it, the process also counts the calls that it makes, and
-//! records an event where a call is made and one where it runs. Rare events of a call are recorded where their cost
-//! does not matter: a failure, and a result that is promised to another process.
+//! A process records its running call, the lengths of its queues, and the waits of its sleeping threads, by plain
+//! stores. If the [environment](crate::process) asks for it, the process also counts the calls that it makes, and
+//! records an event when a call is made and one when it runs. It records rare events always, because their cost does
+//! not matter: a failed call, and a result that is promised to another process.
 
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;

@@ -1,10 +1,10 @@
-//! Resources: what a session has, what a call or an actor demands of it, and what is free.
+//! Resources: those that a session has, those that a call or an actor demands, and those that are free.
 //!
-//! They are logical. The head counts them, so that what runs at the same time never demands more than there is; nothing
-//! keeps a call from using more than it said.
+//! They are logical. The head counts them, so that the calls that run at the same time never demand more than there is.
+//! Nothing prevents a call from using more than it demands.
 //!
-//! An amount is a whole number of [units](UNITS), so sums are exact: three times a third never is more than one.
-//! Amounts that users give as floating-point numbers are turned into units once, when the call is made.
+//! An amount is a whole number of [units](UNITS), so sums are exact: three thirds are never more than one. Amounts that
+//! users give as floating-point numbers are turned into units once, when the call is made.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

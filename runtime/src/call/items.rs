@@ -1,11 +1,11 @@
-//! The items of a stream that have arrived, and that the caller has not taken.
+//! The items of a stream that have arrived, and that the caller has not taken yet.
 //!
-//! An attempt of the call sends its items from the first one on. After a retry, items come again that were there
-//! before: they are left out, and the stream goes on behind them. The call's result cell is settled when the stream has
+//! An attempt of the call sends its items from the first one on. After a retry, items that arrived before arrive again:
+//! they are left out, and the stream continues behind them. The call's result cell is settled when the stream has
 //! ended. The end carries the number of items, so that a stream which lacks some is never taken for a whole one.
 //!
-//! The worker waits while as many items are in flight as the caller allows. A worker that does not wait is told from
-//! one that does by the positions of its items, and cannot fill the caller's memory.
+//! The worker waits while as many items are in flight as the caller allows. The positions of the items show whether a
+//! worker waits as it must, so a faulty worker cannot fill the caller's memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -7,8 +7,8 @@
 //! | stored | a handle to an object, which may itself be another process's promise |
 //! | failed | why there is no value |
 //!
-//! A cell leaves `pending` once. To be passed on inside a value it needs an object id: [`ResultCell::export`] gives it
-//! one, by a promise if need be, and from then on both are settled together.
+//! A cell leaves `pending` once. A reference inside a value needs an object id: [`ResultCell::export`] gives the cell
+//! one, if necessary by a promise. From then on the cell and the promise are settled together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

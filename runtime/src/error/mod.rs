@@ -1,10 +1,11 @@
 //! The errors between a call and its result.
 //!
-//! An [`Error`] is what a function of this process returns. A [`Failure`] is the part that travels: it is the result of
-//! a task instead of a value, is stored, passed on through chains of tasks, and comes out of `get` inside an [`Error`].
-//! A [`TaskError`] says which function failed, and has the failure that it failed with as its cause.
+//! An [`Error`] is what a function of this process returns. A [`Failure`] is the part that travels: it takes the place
+//! of a task's value, is stored, is passed on through chains of tasks, and comes out of `get` inside an [`Error`]. A
+//! [`TaskError`] says which function failed, and has that function's failure as its cause.
 //!
-//! Every text is complete by itself: it says what its sources say. The sources are for programs, which match them.
+//! Every text is complete by itself: it contains the texts of its sources. The sources are for programs, which match
+//! them.
 
 mod deadlock;
 mod exit_reason;

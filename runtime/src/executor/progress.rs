@@ -1,9 +1,9 @@
-//! The progress of the calls of a process, and the state that others derive from it: whether the running call waits, so
-//! that its place is free; whether the process has no calls; whether it declines calls.
+//! The progress of the calls of a process, and the state that other parts derive from it: whether the running call
+//! waits, so that its CPUs are free; whether the process has no calls; whether it declines calls.
 //!
-//! The thread that runs calls, threads that begin to wait, and threads that handle the mail meet here. Each changes a
-//! word and then looks at the words of the others, always with `SeqCst`. So of two threads that do this at the same
-//! time, at least one sees the change of the other, and tells the head.
+//! The thread that runs calls, threads that begin to wait, and threads that handle the mail meet here. Each of them
+//! changes a word and then reads the words of the others, always with `SeqCst`. So of two threads that do this at the
+//! same time, at least one sees the change of the other, and tells the head.
 //!
 //! | word | changed by | looked at afterwards |
 //! |---|---|---|

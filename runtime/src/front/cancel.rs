@@ -1,4 +1,4 @@
-//! Cancelling calls, and learning of it.
+//! Cancelling calls, and asking whether the running call was cancelled.
 
 use std::task::{Context, Poll};
 

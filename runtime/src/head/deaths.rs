@@ -1,7 +1,7 @@
 //! How processes of the session have ended, for the callers whose calls ran in them.
 //!
-//! A caller sees that a process is gone before it can know how. Only the parent, the head, learns the exit status. So
-//! the caller asks the head, which answers when the process has ended.
+//! A caller sees that a process is gone before it can know how the process ended. Only the parent, the head, learns the
+//! exit status. So the caller asks the head, which answers when the process has ended.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //!
 //! [`DetachedHead`] is the driver's side: the head that it has started, and the actors that wait for its start. A
 //! thread starts the process, so the driver's head does not wait for it. [`Detached`] is the side of the started head:
-//! it decides when that head is not needed any more.
+//! it decides when that head is no longer needed.
 
 use std::fmt;
 use std::sync::Arc;

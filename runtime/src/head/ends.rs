@@ -1,4 +1,4 @@
-//! The callers that wait until an actor has ended, and its process with it: then its destructor has run.
+//! The callers that wait until an actor and its process have ended: then its destructor has run.
 
 use std::sync::Arc;
 

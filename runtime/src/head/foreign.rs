@@ -1,8 +1,8 @@
-//! Actors of other drivers in a session that drivers share. Their heads know them: this one asks those heads, as
-//! callers ask it, and passes on what they say. So the processes of a driver speak to its head alone.
+//! Actors of other drivers in a session that drivers share. Their heads know them. This head asks those heads as
+//! callers ask it, and passes on their answers. So the processes of a driver communicate with its own head alone.
 //!
 //! The number of an actor says which head it belongs to: its upper half is the lower half of the epoch of the head's
-//! client. A driver of another build learns of an actor only that it is one.
+//! client. A driver of another build learns only that the actor exists.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The head: a thread of the driver that owns the processes of a session. It hands out workers, keeps the actors and
-//! their names, and ends processes that are not needed any more.
+//! their names, and ends processes that are no longer needed.
 //!
 //! The head has a store client of its own, and all processes talk to it through channels, the driver as well as the
 //! workers. So it could also be a process. Calls do not pass through it: callers talk to the workers and actors that it

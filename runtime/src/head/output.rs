@@ -1,9 +1,9 @@
 //! The path of the output of workers: from their pipes to log files, and to this process's own output.
 //!
 //! The head reads the pipes. A thread of its own writes, because it may have to wait for the reader of this process's
-//! output. It writes the log files first: so they have every line at once, even if that reader is slow. Nothing is lost
-//! while the session lives: while the output that was read cannot be written, the head reads no pipes, and workers that
-//! print wait. The pipes of a process that has ended are kept until they are empty. Output is lost only if the driver's
+//! output. It writes the log files first, so they have every line at once, even if that reader is slow. Nothing is lost
+//! while the session lives: while earlier output cannot be written, the head reads no pipes, and workers that print
+//! wait. The pipes of a process that has ended are kept until they are empty. Output is lost only if the driver's
 //! output is closed, or its reader reads nothing for a while when the session ends. A message on standard error says
 //! so.
 

@@ -1,8 +1,8 @@
 //! The processes of a session: starting them, and noticing their end. [`output`] forwards what they print.
 //!
-//! Each is a [child](crate::process::child) with a process group of its own, so that what user code forks ends with it,
-//! unless it has left the group. And each has a share of the head's attention only: one that prints without end is read
-//! a piece at a time.
+//! Each is a [child](crate::process::child) with a process group of its own, so that children that user code forks end
+//! with it, unless they have left the group. The head reads the output of each a piece at a time, so a process that
+//! prints without end does not delay the others.
 //!
 //! The head looks only at processes that have ended or printed: two [sets](Watches) of descriptors say which.
 

@@ -1,4 +1,4 @@
-//! The head's state: handles the records that the head receives, and carries out the decisions of the
+//! The head's state. It handles the records that the head receives, and carries out the decisions of the
 //! [pool](super::pool) about workers and of the [actors](super::actors) about actors. It has the processes of the
 //! session and the links to them.
 

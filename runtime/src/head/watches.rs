@@ -1,4 +1,4 @@
-//! A set of descriptors to wait for, of which only those that are ready cost anything.
+//! A set of descriptors to wait for. Only the descriptors that are ready cost anything.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

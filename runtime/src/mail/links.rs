@@ -1,15 +1,16 @@
 //! The links of this process: one to the head, others to the processes that it calls or that call it.
 //!
 //! A thread that waits looks at the *active* links only: those that were used lately, or that hold something for the
-//! other end. So a wait costs the same beside ten links and beside a thousand. All other links are *idle*: their other
-//! ends ring for the first record (see `mobula_shm::ring`), and the thread that is woken looks at all idle links once.
+//! other end. So a wait costs the same with ten links as with a thousand. All other links are *idle*: their other ends
+//! ring for the first record (see `mobula_shm::ring`), and the thread that is woken looks at all idle links once.
 //!
 //! ```text
 //! idle ──► active    before a call is sent; when something is held for the other end; when a record has arrived
 //! active ──► idle    not used during a number of looks, and nothing is held
 //! ```
 //!
-//! A process that never sleeps does not hear the bell. It looks at a few of the idle links now and then, in rotation.
+//! A process that never sleeps does not notice the bell. So it looks at a few of the idle links from time to time, in
+//! rotation.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound::{Excluded, Unbounded};

@@ -1,11 +1,11 @@
-//! How fast another process works through the calls that were sent to it. From this follows how long a thread that
-//! waits for a result may *nap*.
+//! The pace at which another process completes the calls that were sent to it. It decides how long a thread that waits
+//! for a result may *nap*.
 //!
-//! A result that comes wakes a sleeping thread. That costs a system call on one side and two switches on the other, and
-//! on a busy machine it takes a processor from a worker, for a result that is of no use alone. So a thread whose result
-//! comes behind many others naps: it blocks for a moment in which nobody wakes it, and then handles the results that
-//! have gathered. It naps for at most half of the time after which the awaited call is over, at this pace. So it is
-//! awake before that result comes.
+//! A result that arrives wakes a sleeping thread. This costs a system call on one side and two context switches on the
+//! other. On a busy machine it also takes a processor from a worker, for one result that is of no use alone. So a
+//! thread whose result comes behind many others naps: it blocks for a moment in which no process wakes it, and then
+//! handles the results that have gathered. At this pace, the awaited call is over after a certain time. The thread naps
+//! for at most half of it, so it is awake before that result comes.
 
 use std::time::{Duration, Instant};
 

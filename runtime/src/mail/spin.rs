@@ -1,17 +1,17 @@
 //! How long a thread looks for mail before it sleeps.
 //!
-//! Being woken by another process costs ten to twenty microseconds; seeing what that process wrote costs less than one.
-//! So a thread that waits looks first: for a microsecond or two in any case, which costs less than to sleep and to be
-//! woken, and then for some more, but not in three cases:
+//! A wake-up by another process costs ten to twenty microseconds; a look at the words that the process wrote costs less
+//! than one. So a thread that waits looks first. It always looks for a microsecond or two, which costs less than to
+//! sleep and to be woken. Then it looks for longer, except in three cases:
 //!
-//! * The last wait was a long one: the next one probably is too.
-//! * It waits for the answer of a process that was found asleep, unless its own last wait ended just before. Two
-//!   processes that exchange records now and then run faster alternately on one processor than a second processor wakes
-//!   up. Two processes that exchange records all the time are awake from the second or third time on. Then it does not
-//!   look at all.
-//! * More threads of the machine want to run than it has processors: the other process may need just the processor that
-//!   the look would use. Then a few looks are all. The kernel counts these threads (`/proc/loadavg`); it is asked once
-//!   a millisecond at most.
+//! * The last wait was a long one: the next one will probably be long too.
+//! * It waits for the answer of a process that was asleep, and its own last wait did not end just before. Then it does
+//!   not look at all. Two processes that exchange records from time to time are faster when they alternate on one
+//!   processor than when a second processor must wake up. Two processes that exchange records all the time are both
+//!   awake from the second or third record on.
+//! * More threads of the machine want to run than it has processors: the other process may need the processor that the
+//!   look would use. Then it looks only a few times. The kernel counts these threads (`/proc/loadavg`); the thread asks
+//!   it at most once a millisecond.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,12 +1,12 @@
 //! Waiting for mail: which thread of a process looks at it.
 //!
 //! A thread that waits for something handles the records and events. When there are none, one thread (the *leader*)
-//! sleeps on the process's bell, and the others (the *followers*) on a condition variable. A leader that has what it
-//! waited for hands over to a follower. A thread that has handled records wakes those sleeping threads whose results
-//! may be there now, and no others. When no thread waits, the *background poller* leads while there are calls that have
-//! not been sent: they wait for arguments, for a worker, or for room. So a call and its `get` cost no switch between
-//! threads of the process, and no call stays behind when no thread waits. The poller also looks when an event comes,
-//! such as the end of another process: the memory and descriptors for that process are then released.
+//! sleeps on the process's bell, and the others (the *followers*) on a condition variable. A leader whose wait is over
+//! hands its role to a follower. A thread that has handled records wakes only those sleeping threads whose results may
+//! have arrived. When no thread waits, the *background poller* leads while there are calls that have not been sent:
+//! they wait for arguments, for a worker, or for room. So a call and its `get` need no switch between threads of the
+//! process, and each call is sent even when no thread waits. The poller also looks when an event comes, such as the end
+//! of another process: the memory and descriptors for that process are then released.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,19 +1,19 @@
-//! A process that this one has started, known by a descriptor and not by its number.
+//! A child process of this one, identified by a descriptor and not by its number.
 //!
-//! The program that a session lives in may do with its children as it likes: ignore SIGCHLD (or have inherited that),
-//! ask for no zombies, or wait for every child that ends. Then a child's number is free as soon as it has ended, and
-//! the system may give the number to an unrelated process at once. So everything here goes through the child's pidfd,
-//! which means this one process for ever: hearing of its end, asking how it ended, and signals.
+//! The program that a session lives in controls its children: it may ignore SIGCHLD (or have inherited that), ask for
+//! no zombies, or wait for every child that ends. Then a child's number is free as soon as the child has ended, and the
+//! system may give the number to an unrelated process at once. So everything here uses the child's pidfd, which always
+//! refers to this one process: the notice of its end, its exit status, and signals.
 //!
 //! These guarantees hold:
 //! - The descriptor is opened by number once, right after the start, and the process behind it must then be a child of
-//!   this one that leads the group made for it. Numbers are given out in turn, so another process could pass for it
-//!   only if all other numbers had been used up in that moment, by this program's own children.
-//! - The reason of a child's end is known also if other code has waited for it, from Linux 6.15 on. Before, it is
-//!   [`ExitReason::Unknown`].
-//! - Processes that a child had forked are ended with it, through the descriptor too, from Linux 6.9 on. Before, its
-//!   group is signalled by number, and only while the child has not been waited for, which keeps the number. So where
-//!   other code waits for the child, the processes that it had forked stay.
+//!   this one that leads the group made for it. Numbers are given out in order. So another process could be mistaken
+//!   for it only if this program's own children had used up all other numbers in that moment.
+//! - From Linux 6.15 on, the reason of a child's end is known even if other code has waited for the child. On older
+//!   kernels it is then [`ExitReason::Unknown`].
+//! - From Linux 6.9 on, processes that a child had forked are ended with it, through the descriptor. On older kernels,
+//!   its group is signalled by number, but only until a thread has waited for the child: until then, the number stays
+//!   in use. So on these kernels, if other code waits for the child, the processes that it had forked stay.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

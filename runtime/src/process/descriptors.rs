@@ -1,9 +1,9 @@
-//! How many processes the descriptors of this process have room for.
+//! The number of processes for which this process has descriptors.
 //!
 //! The driver has several descriptors for each process of its session, and must not run out of them. Without a
-//! descriptor it cannot attach a new reader of its objects, and while a reader is pending it takes every object for
-//! pinned. Then no actor ends by its last handle, and the actors keep the descriptors. So a process is started only if
-//! this process has room for all its descriptors.
+//! descriptor it cannot attach a new reader of its objects, and while a reader is pending it treats every object as
+//! pinned. Then no actor ends after the drop of its last handle, and the actors keep their descriptors. So a process is
+//! started only if this process has room for all its descriptors.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,9 +1,9 @@
 //! The lifeline: how every process of a session learns that the session is over. It is a socket to the driver, and the
 //! driver's pidfd.
 //!
-//! The session ends when the driver shuts its socket down, or when the driver's process ends, which the pidfd tells.
-//! Neither depends on other processes that have a copy of a descriptor: a child that the driver has forked has one of
-//! each, and does not keep the session alive by that.
+//! The session ends when the driver shuts its socket down, or when the pidfd shows that the driver's process has ended.
+//! Both work even if other processes have copies of the descriptors: a child that the driver has forked has copies of
+//! both, and does not keep the session alive.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -1,5 +1,5 @@
-//! The operating system, as the processes of a session need it: children and how they are started, descriptors, the
-//! lifeline, output, the stack; and the connection to the store.
+//! The parts of the operating system that a session needs: child processes and their start, descriptors, the lifeline,
+//! output, and the stack; also the connection to the store.
 
 pub(crate) mod child;
 pub(crate) mod descriptors;

@@ -1,10 +1,11 @@
 //! The output of workers, on its way to the driver's own output.
 //!
 //! A worker's standard output and error are pipes to the head, which puts a prefix before each line: the function or
-//! actor that ran, and the process's id. The pipe itself says which one ran, so this cannot get out of step with the
-//! lines: before a call of another function than the last one's, the worker writes a *label* into both pipes. It is a
-//! control character that text does not contain, the name, and the character again. Printed text may look the same:
-//! then it is a label, or, if it is no name, output as any other. The process's id comes from the head.
+//! actor that ran, and the process's id. The pipe itself says which one ran, so the names always match the lines:
+//! before a call of another function than the last one, the worker writes a *label* into both pipes. A label is a
+//! control character that text does not contain, the name, and the character again. Printed text that looks like a
+//! label is taken for a label, or, if it contains no valid name, for ordinary output. The process's id comes from the
+//! head.
 
 use std::cell::RefCell;
 use std::io::{self, Write};

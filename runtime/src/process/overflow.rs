@@ -1,9 +1,9 @@
 //! Reports a stack overflow of a worker.
 //!
-//! The standard library's own handler is set before a program's `main`, which a worker never runs. This one says the
-//! same in the worker's output and to the head, and leaves the rest to the signal: the process ends by it, as it would
-//! have. It covers the thread that runs calls. Threads that user code starts have no stack of their own for a handler,
-//! so of them only the signal is known.
+//! The standard library's own handler is set before a program's `main`, which a worker never runs. This one prints the
+//! same text in the worker's output and reports it to the head. Then the signal ends the process, as it would have
+//! without this handler. It covers the thread that runs calls. Threads that user code starts have no separate stack for
+//! a handler, so for them only the signal is known.
 
 use std::ops::Range;
 use std::os::fd::RawFd;

@@ -1,8 +1,8 @@
 //! The role of a process that a session starts: a worker, the store, the process of a session that drivers share, or a
 //! head that keeps the detached actors of a driver there.
 //!
-//! The role is in the last argument, so the environment is left alone, and no process that this one starts takes
-//! itself for a worker.
+//! The role is in the last argument and not in the environment. So a process that a worker starts does not inherit the
+//! role.
 
 use std::ffi::OsString;
 

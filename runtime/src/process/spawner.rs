@@ -2,9 +2,9 @@
 //!
 //! The kernel copies the table of a thread that starts a process, and closes in the copy what the new program must not
 //! inherit. The driver of a session with many processes has thousands of descriptors, so each further process would
-//! take longer to start than the one before. The table of this thread has only what the processes inherit: the
-//! descriptors of the program that were open, and not to be closed on exec, when the thread began. In place of the
-//! standard ones it has `/dev/null`, because a process of a session gets others.
+//! take longer to start than the one before. The table of this thread has only the descriptors that the processes
+//! inherit: those that were open when the thread began, and are not closed on exec. In place of the standard ones it
+//! has `/dev/null`, because a process of a session gets others.
 //!
 //! The descriptors for a process that was started (its pidfd, and the ends of its pipes) come into the table of the
 //! other threads through a socket. Where the system does not let a thread have a table of its own, processes are

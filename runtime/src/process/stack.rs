@@ -1,5 +1,5 @@
-//! The stack that a thread has left. Reading or writing a value that nests too deep is an error, and does not end the
-//! process.
+//! The part of a thread's stack that is still free. With it, reading or writing a value that nests too deep is an
+//! error, and does not end the process.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! How a process of a session comes to its client of the store.
+//! How a process of a session makes its client of the store.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

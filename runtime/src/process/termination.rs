@@ -1,9 +1,9 @@
 //! SIGTERM in the process of an actor: the actor ends, and its destructor runs.
 //!
 //! The signal's handler only makes a descriptor readable, which the thread that watches the [lifeline](super::lifeline)
-//! looks at. That thread has the running call finished and the actor dropped, for which there is [`PATIENCE`]. Then the
-//! process ends by the same signal, so that its parent sees what it sees of any program. A program that has a handler
-//! of its own keeps it.
+//! looks at. That thread lets the running call finish and the actor be dropped, for at most [`PATIENCE`]. Then the
+//! process ends by the same signal, so its parent sees the usual exit status. A program that has a handler of its own
+//! keeps it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};

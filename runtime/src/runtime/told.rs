@@ -1,8 +1,8 @@
 //! The report of this process to the head about its wait, so that the head finds deadlocks.
 //!
-//! Only the wait of the thread that runs the calls is told, and only if nothing else can end it: the process runs one
-//! call at a time, and neither the wait nor the call has a time limit. It is told when it has lasted for
-//! [`TELL_AFTER`], and so are its changes later, more and more seldom: most waits are over before.
+//! Only the wait of the thread that runs the calls is reported, and only if nothing else can end it: the process runs
+//! one call at a time, and neither the wait nor the call has a time limit. The wait is reported when it has lasted for
+//! [`TELL_AFTER`], because most waits are over before. Later changes are reported too, at growing intervals.
 
 use std::cell::{Cell, OnceCell};
 use std::panic::Location;

@@ -1,5 +1,5 @@
-//! Where sessions live in the file system: one directory each, locked while the session lives, so that what a killed
-//! one left behind is told from what is in use.
+//! Where sessions live in the file system: one directory each. It is locked while the session lives, so the directory
+//! of a killed session is not mistaken for one in use.
 //!
 //! By default they are made in the user's runtime directory, or in the first of some others that can be written to. A
 //! session that is made elsewhere has a link in the first of these, so that [`sessions`] finds it too.

@@ -1,4 +1,4 @@
-//! The GPUs of a session: how many there are, and by which names processes see them.
+//! The GPUs of a session: their number, and the names by which processes see them.
 //!
 //! The driver's `CUDA_VISIBLE_DEVICES` says which GPUs it may use, as numbers or as other names. If it is not set, the
 //! files of the NVIDIA driver say how many the machine has. A program may also say how many there are, for GPUs that

@@ -1,9 +1,9 @@
 //! A session: the store, the head and the workers of one driver, from `init` to the drop of its guard.
 //!
-//! `options` says how it is started, and `environment` gives what the program leaves open there. `running` starts and
-//! ends its parts; `current` sees to it that a process has one session at a time. `store` is the driver's side of the
-//! session's store, and `store_process` is that process. `directory` is the session's place in the file system, and
-//! `surroundings` are the resources that it needs.
+//! `options` says how it is started, and `environment` fills in the options that the program leaves open. `running`
+//! starts and ends its parts; `current` allows a process only one session at a time. `store` is the driver's side of
+//! the session's store, and `store_process` is the store's process. `directory` is the session's place in the file
+//! system, and `surroundings` are the resources that it needs.
 
 mod current;
 mod directory;

@@ -1,7 +1,7 @@
-//! A running session: what it consists of, and the order in which that starts and ends.
+//! A running session: its parts, and the order in which they start and end.
 //!
-//! Everything a session has hangs on one [lifeline](crate::process::lifeline): store and workers end when the driver
-//! says so, or has ended, however that happened.
+//! All parts of a session depend on one [lifeline](crate::process::lifeline): the store and the workers end when the
+//! driver tells them to, or when the driver has ended for any reason.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The holders of the objects of a store. They explain why a store is full.
+//! The processes that hold the objects of a store. They explain why a store is full.
 //!
 //! The pins of a process show which objects it holds. They do not show whether a handle is in a variable, in an
 //! argument of a waiting call, or in the state of an actor. The report derives this from the process: it is an actor,

@@ -1,8 +1,8 @@
 //! The present and the recent past of a session: read from the [recorders](mobula_client::internal::recorder) of its
-//! processes, and asked of the store and the head.
+//! processes, and requested from the store and the head.
 //!
 //! Reading is passive. The recorders are mapped read-only, and no process of the session notices. The store answers a
-//! few requests, and the head one; a head that does not answer leaves its part out.
+//! few requests, and the head answers one; if a head does not answer, its part is left out.
 //!
 //! An [`Observer`] takes [`Snapshot`]s, and everything else is derived from those, without a further look: `tasks`,
 //! `summary`, `actors`, `workers`, `why`, `timeline`, `postmortem`.

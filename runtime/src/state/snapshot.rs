@@ -1,4 +1,4 @@
-//! A look at everything at once.
+//! A snapshot: the state of all parts of a session, read at once.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

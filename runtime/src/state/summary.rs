@@ -1,4 +1,4 @@
-//! Calls by function: counted, however many events were overwritten.
+//! The calls of each function in numbers. They are exact even if events were overwritten.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Calls: which were made lately, and what became of each.
+//! The recent calls, and the outcome of each.
 
 use std::collections::HashMap;
 use std::fmt;

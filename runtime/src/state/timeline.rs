@@ -1,5 +1,5 @@
-//! Events in the format of trace viewers: the JSON that `chrome://tracing` and Perfetto read. A track a process, with
-//! the calls that it ran and made, the waits of its threads, and two arrows for each call: from its caller to the
+//! Events in the format of trace viewers: the JSON that `chrome://tracing` and Perfetto read. Each process has a track,
+//! with the calls that it ran and made, the waits of its threads, and two arrows for each call: from its caller to the
 //! process that ran it, and from there to the wait for its result.
 //!
 //! In that format, two slices of one row are either disjoint or nested, and each end of an arrow lies in a slice. So

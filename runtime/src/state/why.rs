@@ -1,4 +1,4 @@
-//! Why something does not go on: a chain from what waits to what it waits for, to the end.
+//! Why a call or an actor does not continue: the chain of waits that begins with it.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

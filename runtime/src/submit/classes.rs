@@ -1,6 +1,6 @@
-//! The worker leases of a process, by the demands of the calls: a worker that is leased for calls of one demand runs
-//! calls of that demand alone. The usual demand has its [leases](Leases) always; those of others are there as long as
-//! they have a worker, a call that waits, or a request at the head.
+//! The worker leases of a process, by the demands of the calls: a worker that is leased for one demand runs calls of
+//! that demand alone. The usual demand always has its [leases](Leases). Another demand has leases while it has a
+//! worker, a waiting call, or a request at the head.
 
 use std::time::Instant;
 

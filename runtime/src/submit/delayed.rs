@@ -1,7 +1,6 @@
-//! Calls that failed and are retried after a while, or of which the program's `retry_if` has not said yet whether they
-//! are retried.
+//! Calls that failed, and that are retried after a while or wait for the decision of the program's `retry_if`.
 //!
-//! Nothing comes for them: the background poller sleeps no longer than until the next one is due.
+//! No record arrives when a retry is due, so the background poller sleeps at most until the next one is due.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;

@@ -1,7 +1,7 @@
 //! Calls that wait for their arguments, and futures that wait for results.
 //!
-//! Each counts what is not there. A result of this process counts down what waits for it when it is settled; a promise
-//! of another process is watched.
+//! Each of them counts its missing results. When a result of this process is settled, it reduces the counts of the
+//! calls and futures that wait for it. A promise of another process is watched.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,10 +1,10 @@
 //! The calling side: calls that wait for their arguments, for a worker or for their actor; calls that run; and the
 //! results that come back.
 //!
-//! Calls of functions that demand the same resources wait in one queue for whichever leased worker has room. How many
-//! are sent ahead to a worker depends on how long the function has been seen to run: many of the short ones, one of the
-//! long ones. Calls of an actor wait in the actor's own queue, so that they stay in order: one whose arguments are not
-//! there holds the later ones back.
+//! Calls of functions that demand the same resources wait in one queue until any leased worker has room. The number of
+//! calls that are sent ahead to a worker depends on the measured run time of the function: many short calls, or one
+//! long call. Calls of an actor wait in the actor's own queue, so that they stay in order: a call whose arguments are
+//! not there holds the later ones back.
 //!
 //! | part | what it knows |
 //! |---|---|
@@ -18,9 +18,9 @@
 //! | [`Questions`] | questions to the head that a thread waits for |
 //! | [`Settler`] | how many calls and promises are not settled |
 //!
-//! The parts do not know each other. The [`Submitter`] connects them: `outgoing` has the way of a call out, `incoming`
-//! what comes back, and `cancel` what is taken back. Nothing here runs user code or decodes values. Opening a channel
-//! waits for the daemon's answer; `State` is not locked meanwhile.
+//! The parts do not know each other. The [`Submitter`] connects them: `outgoing` sends calls, `incoming` handles
+//! records that come back, and `cancel` takes calls back. Nothing here runs user code or decodes values. Opening a
+//! channel waits for the daemon's answer; `State` is not locked meanwhile.
 
 mod actors;
 mod cancel;

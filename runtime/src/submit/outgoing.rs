@@ -1,4 +1,4 @@
-//! A call's way out: its arguments are there, and a worker has room, or its actor is reached.
+//! Sending a call: its arguments are there, and a worker has room, or its actor is reached.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The calls that were sent and are not over, and those among them whose process is gone.
+//! The calls that were sent and are not over, including those whose process is gone.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;

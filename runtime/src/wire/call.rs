@@ -1,5 +1,5 @@
-//! The records of calls and results, which are the most frequent: a fixed layout, with
-//! [payloads](crate::call::payload) behind it.
+//! The records of calls and results. They are the most frequent records, so they have a fixed layout, followed by
+//! [payloads](crate::call::payload).
 
 use std::time::Instant;
 

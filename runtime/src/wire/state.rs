@@ -1,4 +1,4 @@
-//! The head's answer to an observer: what it knows of processes, demands and actors, in words.
+//! The head's answer to an observer: its knowledge of processes, demands and actors, as text.
 
 use serde::{Deserialize, Serialize};
 

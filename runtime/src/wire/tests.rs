@@ -1,4 +1,4 @@
-//! Records are read as they were written, and nonsense is refused.
+//! Records are read as they were written, and malformed bytes are refused.
 
 use std::time::Instant;
 

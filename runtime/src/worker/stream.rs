@@ -1,8 +1,8 @@
 //! The items of a stream on their way to the caller.
 //!
 //! The process sends an item as soon as the function has made it. When as many items are in flight as the caller
-//! allows, the function waits: its place is free for other calls meanwhile, which the caller may need in order to take
-//! the next item.
+//! allows, the function waits. Meanwhile its CPUs are free for other calls: the caller may need these calls before it
+//! can take the next item.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -1,13 +1,13 @@
-//! Deadlocks among processes that are simulated: what they call, what they wait for, and which record arrives next,
-//! follow from a seed.
+//! Deadlocks among simulated processes. A seed decides which calls they make, which results they wait for, and which
+//! record arrives next.
 //!
-//! A driver calls actors and functions. These run scripts that are drawn before: they call others, give references on,
-//! and wait for all or for any of their results, some for a limited time. Functions hold a resource, of which there are
-//! few units. Records between two processes stay in order, and are late as long as the seed says.
+//! A driver calls actors and functions. These run random scripts: they call others, pass references on, and wait for
+//! all or for any of their results, some for a limited time. Functions hold a resource, of which there are few units.
+//! Records between two processes stay in order, and the seed decides how late they arrive.
 //!
-//! The model that the answers are compared with knows nothing of sets and circles: it lets a copy of the whole session
-//! run on, in several orders, until nothing moves. What the head reports must still wait then: else it was a false
-//! alarm. And with the head's reports every call must come to its end: else a deadlock was overlooked.
+//! The head's answers are compared with a model that has no sets and no circles: it runs a copy of the whole session,
+//! in several orders, until nothing moves. The processes of a reported deadlock must still wait then; otherwise the
+//! report was a false alarm. And with the head's reports every call must end; otherwise the head overlooked a deadlock.
 //!
 //! Seeds and replays are those of the [pool](super::super::pool)'s simulation.
 

@@ -1,12 +1,12 @@
 //! How much memory is in use, and how much there may be: on the machine, and in each control group that the session is
 //! in.
 //!
-//! The files stay open, and each look reads them anew: one system call a file. A look reads `/proc/meminfo`, the limits
-//! of each group, and the use of groups that have one. Only where the use is near the limit, it also reads how much of
-//! it is file cache, and how long tasks have stood still for want of memory (PSI).
+//! The files stay open, and each look reads them again, with one system call for each file. A look reads
+//! `/proc/meminfo`, the limits of each group, and the use of groups that have one. Only where the use is near the
+//! limit, it also reads how much of it is file cache, and how long tasks have stalled for lack of memory (PSI).
 //!
-//! The use is what the kernel cannot take back: file cache does not count, and shared memory, which the store has its
-//! objects in, does. Whatever the files say, or if they are gone, nothing here fails: what cannot be read is unknown.
+//! Memory is in use if the kernel cannot take it back: file cache does not count, and shared memory, where the store
+//! has its objects, does. No content of the files makes anything here fail: a figure that cannot be read is unknown.
 
 use std::fmt;
 use std::fs::File;

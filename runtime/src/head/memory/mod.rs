@@ -10,8 +10,8 @@
 //!
 //! The monitor reads the [figures] at an interval. When memory is short, it asks the callers which calls run and
 //! whether they may be retried, since the head knows no calls. When they have answered, or have taken too long, it
-//! reads the figures anew, and lets the [policy] choose. While the chosen process ends, no other one is chosen. Calls
-//! cost nothing for all this while there is memory.
+//! reads the figures anew, and lets the [policy] choose. While the chosen process ends, no other one is chosen. While
+//! there is enough memory, the monitor adds no cost to calls.
 
 mod figures;
 mod policy;

@@ -1,12 +1,12 @@
-//! Which process is ended when memory is short.
+//! The choice of the process that is ended when memory is short.
 //!
 //! The processes that run calls of one caller are a *group*. Groups whose calls may be retried come first; among them
-//! the largest group, and of that, the process that got its call last: it loses the least work. So each caller has one
-//! call that goes on as long as another one has several. Processes whose calls may not be retried are one group, which
+//! the largest group, and of that, the process that got its call last: it loses the least work. So each caller keeps
+//! one running call while another caller has several. Processes whose calls may not be retried are one group, which
 //! comes last.
 //!
-//! The last process of a caller is ended too, if need be. Its call is not retried: when nothing else of its caller's
-//! was left to end, it would not fit another time either, and its caller would wait for ever.
+//! The last process of a caller is ended too, if need be. Its call is not retried: nothing else of its caller was left
+//! to end, so a retry would not fit into memory either, and the caller would wait for ever.
 
 use std::collections::HashMap;
 use std::hash::Hash;

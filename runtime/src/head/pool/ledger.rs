@@ -1,10 +1,10 @@
 //! The resources of a session, and the part of them that is taken.
 //!
-//! CPUs may be taken beyond what there is, and nothing else: a call that waited for others has given its CPUs back, and
-//! takes them again when it goes on, although another call may have them by then.
+//! Only CPUs may be taken beyond the number that exists: a call that waited for others has given its CPUs back, and
+//! takes them again when it continues, although another call may have them by then.
 //!
-//! GPUs are counted twice: all together, as other resources, and each by itself. A demand says how many it needs, and
-//! fits where so many, or a part of one, are free. A process has certain GPUs, for as long as it lives.
+//! GPUs are counted twice: all together, as other resources, and each by itself. A demand gives a number of GPUs, or a
+//! part of one, and fits where these are free. A process keeps its GPUs for as long as it lives.
 
 use crate::resources::Resources;
 

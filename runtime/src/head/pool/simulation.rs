@@ -1,13 +1,15 @@
-//! The pool among callers and workers that are simulated: what they ask for, and when they die, follows from a seed.
+//! The pool with simulated callers and workers. A seed decides what they ask for, and when they die.
 //!
 //! A schedule is the life of one session. Processes are started and register, late or never; callers want workers, use
-//! them, and give them back, also when they are asked to; workers call others and wait for them; anybody dies at any
-//! time. After each step the pool must agree with a simple [model], and in the end everybody gets what he wants.
+//! them, and give them back, by themselves or when they are asked to; workers call others and wait for them; any
+//! process dies at any time. After each step the pool must agree with a simple [model], and at the end every caller
+//! gets its workers.
 //!
-//! In half of the schedules all calls demand one CPU, and what is decided can be told exactly. In the others, their
-//! demands are random. Then no more is granted than there is, no GPU is given out above 1, what fits and may go runs,
-//! each caller is served by and by however much it demands, and everything is given back. There, placement groups are
-//! made and removed: each gets all that it demands or nothing, and its calls and actors take their resources from it.
+//! In half of the schedules all calls demand one CPU, and the model predicts each decision exactly. In the others,
+//! their demands are random. Then the test checks: no more is granted than there is; no GPU is given out above 1; a
+//! demand that fits and may be served is served; each caller is served eventually, however much it demands; and
+//! everything is given back. These schedules also make and remove placement groups: each group gets all that it demands
+//! or nothing, and its calls and actors take their resources from it.
 //!
 //! [Seeds](super::simulated) are those of the other simulation.
 

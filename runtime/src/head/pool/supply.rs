@@ -1,5 +1,5 @@
-//! How many processes there are, and in which environments: which ones start, which ones end, and which requests are
-//! refused when there may be no more.
+//! The number of processes in each environment: which processes start, which end, and which requests are refused when
+//! the limit is reached.
 
 use std::time::Instant;
 

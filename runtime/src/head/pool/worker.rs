@@ -1,4 +1,4 @@
-//! One process of the session, and what it is used for.
+//! One process of the session, and its present job.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! The workers of the pool, by their tokens, so that no decision looks at all of them.
 //!
-//! A worker *rests* while nothing that it does by itself could change a decision: an actor, or a worker whose call
-//! waits for others. A session may have a thousand of them. The pool looks at the others one by one, and asks this part
-//! for the numbers of those that rest. Every change of a worker goes through [`Workers::change`], which keeps the
+//! A worker *rests* while no step of its own could change a decision: an actor, or a worker whose call waits for
+//! others. A session may have a thousand of them. The pool looks at the other workers one by one, and takes the numbers
+//! of resting workers from this part. Every change of a worker goes through [`Workers::change`], which keeps the
 //! numbers.
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,4 +1,4 @@
-//! A head's side of the division: the leases that its driver has, and what it asks for.
+//! A head's side of the division: the leases that its driver has, and its requests for more.
 //!
 //! ```text
 //! Held ──► Recalled ──► returned      as soon as what it is for is free

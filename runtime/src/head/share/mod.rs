@@ -1,9 +1,9 @@
 //! How drivers share the resources of one session.
 //!
-//! Each driver's head hands out the resources that it has a *lease* for, as if there were no others. For more it asks
-//! the session's process, where the [division](division) grants leases to heads, as a [pool](super::pool) grants
-//! workers to callers: in rotation, with reservations for large demands, and it recalls leases of drivers that have
-//! more than others. A head keeps a lease while it has use for it.
+//! Each driver's head has *leases* of resources, and hands out these resources as if there were no others. For more, it
+//! asks the session's process, where the [division](division) grants leases to heads as a [pool](super::pool) grants
+//! workers to callers: in rotation, with reservations for large demands. The division recalls leases of drivers that
+//! have more than others. A head keeps a lease while it uses it.
 //!
 //! [`member`](Share) is the head's side, and [`serve`] the side of the session's process. When that process is killed,
 //! heads go on with the leases that they have, and tell the next process about them.

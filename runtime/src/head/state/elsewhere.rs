@@ -1,5 +1,5 @@
-//! The head among the heads of other drivers: actors of other drivers, and the detached actors of this driver, which
-//! have a head of their own.
+//! The head's work with other heads: with those of other drivers, for their actors, and with the head of this driver's
+//! detached actors.
 
 use std::sync::Arc;
 

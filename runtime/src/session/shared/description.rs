@@ -1,7 +1,8 @@
-//! The description of a session that drivers share, in a file of its directory: its process starts from it, also after
-//! a kill, and drivers read it when they join.
+//! The description of a session that drivers share, in a file of its directory: its process reads it at each start,
+//! also after a kill, and drivers read it when they join.
 //!
-//! The first line says which layout the rest has, so that a program with another one gets an error, and no nonsense.
+//! The first line gives the version of the layout, so a program with another version gets an error and does not misread
+//! the rest.
 
 use std::ffi::OsString;
 use std::io;

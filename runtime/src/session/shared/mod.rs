@@ -2,8 +2,8 @@
 //!
 //! Each driver has a head of its own, which starts the workers of its own program. So a worker has its driver's
 //! environment, directory and output, and ends with its driver. The drivers share one [process](process): the store,
-//! and a thread that [divides](crate::head::share) the session's resources among the heads. Everything that it needs to
-//! start stands in the [description], a file of the session's directory.
+//! and a thread that [divides](crate::head::share) the session's resources among the heads. The [description], a file
+//! of the session's directory, has everything that this process needs to start.
 //!
 //! A driver's [detached] actors outlive it, so a head in a process of its own keeps them. It joins the session as
 //! drivers do.

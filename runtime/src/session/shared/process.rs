@@ -1,6 +1,6 @@
 //! The process of a session that drivers share: the store, and beside it a thread that divides the resources.
 //!
-//! Both are one process because they share one fate: what survives the death of one survives that of the other.
+//! Both are in one process because they end together: the same state survives the death of either.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Streams: the items of a call on their way to its caller, which takes them by the product's own code ([`Items`]).
 //!
-//! The worker waits while too many items are in flight, and its place is free meanwhile. Every attempt begins with the
+//! The worker waits while too many items are in flight, and its CPUs are free meanwhile. Every attempt begins with the
 //! first item again. An item in the memory of a worker that has died is lost, unless another attempt makes it again.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The decisions of the pool, each checked against the model, and what must hold after each step.
+//! The decisions of the pool, each checked against the model, and the checks after each step.
 
 use super::super::*;
 use super::Schedule;
