@@ -1,4 +1,4 @@
-//! A client comes to be: it says hello to the daemon, checks what it gets, and maps it.
+//! The start of a client: it says hello to the daemon, checks the memory that the daemon sends, and maps it.
 
 use std::os::fd::AsFd;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The place in the program where an object was made. A thread sets its number beforehand. If the
+//! The place in the program where an object was made. A thread first sets the number of the place. If the
 //! [recorder](mobula_shm::recorder::ORIGINS) is configured for it, the number goes into the entries of the objects that
 //! the thread makes.
 

@@ -1,11 +1,11 @@
 //! A counted reference to an object of this client or of a peer. Handles, objects and writers consist of one.
 //!
 //! A [`Reference`] has no `Arc` of anything: it points to its count, and to the owner or the slot that the count is a
-//! part of. They stay because the reference is counted: a client keeps itself while it is used
+//! part of. They stay valid because the reference is counted: a client keeps itself while it is used
 //! ([`owner`](crate::owner)), and a peer keeps its client while it is used ([`slot`](crate::reader::slot)). So a clone
 //! is one compare-and-swap, and so is a drop.
 //!
-//! This is the one place that tells own objects from those of peers; everything above asks the reference.
+//! Only this file distinguishes own objects from those of peers. All code above it asks the reference.
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;

@@ -1,6 +1,6 @@
 //! The store as a command: its options, and a run from the first word on the command line to the signal that ends it.
 //!
-//! `mobula-store` is this and nothing else; other programs offer it as a command of theirs.
+//! The program `mobula-store` contains only this command; other programs offer it as one of their commands.
 
 use std::path::PathBuf;
 

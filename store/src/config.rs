@@ -1,7 +1,7 @@
 //! The configuration of a store: every limit is a field of [`Config`], with its unit in its name or its type.
 //!
-//! A configuration is validated once, when a [`Server`](crate::Server) is bound to it; behind that point every
-//! limit is taken as it is.
+//! A configuration is validated once, when a [`Server`](crate::Server) is bound with it. Later code relies on every
+//! limit.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Why a store does not start, or ends before it was told to.
+//! The errors of a store that does not start, or that ends before it is told to.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! The daemon of Mobula: it leases memory to the processes of one user, passes descriptors between them, notices when
-//! one dies, and keeps the objects of the dead that others use. It knows objects only as entries of tables; it never
+//! one dies, and keeps a dead process's objects that others use. It knows objects only as entries of tables; it never
 //! looks into their bytes, and takes no part while they are written, sealed, pinned and read.
 //!
 //! ```no_run
@@ -21,8 +21,8 @@
 //!   `connection` queues messages;
 //! * `daemon` carries out requests and deaths on shared `memory`;
 //! * `core` decides, without input or output;
-//! * `command` (a feature) is the store as a program, [`prepare_process`] what its process needs, and [`machine`] what
-//!   there is.
+//! * `command` (a feature) is the store as a program. [`prepare_process`] sets the limits and signals of its process,
+//!   and [`machine`] finds the resources of the machine.
 
 #![warn(missing_debug_implementations)]
 

@@ -7,8 +7,8 @@
 //!
 //! Shared memory is charged to the group of the process that touches a page first. The store's process allocates
 //! segments before any other process has them, so the limit of the store's group counts. The number of processors needs
-//! no code here: [`std::thread::available_parallelism`] looks at the affinity mask, at cpusets thereby, and at the
-//! quotas of both versions.
+//! no code here: [`std::thread::available_parallelism`] reads the affinity mask, which includes cpusets, and the quotas
+//! of both versions.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

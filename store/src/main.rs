@@ -1,4 +1,4 @@
-//! `mobula-store`: a store by itself, until `SIGTERM` or `SIGINT`.
+//! `mobula-store`: a program that is only a store, and runs until `SIGTERM` or `SIGINT`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Descriptors of processes (pidfds), which tell for certain that a process has ended.
+//! Descriptors of processes (pidfds). They show reliably that a process has ended.
 
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};

@@ -1,7 +1,7 @@
-//! The client's background thread: it receives what the daemon sends, and looks after memory.
+//! The client's background thread: it receives the daemon's messages, and does the regular work on memory.
 //!
-//! While the client has leases, the thread also wakes by itself: every 10 ms at first, and less and less often while
-//! there is nothing to do, down to twice a second. At each tick it
+//! While the client has leases, the thread also wakes by itself: every 10 ms at first, and at growing intervals while
+//! there is nothing to do, up to half a second. At each tick it
 //!
 //! * looks again at the retry list: objects that other clients still used when this client dropped them;
 //! * frees the objects of the retire list;

@@ -1,5 +1,5 @@
-//! Reconnecting: when the daemon was killed, this client finds the daemon that has taken its place, and hands over what
-//! it has.
+//! Reconnecting: when the daemon was killed, this client finds the daemon that has taken its place, and hands over its
+//! descriptors.
 //!
 //! The old daemon made memory for this client, and this client still has the descriptors:
 //!

@@ -1,4 +1,4 @@
-//! Names of objects, which the daemon keeps: a round trip each.
+//! Names of objects. The daemon keeps them, so each operation is a round trip.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How many references this process has to an object, and of which kinds. The count is private to the process: other
+//! The number of references of each kind that this process has to an object. The count is private to the process: other
 //! processes see only the pin word, which changes when the count of a kind leaves zero or comes back to it.
 //!
 //! # The word

@@ -1,7 +1,8 @@
-//! A part of a client keeps the whole client.
+//! A part of a client that is in use keeps the whole client.
 //!
-//! The owner and the peers are parts of one client, and each needs the others while anything of it is in use: the
-//! connection, the background thread, the other's memory. So each of them keeps all of it, and knows nothing of it.
+//! The owner and the peers are parts of one client. While one of them is in use, it needs the other parts: the
+//! connection, the background thread, the other's memory. So each of them keeps the whole client, without knowing its
+//! type.
 
 use std::sync::{Arc, Weak};
 

@@ -1,4 +1,4 @@
-//! A place for one occupant after the other, each for as long as it has users.
+//! A place that has at most one occupant at a time. An occupant stays as long as it has users.
 //!
 //! The users are counted beside the place, so a compare-and-swap makes a new user, without a lock and without a
 //! reference to the occupant. The last user to leave takes the occupant out; only then can another one move in.

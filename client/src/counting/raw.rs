@@ -1,4 +1,4 @@
-//! A counted reference as plain data, without the behaviour of its room above.
+//! A counted reference as plain data, without behaviour.
 //!
 //! A program with a million objects has a million of these, so they are small: the object's owner is not noted, because
 //! the source knows it, and the kind lies in bits that no index has.

@@ -1,22 +1,22 @@
 //! The connection to the daemon: any thread sends requests, one thread receives.
 //!
-//! A reply finds its requester by the correlation number. [`Connection::receive`] returns notices to the background
-//! thread. A put or a get in leased memory never comes here.
+//! A reply is matched with its request by the correlation number. [`Connection::receive`] returns notices to the
+//! background thread. A put or a get in leased memory never uses the connection.
 //!
 //! No thread blocks on the socket itself. While the daemon does not read, a request waits until its deadline, and a
 //! message without an answer is kept until the socket has room. These messages cannot pile up: each gives back
 //! something that an earlier request got.
 //!
-//! A forked child shares the socket with its parent, so nothing is sent there: a request is an error, and a message
+//! A forked child shares the socket with its parent, so the child sends nothing: a request is an error, and a message
 //! without an answer is dropped.
 //!
 //! # A daemon that is killed
 //!
 //! Then there is no socket for a while, until the background thread has found another daemon and told it what this
 //! client has. New requests wait meanwhile, and requests without an answer are sent again: every request can be
-//! repeated. An answer of the old daemon is worth nothing if it brought something that the new daemon does not know.
-//! So a thread that acts on an answer first calls [`Connection::hold_still`]: until it drops the guard, no other daemon
-//! is told what this client has.
+//! repeated. An answer of the old daemon is invalid if it granted something that the new daemon does not know. So a
+//! thread that acts on an answer first calls [`Connection::hold_still`]: until it drops the guard, this client hands
+//! nothing over to another daemon.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,7 +1,7 @@
 //! Small objects move together, so that pages come free.
 //!
-//! A small object whose bytes nobody borrows can lie anywhere. When memory is short, such objects move, each while its
-//! count is busy and by the handshake of [`mobula_shm::pins`], into the places that the
+//! A small object can be moved while no process borrows its bytes. When memory is short, such objects move, each while
+//! its count is busy and by the handshake of [`mobula_shm::pins`], into the places that the
 //! [allocator](crate::owner::alloc::compaction) finds for them.
 
 use mobula_shm::failpoints::{Failpoint, failpoint};

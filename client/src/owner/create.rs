@@ -1,4 +1,4 @@
-//! An object comes to be: an entry and memory are reserved for it, and then it is sealed, or promised and sealed later.
+//! Making an object: an entry and memory are reserved for it. Then it is sealed at once, or promised and sealed later.
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;

@@ -1,4 +1,4 @@
-//! The leased memory of an owner: its segments, mapped for writing, and where in them its objects lie.
+//! The leased memory of an owner: its segments, mapped for writing, and the positions of its objects in them.
 
 use std::io;
 use std::os::fd::OwnedFd;

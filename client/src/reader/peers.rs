@@ -1,5 +1,5 @@
-//! All owners that this client knows, by client slot: attached when their first object is wanted, forgotten when the
-//! daemon says so.
+//! All owners that this client knows, by client slot: an owner is attached when its first object is wanted, and
+//! forgotten when the daemon says so.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};

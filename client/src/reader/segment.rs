@@ -1,8 +1,8 @@
 //! The segments of a peer that are mapped here.
 //!
 //! A segment is mapped when the first object in it is borrowed, and stays mapped until its owner retires it and the
-//! last borrow from it ends. For the daemon a segment is mapped once for each client, so one thread at a time maps, and
-//! only the end of the last mapping is told.
+//! last borrow from it ends. The daemon counts one mapping of a segment for each client. So one thread at a time maps,
+//! and the daemon is told only of the end of the last mapping.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

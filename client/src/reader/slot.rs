@@ -1,9 +1,9 @@
 //! The references that this process has to the objects of the owner in one client slot.
 //!
 //! A [`Slot`] lives as long as the client: its counts are found without a lock, and without a reference to the peer.
-//! The peer itself [occupies](crate::counting::occupancy) the slot while that has *users*: one while the client knows
-//! the peer, and one for each entry in use. The last user to leave takes the peer out, which tells the daemon. Only
-//! then can the daemon give the slot to another owner.
+//! The peer itself [occupies](crate::counting::occupancy) the slot while the slot has *users*: one user while the
+//! client knows the peer, and one for each entry in use. The last user to leave takes the peer out, which tells the
+//! daemon. Only then can the daemon give the slot to another owner.
 //!
 //! A peer keeps the client, and with it the slot. So a reference that ends uses the slot only until it has ended.
 //!

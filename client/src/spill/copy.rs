@@ -1,5 +1,5 @@
-//! Spilled objects in this process's own memory: for when the store has no memory to restore one, and none can be made
-//! because the disk is full or every byte is borrowed.
+//! Copies of spilled objects in this process's own memory. They are made when the store has no memory to restore an
+//! object, and can free none because the disk is full or every byte is borrowed.
 //!
 //! An object that a process holds must stay readable. So its spill record is read from its file, through a read-only
 //! descriptor, into memory of the reader's own. The object stays spilled for all other processes, and it is not freed,

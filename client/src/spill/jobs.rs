@@ -1,6 +1,6 @@
 //! The work that waits for threads that spill or restore, and how many such threads there are.
 //!
-//! Spilling has one thread to itself, because restoring may have to wait until that has made room.
+//! Spilling has a thread of its own, because restoring may have to wait until that thread has made room.
 
 use std::collections::VecDeque;
 

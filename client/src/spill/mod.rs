@@ -8,7 +8,7 @@
 //! | [`record`] | writes and reads a spill record |
 //! | [`jobs`], [`threads`] | give the first two threads of their own |
 //!
-//! The handshake by which an object leaves its memory and comes back is [`owner::evict`](crate::owner)'s.
+//! [`owner::evict`](crate::owner) has the handshake by which an object leaves its memory and comes back.
 
 pub(crate) mod copy;
 pub(crate) mod jobs;

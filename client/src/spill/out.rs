@@ -1,11 +1,11 @@
 //! Objects go to files.
 //!
-//! The daemon asks for it, when freeing has not made room. Sealed bytes do not change, so an object is written first,
-//! and decided about afterwards: [`Owner::evict`] runs the handshake, in which the object either leaves its memory or
-//! stays as it was. Only a whole segment gives room to other clients. So segments are emptied one after the other, the
-//! least recently used ones first, and only those in which nobody borrows any bytes. Small objects go into one file
-//! together, a large one has a file to itself. A file with no record left goes back to the daemon. A disk that is full,
-//! or fails, is noticed before any object has left its memory.
+//! The daemon asks for it, when freeing has not made room. Sealed bytes do not change, so an object is written first.
+//! Then [`Owner::evict`] runs the handshake, in which the object either leaves its memory or stays as it was. Only a
+//! whole segment gives room to other clients. So segments are emptied one after the other, the least recently used ones
+//! first, and only those in which no process borrows any bytes. Small objects go into one file together, a large one
+//! has a file to itself. A file with no record left goes back to the daemon. A disk that is full, or fails, is noticed
+//! before any object has left its memory.
 
 use std::fs::File;
 use std::io;

@@ -2,7 +2,7 @@
 //!
 //! A thread that wants the bytes of a spilled object has borrowed them first, so that the object stays once it is back.
 //! A thread of its owner restores it itself; for another client the daemon asks the owner. Two threads that want the
-//! same object restore it once. Where there is no memory for it, and none can be made, it stays where it is, and the
+//! same object restore it once. If there is no memory for it, and none can be freed, it stays in its file, and the
 //! reader [copies it](crate::spill::copy).
 
 use std::time::Duration;

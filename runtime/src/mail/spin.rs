@@ -1,10 +1,10 @@
 //! How long a thread looks for mail before it sleeps.
 //!
 //! A wake-up by another process costs ten to twenty microseconds; a look at the words that the process wrote costs less
-//! than one. So a thread that waits looks first. It always looks for a microsecond or two, which costs less than to
-//! sleep and to be woken. Then it looks for longer, except in three cases:
+//! than one. So a thread that waits looks first: for a microsecond or two, which costs less than to sleep and to be
+//! woken, and then for longer. There are three exceptions:
 //!
-//! * The last wait was a long one: the next one will probably be long too.
+//! * The last wait was a long one: the next one will probably be long too. Then the first look is the only one.
 //! * It waits for the answer of a process that was asleep, and its own last wait did not end just before. Then it does
 //!   not look at all. Two processes that exchange records from time to time are faster when they alternate on one
 //!   processor than when a second processor must wake up. Two processes that exchange records all the time are both

@@ -1,4 +1,5 @@
-//! How much memory the tables, pins and channels of all clients take, without counting it for each request.
+//! The memory of the tables, pins and channels of all clients, as a sum that is kept up to date, so that no request
+//! must count it.
 
 use std::cell::Cell;
 

@@ -2,7 +2,7 @@
 //!
 //! An object refers to older ones, so the references of an honest client form no cycle. There is one exception: an
 //! object may refer to a promise that is settled with an object which refers back. But a client can write anything into
-//! its memory until it dies, and a cycle of which the daemon holds a part would be kept for ever.
+//! its memory until it dies, and a cycle would be kept for ever if the daemon held a part of it.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;

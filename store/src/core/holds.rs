@@ -1,8 +1,8 @@
 //! Holds: how many reasons the daemon has to pin an object, one for each name and for each reference of an orphan.
 //!
-//! The daemon has one pin word for an entry, like every client; this counts the reasons that share it. The count
-//! belongs to the entry, not to a generation. A hold that comes too late for its object keeps the entry's next object
-//! for a moment, until the caller notices and lets go.
+//! The daemon has one pin word for an entry, like every client. This module counts the reasons that share the word. The
+//! count belongs to the entry, not to a generation. A hold that comes too late for its object keeps the entry's next
+//! object for a moment, until the caller notices and lets go.
 
 use std::collections::HashMap;
 

@@ -6,15 +6,16 @@
 //! * [`slots`]: the slot of each client, the owners that each client is attached to, and the time when a slot may be
 //!   used again;
 //! * [`segments`]: the leased, orphaned and retired segments, and the bytes that they leave free;
-//! * [`waiters`]: requests that are answered later, in order, at the latest at their deadline;
-//! * [`fair`]: the choice of the one that has a reservation, so that none starves;
+//! * [`waiters`]: requests that are answered later, in order, and no later than their deadline;
+//! * [`fair`]: the choice of the request that has a reservation, so that no request starves;
 //! * [`names`]: names, and how long ago each was looked up;
 //! * [`holds`]: how many reasons the daemon has to pin an object;
-//! * [`cycles`]: references that lead back to their object;
+//! * [`cycles`]: references through which an object keeps itself alive;
 //! * [`channels`]: the pairs of connected clients;
 //! * [`bookkeeping`]: the memory of tables, pins and channels together.
 //!
-//! A client is known here by its slot, which is its own until every other client has forgotten it.
+//! A client is identified here by its slot. The slot stays the client's until every other client has forgotten the
+//! client.
 
 pub(crate) mod bookkeeping;
 pub(crate) mod channels;

@@ -1,7 +1,7 @@
-//! Names of objects, in order, and which of them was looked up least recently. Each has a place of its own, a number as
-//! small as possible, under which its record outlives the daemon.
+//! Names of objects, in order, and the time of each name's last lookup. Each name has a number, as small as possible:
+//! the index of its record in the memory that outlives the daemon.
 //!
-//! A name holds its object, by means that this module does not know.
+//! A name holds its object. This module does not know how.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;

@@ -6,10 +6,10 @@
 //! | `Orphaned` | its client is dead, and objects remain | orphaned |
 //! | `Retired` | no object lies in it, but a client still has it mapped | retired |
 //!
-//! The segment's pages count: all of its length at first, and less once its owner has given some of them back.
+//! The segment's pages count: the whole length at first, and less after its owner has given pages back.
 //!
-//! A segment that is neither goes with its memory: it is never leased to a second client, so nobody can find another
-//! client's bytes in what it gets. `M` is that memory, of which nothing else is known here.
+//! A segment in no phase is removed together with its memory. It is never leased to a second client, so no client finds
+//! another client's bytes in its memory. `M` is that memory; this module knows nothing else of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

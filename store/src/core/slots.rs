@@ -1,6 +1,6 @@
 //! Client slots: the slot of each client, and the clients that are attached to each other.
 //!
-//! A slot is an index into the directory and into everybody's pins, so it outlives its client:
+//! A slot is an index into the directory and into the pins of all clients, so it outlives its client:
 //!
 //! | life | means | left when |
 //! |---|---|---|

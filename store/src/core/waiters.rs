@@ -1,4 +1,4 @@
-//! Requests that are answered later: in the order in which they came, at the latest at their deadline.
+//! Requests that are answered later: in the order in which they came, and no later than their deadline.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};

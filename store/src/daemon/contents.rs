@@ -1,7 +1,7 @@
-//! The contents of the store: all that the daemon has state for, except the queue for memory.
+//! The contents of the store: all state of the daemon, except the queue for memory.
 //!
 //! Memory can come from every part of the contents: from names, from orphans, from spilling. So the queue for
-//! [memory](crate::daemon::memory) stands above them, and they know nothing of it.
+//! [memory](crate::daemon::memory) uses the contents, and the contents do not know the queue.
 
 use std::io;
 use std::time::Instant;

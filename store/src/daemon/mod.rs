@@ -1,11 +1,12 @@
 //! The daemon without its sockets: requests, deaths and the time come in, messages for clients go out.
 //!
 //! It joins the [decisions](crate::core) with the [memory](crate::memory) that they are about. Nothing here waits: a
-//! request is answered at once, or kept and answered by a later call. The words of clients, in messages or in shared
-//! memory, are checked before they are used and never a reason to panic.
+//! request is answered at once, or kept and answered by a later call. Data from clients, in messages or in shared
+//! memory, is checked before it is used, and never causes a panic.
 //!
-//! A request goes one way: [`Daemon::request`] hands it to the part that it is for, the part works on the registry, and
-//! the reply goes into the registry's outbox. The parts, from the ground up; each uses those above it in this table:
+//! A request goes through the parts in one direction: [`Daemon::request`] hands it to the part that it is for, the part
+//! works on the registry, and the reply goes into the registry's outbox. The parts, from the ground up; each uses those
+//! above it in this table:
 //!
 //! | part | has |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The daemon driven without sockets: random requests and deaths from a seed, with a time that the test makes.
+//! The daemon without sockets: random requests and deaths from a seed. The test sets the time.
 //!
 //! Memory is real, so that takeovers have tables and pins to look at; clients write them here as they would elsewhere.
 

@@ -1,4 +1,4 @@
-//! The credentials of the process at the other end of a connection, and a descriptor that tells its death.
+//! The credentials of the process at the other end of a connection, and a descriptor that shows its death.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

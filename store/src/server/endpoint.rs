@@ -1,4 +1,4 @@
-//! The socket's place in the file system: taken without disturbing another store, and given up at the end.
+//! The socket's path in the file system. A store takes it without disturbing another store, and gives it up at the end.
 //!
 //! If nothing lies at the path, the store takes it. If a socket lies there on which no process listens any more, the
 //! store replaces it. Anything else is left alone. Two stores that start at the same time wait for each other, by a

@@ -2,8 +2,8 @@
 //!
 //! One thread, which blocks in one place, until a descriptor is ready or something is due; while clients do nothing, it
 //! sleeps. Requests take priority over disconnects: each iteration of the loop serves one message of every connection
-//! that has sent one, and handles at most [`ENDS_MAX`] hang-ups, each of which can take as long as many requests. So
-//! neither a client that sends without end nor thousands that die at once delay the others for long.
+//! that has sent one. It handles at most [`ENDS_MAX`] hang-ups, because one of them can take as long as many requests.
+//! So a client that sends without end delays the others only briefly, and so do thousands of clients that die at once.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;

@@ -1,4 +1,4 @@
-//! A place in a segment, small enough for a million objects.
+//! The position of an object's memory in a segment. It is small, because a program may have a million of them.
 
 use std::num::NonZeroU32;
 

@@ -1,7 +1,7 @@
 //! The allocator: it chooses an object's segment and its place in the segment.
 //!
 //! Where there is no room for a whole slab, it makes a slab of the few pages that hold one cell, as if the other pages
-//! had gone.
+//! had been given back to the system.
 
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::table::ALIGNMENT;

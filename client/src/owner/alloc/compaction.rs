@@ -2,8 +2,8 @@
 //!
 //! The slabs of a size class are put in an order, those with the most objects first, and their cells are filled in this
 //! order. The [owner](crate::owner) takes objects from the end, and each moves into the first free cell, until no free
-//! cell lies before it. Objects in slabs that are needed in any case stay. In the end each class has one slab that is
-//! partly free, and free cells before objects that cannot move.
+//! cell lies before it. Objects in slabs that are needed in any case stay. At the end each class has one slab that is
+//! partly free; other free cells lie only before objects that cannot move.
 
 use mobula_shm::memory::PAGE_BYTES;
 

@@ -1,5 +1,5 @@
-//! Where in the leased segments an object lies: pure bookkeeping, in the owner's own heap, about memory that it never
-//! touches.
+//! The positions of objects in the leased segments: pure bookkeeping in the owner's own heap. This part never touches
+//! the segments.
 //!
 //! | file | owns |
 //! |---|---|
@@ -23,8 +23,8 @@
 //! | a run | as it is, for the next one of its size | with too many of them, or when memory is short: joined runs |
 //! | joined runs | joined with their neighbours; the smallest that fits is used | |
 //!
-//! A segment is empty when nothing but spare slabs and warm runs is left in it. Of a segment that is not empty, unused
-//! pages can go back to the system all the same, the more so once small objects have been compacted.
+//! A segment is empty when nothing but spare slabs and warm runs is left in it. Unused pages of a segment that is not
+//! empty can still go back to the system. After small objects have been compacted, there are more of them.
 
 mod allocation;
 mod allocator;

@@ -1,6 +1,7 @@
 //! Slabs: runs of [`SLAB_BYTES`], cut into cells of one size class.
 //!
-//! A slab can give up pages in which no cell is in use. The cells that touch such a page are no part of it any more.
+//! A slab can give up pages in which no cell is in use. The cells that touch such a page are then no longer part of the
+//! slab.
 
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::table::ALIGNMENT;

@@ -1,4 +1,4 @@
-//! The allocator against what it promises.
+//! Tests of the allocator's promises.
 
 use mobula_shm::table::ALIGNMENT;
 

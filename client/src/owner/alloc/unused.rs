@@ -1,8 +1,9 @@
 //! Unused pages: memory of segments that no object needs, although objects lie in them. They go back to the system.
 //!
-//! Whole pages of free runs go first. Pages of slabs in which no cell is in use follow once small objects have been
-//! [compacted](super::compaction): few cells fit into the rest of a slab. A page that has gone does not come back: the
-//! allocator forgets the run, or the cells that touch the page, and the slab goes on with its other cells.
+//! Whole pages of free runs are given back first. Pages of slabs in which no cell is in use follow after small objects
+//! have been [compacted](super::compaction), because few cells fit into the rest of a slab. A page that was given back
+//! is not used again: the allocator forgets the run, or the cells that touch the page, and the slab continues with its
+//! other cells.
 
 use mobula_shm::memory::PAGE_BYTES;
 

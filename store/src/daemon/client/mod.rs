@@ -1,5 +1,5 @@
-//! Requests for anything but memory, names and spilled objects. Each module is a few functions on
-//! the [registry](crate::daemon::registry), which has all the state.
+//! Requests that are not about memory, names or spilled objects. Each module is a few functions on the
+//! [registry](crate::daemon::registry), which has all the state.
 
 pub(crate) mod attach;
 pub(crate) mod channels;

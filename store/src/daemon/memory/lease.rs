@@ -2,7 +2,7 @@
 //!
 //! While a request waits, room is [made](super::pressure). When that has not helped within [`FIRST_PERIOD`], owners
 //! punch holes into the segments in which objects lie, and [spill](crate::daemon::spill::policy) objects that are not
-//! in use. All of it is done again every [`PRESSURE_PERIOD`], because nobody tells the daemon when a reader drops an
+//! in use. All of it is repeated every [`PRESSURE_PERIOD`], because no message tells the daemon when a reader drops an
 //! object.
 
 use std::collections::BTreeMap;

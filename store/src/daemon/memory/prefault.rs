@@ -1,8 +1,8 @@
 //! Prefaulting: the pages of a lease are allocated before it is handed out, a slice at a time.
 //!
 //! The kernel takes a twentieth of a second for a gigabyte of zeroed huge pages, and many times that where it has only
-//! small ones, or must make room first. In slices, between which other clients are served, a large lease costs that
-//! time only to its own client.
+//! small ones, or must make room first. The work is done in slices, and other clients are served between them. So a
+//! large lease delays only its own client.
 
 use std::collections::VecDeque;
 

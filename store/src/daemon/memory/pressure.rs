@@ -1,9 +1,8 @@
 //! Making room: the daemon takes memory back while a request waits for it.
 //!
 //! Capacity comes back when owners release segments. The daemon removes the names that nobody has used for longest and
-//! whose objects nothing else keeps, sweeps the orphans, evicts those that were restored, and asks all clients that
-//! have leases to free what they can. A request that does not wait costs nobody a name: the memory would come too late
-//! for it.
+//! whose objects nothing else keeps, sweeps the orphans, evicts restored orphans, and asks all clients that have leases
+//! to free what they can. A request that does not wait removes no name: the memory would come too late for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

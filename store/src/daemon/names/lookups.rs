@@ -1,4 +1,4 @@
-//! Clients that wait for names which nobody has published yet.
+//! Clients that wait for names that are not published yet.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -1,15 +1,14 @@
-//! Descriptor escrow: clients hold the descriptors of what dead owners have left, beside the daemon.
+//! Descriptor escrow: clients, too, hold the descriptors of the memory and the files of dead owners.
 //!
 //! A living client has the descriptors of its own memory, and hands them to the next daemon if this one is killed. Only
-//! the daemon would have those of a dead owner. So it deposits every segment of a dead owner in which a client holds an
-//! object with all of the owner's readers: a client that may hold an object can also hand it on. Where there is no
+//! the daemon would have those of a dead owner. So it deposits a segment of a dead owner, if a client holds an object
+//! in it, with all of the owner's readers: a client that may hold an object can also pass it on. Where there is no
 //! reader, because only a name or another orphan holds the object, it deposits them with one client that is no reader,
-//! the
-//! *escrow holder* of that owner.
+//! the *escrow holder* of that owner.
 //!
 //! A segment in escrow does not count as mapped. Its holders close it when they are told that it is retired, but the
-//! daemon does not wait for them: its bytes count as free at once, although a stopped client keeps them from the
-//! machine. Spill files of dead owners are in escrow with the same clients, all of them from the beginning.
+//! daemon does not wait for them: its bytes count as free at once, although a stopped client may still keep the memory.
+//! Spill files of dead owners are in escrow with the same clients, all of them from the beginning.
 
 use std::collections::BTreeSet;
 

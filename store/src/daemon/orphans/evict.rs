@@ -1,5 +1,5 @@
-//! Eviction of orphans: the daemon spills what the dead have left in memory. Without it, a store that is full of
-//! orphans would stay full.
+//! Eviction of orphans: the daemon spills objects that dead owners have left in memory. Without it, a store that is
+//! full of orphans would stay full.
 //!
 //! The daemon does as an owner does, one segment at a time: it writes all objects of the segment into a file first, and
 //! then lets each go from memory by the handshake, unless a client uses its bytes. Writing and syncing can take long,

@@ -1,10 +1,10 @@
 //! Orphans: the objects of dead owners.
 //!
 //! 1. *[Takeover](takeover).* The daemon becomes the one writer of the dead client's table.
-//! 2. *Detaching.* Only then do the dead client's own pins stop to count: the objects that it kept alive through an
-//!    object which others can still reach are kept by the daemon now.
-//! 3. *[Sweep](sweep).* After a grace, for ids that are still on their way to some client, every entry that no client
-//!    pins is freed. An owner without entries is forgotten. Segments in which a client holds an object go into
+//! 2. *Detaching.* Only then do the dead client's own pins cease to count. The client may have kept objects alive
+//!    through an object that others can still reach; the daemon keeps those objects now.
+//! 3. *[Sweep](sweep).* After a grace period, for ids that are still on their way to a client, every entry that no
+//!    client pins is freed. An owner without entries is forgotten. Segments in which a client holds an object go into
 //!    [escrow].
 //!
 //! Objects that the client had spilled stay in its files until a client [waits](restore) for them. When memory is

@@ -1,6 +1,6 @@
 //! The references of orphans: read from their segments or spill files, and freed of reference cycles.
 //!
-//! References are the dead client's word. They are only used to keep objects, never to find bytes.
+//! The dead client wrote the references, so they may be wrong. They are only used to keep objects, never to find bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

@@ -1,8 +1,8 @@
-//! Restoring what a dead owner has spilled: into segments in the owner's name, a slice at a time.
+//! Restoring the spilled objects of a dead owner, into segments in the owner's name, a slice at a time.
 //!
 //! An object that a client waits for is read from its file into memory, compared with its checksum, and only then shown
-//! as sealed: one store of its state word. Small objects share segments. An object for which there is no memory waits
-//! for it, as leases do, and does not delay smaller ones that fit.
+//! as sealed: one store of its state word. Small objects share segments. If there is no memory for an object, it waits,
+//! as leases do, and does not delay smaller objects that fit.
 //!
 //! A restored object keeps its spill record, so it can be evicted again at once: when memory is short, an object whose
 //! bytes nobody uses becomes spilled again by the handshake alone.

@@ -2,7 +2,7 @@
 //!
 //! Promises become `Lost`, operations in which the client died are finished or undone, and the objects that its objects
 //! refer to are pinned in the daemon's name. Tables can be large, so a takeover goes in slices. The daemon checks each
-//! entry first: an entry with nonsense counts as free.
+//! entry first: an entry with invalid values counts as free.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
 //! The registry: all clients, alive or dead, with their belongings, and the messages for them.
 //!
-//! Every other part of the daemon stands on it. It knows the memory, the segments and the spill files of each owner,
-//! the clients that are attached to each other, the open channels, and the objects that the daemon itself pins. It
-//! decides nothing.
+//! Every other part of the daemon uses it. It knows the memory, the segments and the spill files of each owner, the
+//! clients that are attached to each other, the open channels, and the objects that the daemon itself pins. It decides
+//! nothing.
 //!
 //! # The daemon's own pins
 //!

@@ -16,7 +16,7 @@
 //! | a channel with one end | the other end has died or closed it | closed |
 //! | a pin of the daemon that no name and no orphan explains | its reason is gone | taken back |
 //!
-//! If this daemon is killed meanwhile, the next one can do all of it again.
+//! If this daemon is killed meanwhile, the next one can repeat all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

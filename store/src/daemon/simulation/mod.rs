@@ -3,8 +3,8 @@
 //! A schedule is the life of one store. Clients lease, seal, pin, spill, restore, publish, connect, let go and detach,
 //! [one atomic step](process) at a time. Their requests wait until the daemon reads them; the daemon's messages wait
 //! until the clients read them. Time passes when the schedule says so. After each step the store must agree with a
-//! simple model, and in the end nothing of any client may be left. Memory is real: each client has mapped what it would
-//! have mapped in a process of its own.
+//! simple model, and at the end nothing of any client may be left. Memory is real: each client maps the same memory as
+//! it would in a process of its own.
 //!
 //! A schedule that fails prints the line that replays it. `MOBULA_SCHEDULES=10000` runs more schedules, from the seed
 //! `MOBULA_SEED` on.

@@ -1,10 +1,10 @@
 //! An honest client, one atomic step at a time.
 //!
 //! It does what `mobula_client` does with its memory and its messages, by the same structures, but in separate steps.
-//! Other clients have their turn between two steps, and the client may die there. An object is begun, then filled, then
-//! sealed. A reader sets a pin, and loads the state word in a later step. An owner stores `Dying`, and looks at the
-//! pins in a later step. It notes the place of a spill record, and stores `Spilled` in a later step. Memory that a
-//! client wrote stays as it was when the client dies.
+//! Other clients take steps between two steps of a client, and the client may die there. An object is begun, then
+//! filled, then sealed. A reader sets a pin, and loads the state word in a later step. An owner stores `Dying`, and
+//! looks at the pins in a later step. It notes the place of a spill record, and stores `Spilled` in a later step.
+//! Memory that a client wrote stays as it was when the client dies.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;

@@ -1,12 +1,11 @@
 //! The disk: a directory of the store's own, and spill files in it that have no name.
 //!
-//! No death leaves anything behind. A file never has a name where the file system can do that (`O_TMPFILE`), and
-//! elsewhere loses it as soon as it is made. The directory is made with the first file and removed with the store; it
-//! is locked meanwhile, so that the one of a store that was killed is told from one in use, and removed by the next
-//! store.
+//! No death leaves anything behind. If the file system supports it (`O_TMPFILE`), a file never has a name; otherwise
+//! its name is removed as soon as the file is made. The directory is made with the first file and removed with the
+//! store. It is locked meanwhile, so the next store recognizes and removes the directory of a store that was killed.
 //!
-//! No other user can put anything in the way: all is done relative to a descriptor of the configured directory, which
-//! belongs to this user or to root; links are not followed; and what is made must not exist.
+//! No other user can interfere: each operation is relative to a descriptor of the configured directory, which belongs
+//! to this user or to root; links are not followed; and a new file or directory must not exist before.
 
 use std::fs::File;
 use std::io;

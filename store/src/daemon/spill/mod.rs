@@ -1,4 +1,4 @@
-//! Spilling as far as it is the daemon's: files, the question which owner spills, and clients that wait for objects.
+//! The daemon's part in spilling: files, the choice of the owner that spills, and clients that wait for objects.
 //!
 //! The owner decides which objects go into a file, and when.
 

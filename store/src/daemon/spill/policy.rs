@@ -1,8 +1,8 @@
 //! The policy that decides which owner is asked to spill, and when.
 //!
 //! While a request for memory waits and freeing has not helped, one owner after the other is asked to spill, the one
-//! with the most memory first. An owner that had nothing to spill is not asked again for a while. An owner that does
-//! not answer delays the next question only for [`ANSWER_PATIENCE`].
+//! with the most memory first. The daemon does not ask an owner again for a while if it had nothing to spill. An owner
+//! that does not answer delays the next question only for [`ANSWER_PATIENCE`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

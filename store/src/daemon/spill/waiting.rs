@@ -1,8 +1,8 @@
 //! Clients that wait for spilled objects of other owners.
 //!
 //! A client that wants a spilled object asks the daemon. The daemon asks a living owner to restore it; the objects of a
-//! dead owner it [restores](crate::daemon::orphans::restore) itself. Where there is no memory to restore an object
-//! into, the client reads it from the file.
+//! dead owner it [restores](crate::daemon::orphans::restore) itself. If there is no memory to restore an object into,
+//! the client reads it from the file.
 
 use std::collections::HashSet;
 use std::time::Instant;
