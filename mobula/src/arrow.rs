@@ -1,8 +1,8 @@
 //! The types of Arrow that values are made of, from the crates that this version of Mobula uses.
 //!
 //! They are the types of the crate `arrow` of the same major version: a program that uses that crate needs nothing of
-//! this module. One that only makes arrays and looks at them does not need that crate, with its kernels and file
-//! formats, which take long to compile.
+//! this module. A program that only makes and reads arrays can use this module instead: the crate `arrow` also has
+//! kernels and file formats, which take long to compile.
 //!
 //! ```
 //! use mobula::arrow::array::{Array, Int64Array};

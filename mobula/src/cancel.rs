@@ -1,4 +1,4 @@
-//! Cancelling calls: from outside, and as the call that is cancelled sees it.
+//! Cancelling calls: the caller cancels a call, and the running call asks whether it was cancelled.
 
 use std::fmt;
 use std::future::{Future, poll_fn};

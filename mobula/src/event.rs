@@ -1,4 +1,4 @@
-//! `mobula::event!`, and spans of the crate `tracing`, as marks and spans of the timeline.
+//! Marks and spans in the timeline: from `mobula::event!`, and from the spans of the crate `tracing`.
 
 /// Records an event of the program with an optional number, such as a position in its work: see [`mark`](crate::mark).
 /// The number may have any integer type. A number outside the range of `i64` is recorded as the end of that range.

@@ -1,4 +1,4 @@
-//! Calls of remote functions, as the macros' code puts them together.
+//! Calls of remote functions. The macros' code builds them.
 
 use mobula_runtime::{ArgumentList, Ref, Returns, TaskOptions, call_function, call_streaming};
 

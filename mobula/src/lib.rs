@@ -39,9 +39,9 @@
 //!
 //! This crate is the Rust face of Mobula: it has the types. `value` turns values into bytes and back, for all types
 //! with serde's traits. `#[remote]` registers functions and classes (`registry`). `function` and `actor` make calls
-//! from `arguments`, and `object_ref` gets their results. In a worker, which `takeover` makes of the same program,
-//! `host` runs them: `invocation` decodes their arguments, and `results` hands over what they return. The crate
-//! `mobula-runtime` does everything between a call and its result, and knows no types.
+//! from `arguments`, and `object_ref` gets their results. A worker is the same program, which `takeover` turns into a
+//! worker. There, `host` runs the calls: `invocation` decodes their arguments, and `results` passes on their results.
+//! The crate `mobula-runtime` does everything between a call and its result, and knows no types.
 
 #![warn(missing_debug_implementations)]
 

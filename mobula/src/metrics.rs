@@ -20,7 +20,7 @@
 //!
 //! Each process of the session has its own values. `mobula metrics` adds up counters and histograms of all processes,
 //! also of those that have ended, and shows a gauge for each living process, with its pid. All metrics of a process
-//! with the same name and tags share one value. To make one again costs a look into a table.
+//! with the same name and tags share one value. To make the same metric again costs a look into a table.
 //!
 //! A change takes a lock of this process and, in a session, one system call. The memory and the file are limited: a
 //! process may have 10,000 combinations of names and tags.

@@ -1,4 +1,4 @@
-//! Traces of [OpenTelemetry](https://opentelemetry.io) that go on in other processes. Needs the feature
+//! Traces of [OpenTelemetry](https://opentelemetry.io) that continue in other processes. Needs the feature
 //! `opentelemetry`.
 //!
 //! A call that is made within a sampled span takes the context of the span to the process that runs the call. There,
@@ -66,8 +66,8 @@
 //!
 //! # Cost
 //!
-//! A call outside a span costs a look at the thread's context, and no byte more. A call within a span has 32 bytes more
-//! in its record, and one more allocation.
+//! A call outside a span costs a look at the thread's context, and adds no byte to the record. A call within a span
+//! adds 32 bytes to its record, and one allocation.
 
 #[doc(no_inline)]
 pub use ::opentelemetry::*;

@@ -1,7 +1,7 @@
 //! The types that can be arguments or results of remote calls, and the compiler's message about all others.
 //!
-//! The macros' code asks for [`Portable`] wherever it needs one of serde's traits, always in the same words, so that
-//! the compiler has one thing to say about a type, and says it once.
+//! Where the macros' code needs one of serde's traits, it always has the same bound, [`Portable`]. So the compiler
+//! reports one error for a type, and reports it once.
 
 use mobula_runtime::{ArgumentList, Failure};
 use serde::Serialize;

@@ -1,9 +1,9 @@
 //! Calls of Python functions.
 //!
 //! A function is named by its module and its name there. It runs in a worker that is a Python interpreter with the
-//! package `mobula`. Values go as they go between Rust programs: numbers, text, bytes, lists and maps as such, a
-//! [`Tensor`](crate::value::Tensor) as an array of numpy and `Arrow` data as that of `pyarrow`, both without a copy. An
-//! exception becomes a [`TaskError`](crate::TaskError) with the traceback in its message.
+//! package `mobula`. Values are passed as between Rust programs. Numbers, text, bytes, lists and maps become Python's
+//! own. A [`Tensor`](crate::value::Tensor) becomes an array of numpy, and `Arrow` data becomes data of `pyarrow`, both
+//! without a copy. An exception becomes a [`TaskError`](crate::TaskError) with the traceback in its message.
 //!
 //! ```no_run
 //! use mobula::python;

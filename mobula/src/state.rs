@@ -1,4 +1,4 @@
-//! The state of the session of this process, as values: calls, actors, objects, processes, queues, memory.
+//! The state of this process's session as Rust values: calls, actors, objects, processes, queues, memory.
 //!
 //! Each function takes a snapshot: a few round trips to the store and to the head, some milliseconds. Other processes
 //! do no work for it. The command `mobula` shows the same: `mobula list tasks`, `mobula status`, `mobula why`.

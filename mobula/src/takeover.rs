@@ -1,17 +1,17 @@
 //! Taking the process over in place of `main`.
 //!
-//! Workers, and the embedded store, are this same program, started again. They must never run the program's own
-//! `main`, also where that is not the user's: under a test harness, criterion, or a host that only links a library.
-//! Their first argument says what they are to be; the environment is left alone, so nothing that they start takes
-//! itself for a worker.
+//! Workers, and the embedded store, are this same program, started again. They must never run the program's own `main`,
+//! even if it is not the user's: it may be that of a test harness, of criterion, or of a host that only links a
+//! library. Their last argument gives their role. The environment does not, so a process that they start does not
+//! inherit it.
 //!
-//! The moment is the last one before `main`. The program's entry code calls the C library's `__libc_start_main`, and
-//! finds the function here, which passes a `main` of ours on to the true one. By then the C library is set up, every
-//! constructor of the program and its libraries has run (of `ctor`, of C++, and all that they register, also threads
-//! that they start), and the loader holds no lock. A library that is loaded while a program runs, by `dlopen`, changes
-//! nothing about that program: the function here is never called. The library knows that, so that
+//! This happens at the last moment before `main`. The program's entry code calls the C library's `__libc_start_main`,
+//! and finds the function here, which passes a `main` of ours on to the true one. By then the C library is set up,
+//! every constructor of the program and its libraries has run (of `ctor`, of C++, and all that they register, also
+//! threads that they start), and the loader holds no lock. A library that is loaded while a program runs, by `dlopen`,
+//! changes nothing about that program: the function here is never called. The library knows that, so that
 //! [`Builder::init`](crate::Builder::init) can say what to do. The same holds for a program that is linked with a
-//! static C library, where there is no other `__libc_start_main` to find. Both have [`become_worker`].
+//! static C library, where there is no other `__libc_start_main` to find. Both kinds of program call [`become_worker`].
 //!
 //! In a worker, the program's constructors run, then this, then the calls. `main` does not run, and neither do the
 //! destructors of statics, or functions for `atexit`: a worker ends by `_exit`.

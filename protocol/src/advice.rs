@@ -1,4 +1,5 @@
-//! Errors of the system with what can be done about them: a number, or "Too many open files", names no limit.
+//! Advice on errors of the system: a number, or a text such as "Too many open files", does not say which limit to
+//! raise.
 
 use std::io;
 

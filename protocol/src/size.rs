@@ -1,4 +1,4 @@
-//! Byte sizes as people write them: `2GiB`, `512 MiB`, `1e9`-free and unambiguous.
+//! Byte sizes as people write them: `2GiB`, `512 MiB`. There is no form with an exponent, so each size is unambiguous.
 
 use std::fmt;
 use std::str::FromStr;

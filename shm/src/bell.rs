@@ -16,9 +16,9 @@
 //! This is Dekker's handshake: either the waker sees the sleep, or the sleeper sees what was published.
 //!
 //! The word `sleeps` lies in the sleeper's [table header](crate::table), and counts: it is odd while the process
-//! sleeps. A waker rings once for each sleep, however much it publishes until the sleeper runs. One ring is enough,
-//! because the sleeper looks at everything after it has made the word even. A ring too many costs one look in vain. A
-//! ring too few cannot happen: `shm/tests/loom/doorbell.rs` explores all orders.
+//! sleeps. A waker rings once for each sleep, no matter how many records it publishes until the sleeper runs. One ring
+//! is enough, because the sleeper looks at everything after it has made the word even. One ring too many costs one
+//! useless look. A missing ring cannot happen: `shm/tests/loom/doorbell.rs` explores all orders.
 //!
 //! The eventfd adds up what is written to it. A ring for an idle ring writes a larger number than any other, so the
 //! process learns from the sum whether it has to look at its idle rings.

@@ -4,8 +4,8 @@
 //! processors, and reading it takes half the time of `CLOCK_MONOTONIC` (12 and 24 ns where this was measured).
 //! Elsewhere the clock is `CLOCK_MONOTONIC`. Either way its unit is called a *tick*.
 //!
-//! A tick becomes a time by two [moments](Moment), in each of which both clocks were read: the longer the time between
-//! them, the more exact is the rate. Each process notes one when it begins.
+//! Two [moments](Moment) convert ticks into times. In each moment both clocks were read. The longer the time between
+//! the moments, the more exact the rate is. Each process notes one moment when it begins.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

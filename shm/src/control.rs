@@ -1,5 +1,5 @@
-//! The control memory: of each process one, which it alone writes and others read. One descriptor is all that they need
-//! of each other to use each other's objects.
+//! The control memory. Each process has one, which it alone writes and others read. Two processes need only the
+//! descriptors of these memories to use each other's objects.
 //!
 //! | from | of a client | of the daemon, which has slot 0 |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | [`pin_extent_offset`] | its [pins](crate::pins) on the owner in slot 0, in slot 1, … | the same |
 //! | [`control_bytes`] | | the [names](crate::names) |
 //!
-//! It is sparse: the daemon allocates the pages of what is in use.
+//! It is sparse: the daemon allocates only the pages that are in use.
 
 use crate::recorder::RECORDER_BYTES;
 use crate::table::{ENTRIES_MAX, TABLE_BYTES};

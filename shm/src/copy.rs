@@ -1,13 +1,13 @@
 //! Copying bytes into the shared memory, and out of it.
 //!
 //! [`copy`] is for objects, which may be larger than the caches. An ordinary copy reads every cache line that it is
-//! about to overwrite. Streaming stores do not, so a third of the memory traffic falls away. In `docs/performance.md` a
-//! steady put of 256 MiB shows it beside the C library's `memcpy`. They also leave the caches alone, which is right for
-//! objects larger than the caches, and wrong for objects that are read soon.
+//! about to overwrite. Streaming stores do not read it, which saves a third of the memory traffic. In
+//! `docs/performance.md` a steady put of 256 MiB shows it beside the C library's `memcpy`. They also leave the caches
+//! alone, which is right for objects larger than the caches, and wrong for objects that are read soon.
 //!
-//! [`copy_once`] is for bytes that must be checked before they are used, and that their owner can still write, sealed
-//! or not: lengths, offsets, text. The compiler may read a `&[u8]` as often as it likes, also again after a check, so
-//! the check has to look at a copy, and the copy has to be made by loads that the compiler cannot repeat.
+//! [`copy_once`] is for bytes that must be checked before they are used: lengths, offsets, text. Their owner can still
+//! write them, even after the object is sealed. The compiler may read a `&[u8]` any number of times, also again after a
+//! check. So the check must read a copy, and the copy must be made by loads that the compiler cannot repeat.
 
 const WORD_BYTES: usize = size_of::<u64>();
 

@@ -12,7 +12,7 @@
 //! | `serial` | the owner's number among the clients of its process |
 //!
 //! It lies at the beginning of the daemon's [control memory](crate::control), which outlives the daemon, since clients
-//! have it: one that takes the place of a daemon that was killed goes on with it.
+//! have it: a daemon that takes the place of a killed one continues with it.
 
 use std::io;
 use std::os::fd::BorrowedFd;

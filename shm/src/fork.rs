@@ -1,10 +1,10 @@
 //! Noticing that this process is a forked child, without a system call.
 //!
 //! A forked child inherits a client's descriptors, but not its identity: its pins and its table belong to the parent.
-//! It does not inherit the [mappings](crate::mapping) either: nothing would keep the bytes that it sees there. The
+//! It does not inherit the [mappings](crate::mapping) either, because no pin of its own would keep the bytes there. The
 //! kernel wipes one page of every child (`MADV_WIPEONFORK`), so that one load tells.
 //!
-//! A child that makes guards of its own gets another page. The one before stays wiped, for the guards that were made
+//! A child that makes guards of its own gets another page. The first page stays wiped, for the guards that were made
 //! before the fork.
 
 use std::io;

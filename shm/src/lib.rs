@@ -6,7 +6,7 @@
 //! * [`memory`] makes and seals the memory, [`mapping`] maps it into an address space;
 //! * [`control`] is the memory that each process writes for the others. It contains [`table`], a client's objects;
 //!   [`pins`], which say which client uses which object; [`directory`] and [`names`], which are the daemon's. Together
-//!   they are the path of an object. [`recorder`] has the events of each process, for those who look on;
+//!   they are the path of an object. [`recorder`] has the events of each process, for observers;
 //! * [`spill`] writes and reads objects in files while memory is short;
 //! * [`ring`] and [`bell`] carry records between two processes and wake the one that sleeps; they are the path of
 //!   a task;
@@ -14,7 +14,7 @@
 //! * [`clock`] is the one clock of all events;
 //! * [`fork`] notices that a process is a forked child;
 //! * [`heap`] gives back free pages of the process's own heap;
-//! * [`failpoints`] are the places where processes are killed on purpose, to show that nothing is lost;
+//! * [`failpoints`] are named points in the code where tests kill processes on purpose, to show that nothing is lost;
 //! * [`sync`] provides the atomics. Under `--cfg mobula_loom` they come from a model checker, and `model` stands in for
 //!   the rest of the machine: `shm/tests/loom` proves the statements about orderings in this crate.
 //!

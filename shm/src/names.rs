@@ -1,6 +1,6 @@
-//! Names of objects, where they outlive the daemon: at the end of its [control memory](crate::control).
+//! Names of objects, at the end of the daemon's [control memory](crate::control), where they outlive the daemon.
 //!
-//! A word says how many records were ever in use, then come the records, of which each has a place of its own:
+//! The first word is the number of records that were ever in use. The records follow, at fixed offsets:
 //!
 //! | offset | field |
 //! |---|---|

@@ -14,10 +14,10 @@
 //! A record counts once `tail` has passed it: a producer that dies halfway has published nothing. A consumer copies
 //! a record out before it reads it, and checks the length of what it copies. Both counters only grow (2⁶⁴ bytes last).
 //!
-//! `head` is also the acknowledgement: a record that the head has passed has been dealt with, so what the
-//! producer held on its behalf can go.
+//! `head` is also the acknowledgement: the consumer has handled each record that the head has passed, so the producer
+//! can drop the objects that it held for the record.
 //!
-//! `mark` outlives its process, as all of an end does: the producer reads in it which record a killed consumer had
+//! `mark` outlives its process, like the whole end: from it, the producer learns which record a killed consumer had
 //! begun.
 //!
 //! # Idle rings

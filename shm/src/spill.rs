@@ -15,8 +15,8 @@
 //! | 16 | zero |
 //! | … | payload and references, as they lie in a segment (see [`Location`]) |
 //!
-//! Records begin at multiples of [`RECORD_ALIGNMENT`]. A record is believed if its header is that of the object that is
-//! looked for, and the checksum matches: a damaged file is an error, never wrong bytes.
+//! Records begin at multiples of [`RECORD_ALIGNMENT`]. A record is valid if its header names the requested object and
+//! the checksum matches: a damaged file is an error, never wrong bytes.
 
 use std::borrow::Borrow;
 use std::fs::File;

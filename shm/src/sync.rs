@@ -1,8 +1,8 @@
 //! The one place that atomics come from: the processor's, or, under `--cfg mobula_loom`, those of a model checker.
 //!
-//! Everything that two processes, or two threads, do to the same word without a lock takes its atomics, its fences and
-//! its ways to wait for a moment from here. So `shm/tests/loom` explores the code itself and no copy of it. In every
-//! ordinary build these are the standard library's, by another name.
+//! Code in which two processes, or two threads, access the same word without a lock takes its atomics, its fences and
+//! its short waits from here. So `shm/tests/loom` explores the code itself and not a copy of it. In every ordinary
+//! build these are re-exports of the standard library's.
 
 pub use std::sync::atomic::Ordering;
 

@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //!
-//! A header page, then [`ENTRIES_MAX`] entries. The file is sparse: the daemon allocates the pages of as many entries
-//! as it *committed* to (see [`directory`](crate::directory)), and no process touches an entry beyond them.
+//! A header page, then [`ENTRIES_MAX`] entries. The file is sparse: the daemon allocates the pages of the entries that
+//! it has *committed* (see [`directory`](crate::directory)), and no process touches an entry beyond them.
 //!
 //! # States of an entry
 //!
@@ -19,14 +19,14 @@
 //!
 //! \* The daemon stores states only for a dead owner.
 //!
-//! Where the bytes lie, segment and offset, is one word. So an object *moves* to another place in memory by one store
-//! of that word, in the time in which its own is `Dying`: an owner that dies in between leaves it in the one place or
-//! in the other, and in both the bytes are whole.
+//! Where the bytes lie, segment and offset, is one word. So one store of that word *moves* an object to another
+//! position in memory, while its state word is `Dying`: an owner that dies in between leaves it at the old position or
+//! at the new one, and at both the bytes are complete.
 //!
 //! An entry also has room for the [place](SpillPlace) of its record in a spill file, beside the location. While a place
-//! is set, there is a whole record there, whatever state the word has. The place is set before the word says `Spilled`,
-//! and taken away, if at all, after the word says something else. So each of the two changes is one store of the word;
-//! and an entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
+//! is set, there is a complete record there, in every state of the word. The place is set before the word says
+//! `Spilled`, and it is cleared, if ever, after the word has left `Spilled`. So each of the two changes is one store of
+//! the word; and an entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
 //!
 //! An entry may also contain the time and the place at which its object was made, for people who inspect a store.
 //!

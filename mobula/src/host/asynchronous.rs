@@ -1,9 +1,9 @@
 //! The loop of an actor with `async` methods: one thread, which polls the futures of all their calls.
 //!
-//! It is a tokio runtime of one thread. One thread, because a call then costs no hand-over between threads, arguments
-//! and futures need not be `Send`, and what computes for long belongs into a method that blocks, which has a thread of
-//! its own. Tokio, because timers and sockets of nearly all crates are its own; the program's features of tokio decide
-//! which of them are there.
+//! It is a tokio runtime of one thread. It has one thread, because a call then needs no switch between threads, and
+//! arguments and futures need not be `Send`. A long computation belongs into a method that blocks, which has a thread
+//! of its own. It is tokio, because nearly all crates use tokio's timers and sockets; the program's features of tokio
+//! decide which of them exist.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,5 @@
-//! The program's entry: the function here stands in the place of the C library's `__libc_start_main`, so that a worker
-//! begins instead of the program's `main`. Nothing of it is there where the C library is linked statically.
+//! The program's entry: the function here takes the place of the C library's `__libc_start_main`, so that a worker
+//! begins instead of the program's `main`. A program with a static C library does not contain this function.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};

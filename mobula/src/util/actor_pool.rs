@@ -1,4 +1,4 @@
-//! Calls that go to whichever actor of several is idle.
+//! Calls that go to any idle actor of several.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! A barrier: processes wait there for each other.
+//! A barrier, where processes wait for each other.
 
 use std::fmt;
 use std::time::Duration;

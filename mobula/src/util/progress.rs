@@ -1,4 +1,4 @@
-//! A line on the terminal that says how far something is.
+//! A line on the terminal that shows the progress of a piece of work.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Many results become one.
+//! Combines many results into one.
 
 use crate::object_ref::{IntoRef, ObjectRef};
 

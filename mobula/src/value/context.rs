@@ -1,9 +1,9 @@
-//! Gives the types in a value what goes beside its stream: the [buffers and references](super::encoding) of the payload
-//! that is being written, and [those](super::decoding) of the payload that is being read.
+//! Gives the types in a value access to the parts beside its stream: the [buffers and references](super::encoding) of
+//! the payload that is being written, and [those](super::decoding) of the payload that is being read.
 //!
-//! `serde` has no room for a companion of the stream, so the companions wait on a stack of the thread: `encode` and
-//! `decode` push one and pop it again, also when they unwind. The types that take part look at the top one. A stack
-//! rather than a slot, because an implementation of `Serialize` or `Deserialize` may itself encode or decode.
+//! `serde` cannot pass these parts along with the stream, so a stack of the thread has them: `encode` and `decode` push
+//! an element and pop it again, also when they unwind. The types that need the parts use the top element. It is a
+//! stack, because an implementation of `Serialize` or `Deserialize` may itself encode or decode.
 //!
 //! Rule: no user code runs while a stack is borrowed.
 

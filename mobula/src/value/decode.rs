@@ -1,4 +1,4 @@
-//! From a payload to a value whose carriers borrow from the memory that the payload lies in.
+//! Decodes a payload into a value. The carriers in the value borrow from the memory that the payload lies in.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! The elements that a [`Tensor`](super::Tensor) can hold.
 //!
 //! Elements lie in the store as they do in memory. In nearly all types every pattern of bits is a number, so elements
-//! are used where they lie. `bool` is the exception: a byte that is neither 0 nor 1 is no `bool`, and an owner that
-//! goes wild could write such a byte after the check. So tensors of `bool` are read from a copy.
+//! are used where they lie. `bool` is the exception: a byte that is neither 0 nor 1 is no `bool`, and a faulty owner
+//! could write such a byte after the check. So tensors of `bool` are read from a copy.
 
 use std::fmt;
 

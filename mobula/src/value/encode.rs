@@ -1,5 +1,5 @@
-//! From a value to a payload, in two steps: [`encode`] walks the value and learns how large the payload is; then
-//! [`Encoded::write_into`] writes it where it shall lie, which is the only time that buffers are copied.
+//! Encodes a value into a payload, in two steps. [`encode`] walks the value and finds the size of the payload. Then
+//! [`Encoded::write_into`] writes the payload to its final position, which is the only copy of its buffers.
 
 use std::fmt;
 

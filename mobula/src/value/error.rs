@@ -1,7 +1,7 @@
 //! Why a value could not be written or read.
 //!
-//! Everything that another process wrote wrongly is an error here, and never a panic. Each error carries the numbers
-//! that tell a cut payload from a forged one.
+//! Any wrong bytes of another process are an error here, and never a panic. Each error carries the numbers that show
+//! whether a payload was cut or forged.
 
 use mobula_client::ClientError;
 

@@ -1,12 +1,11 @@
-//! Values: how anything that implements `serde`'s traits becomes bytes that another process can use, and comes back.
+//! Values: the encoding of any type with `serde`'s traits as bytes that another process can use, and back.
 //!
-//! A value becomes a *payload* of two parts. Small things go through a *stream*, which is MessagePack and describes
-//! itself: every attribute of `serde` and every type of its data model comes back as it went, and another language can
-//! read it. Large arrays leave the stream: the carriers [`Bytes`], [`Tensor`] and [`Arrow`] put their memory beside it
-//! as *buffers*, at any depth of a user's type, and on reading they borrow from the memory that the payload lies in,
-//! which they keep alive. A buffer that lies in the store already is not copied again: the payload names the object,
-//! and where in it. Plain text, bytes and lists of numbers are buffers too where they are large, but are copied out
-//! when they are read.
+//! A value becomes a *payload* of two parts. Small things go through a *stream*. It is MessagePack and describes
+//! itself: every attribute of `serde` and every type of its data model is preserved, and another language can read it.
+//! Large arrays leave the stream: the carriers [`Bytes`], [`Tensor`] and [`Arrow`] put their memory beside it as
+//! *buffers*, at any depth of a user's type, and on reading they borrow from the memory that the payload lies in, which
+//! they keep alive. A buffer that lies in the store already is not copied again: the payload names the object, and
+//! where in it. Large plain text, bytes and lists of numbers are buffers too, but they are copied when they are read.
 //!
 //! ```text
 //! encode:  T ──serde──► stream + buffers + references ──write_into──► payload
@@ -28,11 +27,10 @@
 //! # The payload
 //!
 //! All numbers are little-endian, but for MessagePack's own in the stream. A payload comes from another process, so
-//! nothing in it is trusted. An object's bytes can still be written by its owner, if that goes wild. So everything up
-//! to the end of the stream is copied, each byte once, and only the copy is read. Each number is checked against
-//! lengths known here, and then used. No memory is reserved for a count before the bytes that back the count have been
-//! seen. Buffers stay where they are. They hold plain data, of which every value is as good as any other; text is
-//! checked in its copy.
+//! nothing in it is trusted. A faulty owner can still write an object's bytes. So everything up to the end of the
+//! stream is copied, each byte once, and only the copy is read. Each number is checked against lengths known here, and
+//! then used. No memory is reserved for a count before the bytes that back the count have been seen. Buffers stay where
+//! they are. They hold plain data, of which every value is valid; text is checked in its copy.
 //!
 //! | at | bytes | what |
 //! |---|---|---|
@@ -74,26 +72,26 @@
 //!
 //! # Limits
 //!
-//! A carrier that meets a `serde` format other than this one, also within an implementation of `Serialize`, writes its
-//! bytes in line. So does one that stands where a tag is added to it: in a newtype variant of an internally tagged
-//! enum.
+//! In a `serde` format other than this one, also within an implementation of `Serialize`, a carrier writes its bytes in
+//! line. A carrier in a newtype variant of an internally tagged enum does the same, because a tag is added to it there.
 //!
 //! A value that a type's own `Serialize` refuses, or that `serde` refuses for it, is [`ValueError::Unwritable`], which
 //! names the type and the field: a time before 1970 in a `SystemTime`, a path that is no text, a tagged variant that is
-//! no map. Where `serde` buffers values (`untagged`, `flatten`, internally and adjacently tagged enums), it has no room
-//! for an integer that takes more than 64 bits: reading one is an error there. A flattened map cannot have bytes as
-//! keys: reading one is an error, too.
+//! no map. Where `serde` buffers values (`untagged`, `flatten`, internally and adjacently tagged enums), it cannot hold
+//! an integer of more than 64 bits: reading one is an error there. A flattened map cannot have bytes as keys: reading
+//! one is an error, too.
 //!
-//! In such a buffer, bytes that are no [`Bytes`] (`serde_bytes` has such) are a list of numbers, as in JSON, because
-//! `serde` reads bytes as text as well; only 4 KiB or more that are not UTF-8 stay bytes. So `untagged` variants are
-//! told apart as `serde_json` tells them apart: text and bytes are, but the first variant that can be read takes the
-//! value where several can be. A `Vec<u64>` takes bytes, and a `ByteBuf` takes text. A type of any value, such as an
-//! enum with a variant for each kind, has a list there in place of bytes, as it has from JSON everywhere. [`Bytes`] are
-//! never taken for anything else.
+//! In such a buffer, bytes of a type other than [`Bytes`] (for example of `serde_bytes`) are a list of numbers, as in
+//! JSON, because `serde` also reads bytes as text. Only 4 KiB or more that are not UTF-8 stay bytes. So the choice
+//! among `untagged` variants is that of `serde_json`: text and bytes are distinguished, and the first variant that can
+//! read the value takes it. A `Vec<u64>` takes bytes, and a `ByteBuf` takes text. A type of any value, such as an enum
+//! with a variant for each kind, gets a list in place of bytes, as it always does from JSON. [`Bytes`] are never
+//! mistaken for another type.
 //!
 //! Text, bytes and lists of numbers that a payload has beside the stream are copied out once each: a forged payload
-//! cannot make more of them than it has. That does not hold for carriers of one buffer that have to copy it, which are
-//! a [`Tensor`] that is not aligned, or of `bool`, and [`Arrow`] data in which a part is named with many lengths.
+//! cannot make more of them than it has. There are exceptions: carriers that have to copy a buffer, and may name it
+//! several times. These are a [`Tensor`] that is not aligned, or of `bool`, and [`Arrow`] data in which a part is named
+//! with many lengths.
 //!
 //! The stack of the thread that writes or reads a recursive user type limits its depth: a value that comes near the end
 //! of the stack is [`ValueError::TooDeep`].

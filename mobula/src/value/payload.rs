@@ -1,8 +1,8 @@
 //! The bytes of a payload: its header, its table of buffers, and where its parts lie. The layout is in the
 //! [module's](super) documentation.
 //!
-//! Reading checks every number before it is used, and reserves nothing: [`Layout`] is what the header says, checked
-//! against the payload's length, and a buffer's record is read when the buffer is asked for.
+//! Reading checks every number before it is used, and reserves no memory. [`Layout`] has the numbers of the header,
+//! checked against the payload's length. A buffer's record is read when the buffer is requested.
 
 use std::ops::Range;
 

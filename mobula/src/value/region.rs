@@ -5,9 +5,9 @@
 //! encoded again, and passed by reference instead of being written into the store once more. That holds for copies too:
 //! text is read from a copy, and a table that was read goes on as a reference to the object it came from.
 //!
-//! Rules: a region is listed exactly while it can be upgraded, and it leaves the list before its memory is let go, so
-//! an address found in the list is that region's. No `Arc<Region>` is dropped while the list is locked, since dropping
-//! the last one locks it.
+//! Rules: a region is listed exactly while it can be upgraded, and it leaves the list before its memory is freed, so an
+//! address found in the list belongs to that region. No `Arc<Region>` is dropped while the list is locked, since
+//! dropping the last one locks it.
 
 use std::collections::BTreeMap;
 use std::panic::RefUnwindSafe;

@@ -1,4 +1,4 @@
-//! Carriers that a producer fills where they will stay: memory of the store, written in place, sealed without a copy.
+//! Carriers that a producer fills in place: their memory is in the store, and is sealed without a copy.
 //!
 //! Each is one object of the format [`RAW`](super::format::RAW). The sealed carrier refers to that object, so a value
 //! that holds it is encoded without copying. A carrier that is dropped before it is sealed gives its memory back.

@@ -1,4 +1,4 @@
-//! Why bytes are not a message.
+//! The errors of bytes that are not a valid message.
 
 use crate::VERSION;
 

@@ -1,7 +1,7 @@
 //! Memory mapped into this address space: [`WriteMapping`] by its one writer, [`ReadMapping`] by all other processes.
 //!
-//! This is where raw addresses live and end. Words are reached as atomics, with their place checked on every access;
-//! bulk bytes only through the `unsafe` slices, whose callers say why no process writes them meanwhile.
+//! Raw addresses exist only here. Words are accessed as atomics, and each access checks the offset. Bulk bytes are
+//! accessed only through the `unsafe` slices, whose callers say why no process writes them meanwhile.
 //!
 //! Large mappings are placed so that address and file offset agree modulo 2 MiB: only then can the kernel back them
 //! with huge pages.
@@ -9,9 +9,10 @@
 //! # Forked children
 //!
 //! No mapping is inherited by a forked child (`MADV_DONTFORK`). A child must not write its parent's memory. A parent's
-//! pins keep the bytes that the parent reads; they say nothing of its children, so these bytes would change under a
-//! child's eyes as soon as the parent lets go. A child that follows an address from before the fork is ended by
-//! SIGSEGV. Since other things may lie there by then, a mapping that is dropped in a child is not unmapped.
+//! pins keep the bytes that the parent reads, but not for its children: the bytes could change while a child reads
+//! them, as soon as the parent removes its pins. A child that follows an address from before the fork is ended by
+//! SIGSEGV. Other memory may be mapped at that address by then, so a mapping that is dropped in a child is not
+//! unmapped.
 
 mod range;
 mod read;

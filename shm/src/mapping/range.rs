@@ -1,4 +1,4 @@
-//! An address range that this process has mapped: the unsafe ground of both kinds of mapping.
+//! An address range that this process has mapped: the unsafe base of both kinds of mapping.
 
 use std::io;
 use std::num::NonZeroUsize;

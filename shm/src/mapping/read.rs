@@ -1,11 +1,11 @@
 //! Memory that this process only reads.
 //!
 //! The standard library promises one kind of atomic access to memory that is mapped read-only: a `Relaxed` load of at
-//! most a machine word, on the targets that it lists. Every other one is undefined behaviour, also a compare-and-swap
-//! that fails: a processor may implement it by writing. So [`ReadMapping`] has no way to name an ordering, and hands
-//! out no reference to a word. It has relaxed loads of 32 and 64 bits, and
-//! [`load64_acquire`](ReadMapping::load64_acquire), which is one with a fence behind it. Larger things are loaded word
-//! by word.
+//! most a machine word, on the targets that it lists. Every other access is undefined behaviour, even a
+//! compare-and-swap that fails, because a processor may implement it by a write. So no method of [`ReadMapping`] takes
+//! an ordering, and none returns a reference to a word. It has relaxed loads of 32 and 64 bits, and
+//! [`load64_acquire`](ReadMapping::load64_acquire), which is a relaxed load followed by a fence. Larger things are
+//! loaded word by word.
 
 use std::io;
 use std::os::fd::BorrowedFd;

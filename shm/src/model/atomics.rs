@@ -2,11 +2,11 @@
 //!
 //! # `SeqCst` accesses
 //!
-//! loom knows the one order of all `SeqCst` *fences*, but takes a `SeqCst` access for no more than an acquiring or
-//! releasing one. Words in [files](super::File) have no such access, because the code cannot have them where it [loads
-//! from memory mapped read-only](crate::mapping): each handshake there is a store, a fence and a relaxed load on both
-//! sides, and an access that asks for `SeqCst` fails the model. A word of one process may have them. The model then
-//! does what a processor without such accesses does: a fence, followed by the acquiring or releasing access
+//! loom knows the one order of all `SeqCst` *fences*, but treats a `SeqCst` access only as an acquiring or releasing
+//! one. Words in [files](super::File) have no such access, because the code cannot have them where it [loads from
+//! memory mapped read-only](crate::mapping): each handshake there is a store, a fence and a relaxed load on both sides,
+//! and an access that asks for `SeqCst` fails the model. A word of one process may have them. The model then does what
+//! a processor without such accesses does: a fence, followed by the acquiring or releasing access
 //! (<https://www.cl.cam.ac.uk/~pes20/cpp/cpp0xmappings.html>, "leading sync"). A weaker access to the same word gets no
 //! fence, as on that processor.
 //!
@@ -18,14 +18,14 @@
 //!
 //! # Waiting
 //!
-//! A thread that waits for another one looks again and again, and every look is a branch: there would be no end of
-//! executions in which only those run that wait. So an execution is explored up to its first [`YIELDS_MAX`] waits, and
+//! A thread that waits for another one looks repeatedly, and every look is a branch: the number of executions in which
+//! only waiting threads run would be infinite. So an execution is explored up to its first [`YIELDS_MAX`] waits, and
 //! from there on ends in the one order in which every thread runs.
 //!
 //! # Killing
 //!
-//! [`killed_after`] runs code up to its *n*-th store. Neither that store nor anything after it is done: the memory is
-//! as a process that is killed there leaves it.
+//! [`killed_after`] runs code up to its *n*-th store. Neither that store nor anything after it is done: a process that
+//! is killed there leaves the memory in this state.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -6,9 +6,8 @@
 //! an owner. Finding a word needs no directory. An owner maps the extent that concerns it of every reader.
 //!
 //! In the word of the first entry of each group of 1024, above that entry's own bits, the client counts the pins of the
-//! group: up before it sets one, down after it took one back. So an owner sees with one look that a reader pins
-//! none of the objects that it would like to free. A client that dies in between leaves a count that is too high, which
-//! costs looks.
+//! group: up before it sets one, down after it took one back. So an owner sees with one look that a reader pins none of
+//! the objects of a group. A client that dies in between leaves a count that is too high, which costs looks.
 //!
 //! # The handshake
 //!
@@ -34,14 +33,14 @@
 //! has it [`MAPPED`], although many may have it [`HELD`]. So a reader that wants the bytes sets `MAPPED` first, and
 //! believes the word only afterwards; its knowledge from other pins may be out of date.
 //!
-//! Compaction is the same once more ([`try_compact`]): the object moves to another place in memory, which needs that no
-//! client has its bytes mapped.
+//! Compaction is the same handshake again ([`try_compact`]): the object moves to another position in memory, and no
+//! client may have its bytes mapped.
 //!
 //! An owner's pins on its own entries take no part: it does not free objects that it uses itself.
 //!
-//! A reader that the owner has not heard of would break it, so the owner also checks, between its fence and
-//! its look at the pins, that it knows all its readers: the daemon counts them in its [directory](crate::directory)
-//! *before* it tells a new reader that it may pin.
+//! An unknown reader would break the handshake. So the owner also checks, between its fence and its look at the pins,
+//! that it knows all its readers: the daemon counts them in its [directory](crate::directory) *before* it tells a new
+//! reader that it may pin.
 //!
 //! Proved by exploring this code: `shm/tests/loom/handshake.rs` (pin against free, one entry and many; a group's count
 //! under two threads; a reader that joins; a reference that is handed on), `spilling.rs` (borrowed bytes stay in

@@ -1,8 +1,8 @@
-//! The flight recorder: what each process has done lately, in memory that it writes and all others may read.
+//! The flight recorder: what each process has done lately, in memory that it writes and all other processes may read.
 //!
 //! It is a part of the client's [control memory](crate::control). So it needs no message, it lives as long as any
-//! process has its descriptor, and the daemon can keep that of a process that was killed. A reader maps it read-only:
-//! whatever a reader does, the process that writes does not notice.
+//! process has its descriptor, and the daemon can keep the recorder of a process that was killed. A reader maps it
+//! read-only, so a reader cannot disturb the process that writes.
 //!
 //! # Layout
 //!
@@ -17,8 +17,8 @@
 //! submitter's lock held; [`Lane::Ran`] by the thread that runs calls; [`Lane::Other`] by any thread, under a lock of
 //! its own. So the events of calls cost no atomic operation but plain stores.
 //!
-//! Counts are exact however many events were overwritten. Memory is bounded: [`RECORDER_BYTES`], most of it never
-//! touched. The pages of a lane are there before its first event.
+//! Counts are exact even if events were overwritten. Memory is bounded: [`RECORDER_BYTES`], most of it never touched.
+//! The pages of a lane are there before its first event.
 //!
 //! # Trust
 //!

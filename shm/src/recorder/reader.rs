@@ -1,5 +1,6 @@
-//! A recorder as every other process sees it. Each word is the writer's, and may be anything: it is copied once, then
-//! checked, then used. No number in it makes a reader take longer than the recorder is large.
+//! A recorder as every other process sees it. The writer may have stored any value in any word: each word is copied
+//! once, then checked, then used. The time of a reader is bounded by the size of the recorder, whatever numbers the
+//! recorder contains.
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -1,4 +1,4 @@
-//! The events, names and counts of a recorder as its readers find them, also while they are overwritten.
+//! The events, names and counts of a recorder as its readers see them, also while they are overwritten.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;

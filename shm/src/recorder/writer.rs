@@ -1,4 +1,4 @@
-//! A recorder as the process sees it that writes it.
+//! A recorder as its own process sees it, which writes it.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The rules of permits, without processes: the holders, and the calls that wait.
 //!
-//! Calls get permits in the order in which they asked. So calls for few permits do not overtake a call for many for
-//! ever.
+//! Calls get permits in the order in which they asked. So a call for many permits is not overtaken for ever by calls
+//! for few.
 
 use std::collections::VecDeque;
 use std::hash::Hash;

@@ -1,4 +1,4 @@
-//! The actor that has a queue's items.
+//! The actor that keeps a queue's items.
 
 use super::item::Item;
 use super::items::{Answer, GetAnswer, Items, PutAnswer, Wanted};

@@ -3,12 +3,12 @@
 //! `visible` takes arrays apart. Putting them together is here: it follows the schema and goes through Arrow's own
 //! validation; before that, it refuses the types and lengths that Arrow would panic on, or reserve memory for.
 //!
-//! The buffers come from memory that their owner can still write if it goes wild, and Arrow relies on data that it has
-//! validated: it hands text out as `&str`, and follows offsets without looking at them again. So validated data lies in
-//! a copy that no other process can write: offsets, sizes, views, type ids, run ends, the keys of dictionaries, and
-//! text. Bits are copied too: Arrow counts them, and reserves memory by that count before it reads them once more.
-//! Numbers and bytes stay where they lie, because every value of them is as good as any other. The bytes behind views
-//! are copied: the views have the first of them in themselves.
+//! The buffers come from memory that a faulty owner can still write, and Arrow relies on data that it has validated: it
+//! hands text out as `&str`, and follows offsets without checking them again. So validated data lies in a copy that no
+//! other process can write: offsets, sizes, views, type ids, run ends, the keys of dictionaries, and text. Bits are
+//! copied too: Arrow counts them, and reserves memory by that count before it reads them once more. Numbers and bytes
+//! stay where they lie, because every value of them is valid. The bytes behind views are copied, because the views
+//! repeat the first of these bytes.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The visible parts of an array of views: its views, and the bytes that the long ones among them point to.
+//! The visible parts of an array of views: its views, and the bytes that the long views point to.
 
 use std::ops::Range;
 

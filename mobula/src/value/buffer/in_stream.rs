@@ -1,5 +1,5 @@
-//! A buffer in a value: within an encoding it goes beside the stream, which holds its index; anywhere else it is a
-//! plain byte string.
+//! A buffer in a value. Within an encoding, it goes beside the stream, and the stream holds its index. In any other
+//! format, it is a plain byte string.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Finds the visitors that fill `serde`'s own buffer. `serde` buffers values for `untagged`, `flatten` and tagged
 //! enums, and asks the format for any value, as a user's type may do, too. But buffered values are read a second time,
-//! by types that the format does not meet. So it matters which visitor asks.
+//! by types that the format does not see. So the format must know whether the visitor fills a buffer.
 //!
 //! These visitors are private. So we let `serde` show them: two enums of ours are read, once in a process, from a
 //! deserializer that notes the types of its visitors and has no value.

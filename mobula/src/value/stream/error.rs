@@ -1,6 +1,6 @@
 //! The reason why a stream could not be written or read, and the place in the value.
 //!
-//! The place is put together on the way out of the levels, so a valid value pays nothing for it.
+//! The place is built while the error passes up through the levels, so it costs nothing for a valid value.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The extensions of MessagePack that the stream has, by their types, and the types of values that have one.
+//! The extensions of MessagePack in the stream, by their types, and the types of values that use an extension.
 
 pub(super) const SOME: u8 = 1;
 pub(super) const SIGNED: u8 = 2;

@@ -1,6 +1,6 @@
 //! The stream of a payload: [MessagePack](https://github.com/msgpack/msgpack/blob/master/spec.md), which describes
-//! itself. `write` turns `serde`'s data model into it, `read` turns it back, `numbers` has lists of numbers, which go
-//! in one piece. `marker` and `extension` have the bytes by which both tell values apart.
+//! itself. `write` turns `serde`'s data model into it, `read` turns it back, `numbers` has lists of numbers, which are
+//! copied as one block. `marker` and `extension` have the bytes that show the kind of a value.
 //!
 //! | value | in the stream |
 //! |---|---|
@@ -36,8 +36,8 @@
 //! 1, 2, 4 and 8 bytes, `B` `H` `I` `Q` unsigned ones, `f` and `d` are floats. Lists of numbers, strings and binary
 //! of 4 KiB or more go beside the stream, as a buffer of the payload.
 //!
-//! Both ends call themselves human-readable. A format that does not cannot be right: `serde` buffers values for
-//! `untagged`, `flatten` and tagged enums, and types that are read from such a buffer always take it for
+//! Both ends report that they are human-readable. Any other answer would be wrong: `serde` buffers values for
+//! `untagged`, `flatten` and tagged enums, and reports to the types that it reads from such a buffer that the format is
 //! human-readable.
 //!
 //! In `serde`'s buffer, the value of an extension 8 to 11 stands within more newtypes than any type has. So no user's

@@ -1,5 +1,5 @@
-//! Arrow data of every type comes back as it went, and a slice takes along only its visible part. If this fails, tables
-//! change on their way, or a slice of one row drags its whole table behind it.
+//! Arrow data of every type comes back unchanged, and a slice takes only its visible part along. If this fails, tables
+//! change on their way, or a slice of one row takes its whole table along.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Payloads that no honest process wrote. If this fails, one process with a stray write or a grudge takes others down.
+//! Payloads that no honest process wrote. If this fails, a faulty or hostile process can end other processes.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

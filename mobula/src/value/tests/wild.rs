@@ -1,5 +1,5 @@
-//! An owner that goes wild writes into sealed objects, after others have read them. If this fails, a `&str` that was
-//! checked is not text any more, or an offset that was checked leads out of its memory.
+//! A faulty owner writes into sealed objects, after others have read them. If this fails, a checked `&str` may no
+//! longer be text, or a checked offset may point outside its memory.
 
 use std::sync::Arc;
 

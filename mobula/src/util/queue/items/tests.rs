@@ -1,5 +1,5 @@
-//! Random calls, and deaths of their callers: no item is lost or comes twice, the order is kept, the limit holds, and
-//! no call waits that could be answered.
+//! Random calls, and deaths of their callers: no item is lost or delivered twice, the order is kept, the limit holds,
+//! and each call that can be answered is answered.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The bytes of a stream, read head by head.
+//! Reads the bytes of a stream: the head of each value, which has its kind and its length, and then its content.
 
 use crate::value::stream::error::Error;
 use crate::value::stream::marker;
