@@ -399,7 +399,7 @@ impl Sender {
         self.producer.consumed()
     }
 
-    /// The number of records that the other end says to have begun; see [`Receiver::marker`]. One load.
+    /// The number of records that the other end reports as begun; see [`Receiver::marker`]. One load.
     // For the runtime, which reads in it the calls that a dead worker had begun.
     #[doc(hidden)]
     #[must_use]
@@ -456,7 +456,7 @@ impl Receiver {
         self.consumer.marker()
     }
 
-    /// A look at the ring for threads that do not receive themselves.
+    /// A view of the ring for threads that do not receive themselves.
     // For the runtime, in which any thread that waits may look at the mail.
     #[doc(hidden)]
     #[must_use]

@@ -13,7 +13,8 @@ use crate::located::Located;
 use crate::owner::{Owner, Reserved};
 use crate::reference::{Reference, Source};
 
-/// Derefs to the payload, which no process sees before the object is sealed. To drop it takes entry and memory back.
+/// An object in the making. It derefs to the payload, which no process sees before the object is sealed. Dropping it
+/// frees the entry and the memory.
 pub(crate) struct Draft {
     reference: Reference,
     located: Located,

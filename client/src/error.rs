@@ -107,7 +107,8 @@ pub enum ClientError {
         /// The id.
         object: ObjectId,
     },
-    /// Its owner keeps it in a state that does not end: it was stopped in the middle of looking at its pins.
+    /// Its owner was stopped while it looked at the object's pins, so the object stays in a state that should last only
+    /// a moment.
     #[error(
         "object {object} is being freed by its owner, whose process does not go on: it was stopped, as by SIGSTOP or a \
          debugger"
@@ -157,13 +158,13 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The daemon's reply is none that belongs to the request.
+    /// The daemon's reply has a type that does not belong to the request.
     #[cold]
     pub(crate) fn unexpected(reply: &Reply) -> Self {
         Self::BadReply(format!("{reply:?}"))
     }
 
-    /// If a page does not follow the page before it, the list would have no end.
+    /// Checks that a page follows the page before it. Otherwise the list would have no end.
     pub(crate) fn check_goes_on(goes_on: bool) -> Result<(), Self> {
         let reason = || Self::BadReply("a page of a list that does not follow the page before it".to_owned());
         goes_on.then_some(()).ok_or_else(reason)

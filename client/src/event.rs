@@ -168,7 +168,7 @@ impl EventSource {
         &self.bell
     }
 
-    /// Lets `block` block on the bell, unless `ready` says after a last look that it need not.
+    /// Lets `block` block on the bell, unless a last call of `ready` returns `true`.
     pub(crate) fn sleep(
         &self,
         owner: &Owner,

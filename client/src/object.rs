@@ -22,7 +22,7 @@ use crate::reference::Reference;
 use crate::spill::copy::{Copied, copy_spilled};
 use crate::spill::restore::restore;
 
-/// So often a reader asks for a spilled object to be restored.
+/// The number of times that a reader asks for a spilled object to be restored.
 const RESTORES_MAX: usize = 16;
 
 /// Keeps an object alive without mapping its bytes.
@@ -270,7 +270,7 @@ impl Object {
         Self::of_state(reference, state)
     }
 
-    /// Made of a borrow that saw the state.
+    /// Made of a borrow, and of the state that the borrow saw.
     #[inline]
     fn of_state(reference: Reference, state: State) -> Result<Self, ClientError> {
         match state {

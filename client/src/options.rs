@@ -115,9 +115,9 @@ impl ConnectOptions {
         self
     }
 
-    /// How long this client looks for another daemon in the place of one that was killed. It tells the new daemon what
-    /// it has, and goes on; requests wait meanwhile. When the time has passed, the store is lost for good. Zero: at
-    /// once. Default: 10 s.
+    /// How long this client looks for another daemon in the place of one that was killed. It hands its descriptors over
+    /// to the new daemon, and continues; requests wait meanwhile. When the time has passed, the store is lost
+    /// permanently; with a timeout of zero, at once. Default: 10 s.
     ///
     /// A daemon that ends on purpose says goodbye, and the client looks for no other one.
     ///

@@ -37,7 +37,7 @@ impl Recorded {
     }
 }
 
-/// Begins to record events of these kinds. A client without events is as good as any.
+/// Begins to record events of these kinds. If that fails, the client works without events.
 pub(crate) fn begin(control: BorrowedFd<'_>, kinds: u32) -> Option<Arc<Recorder>> {
     if kinds == 0 {
         return None;

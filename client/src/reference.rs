@@ -70,8 +70,8 @@ impl Reference {
         peers.acquire(object, kind).map(Self)
     }
 
-    /// As [`acquire`](Self::acquire), for a borrow. Also finds the bytes of a peer's object that is borrowed already
-    /// and sealed: then there is nothing else to look at.
+    /// As [`acquire`](Self::acquire), for a borrow. If the object is a peer's, is sealed, and is already borrowed, this
+    /// also finds its bytes, and the caller needs to look at nothing else.
     #[inline]
     pub(crate) fn borrow(
         owner: &Owner,
@@ -148,8 +148,7 @@ impl Reference {
         }
     }
 
-    /// Where the bytes lie. They stay there as long as there is a borrow, which this must be, of an
-    /// object that is sealed.
+    /// Where the bytes lie. This must be a borrow of a sealed object. The bytes stay there while there is a borrow.
     ///
     /// # Errors
     /// [`ClientError::Corrupt`]; for the first object of a segment also the daemon's and the system's.
@@ -274,8 +273,8 @@ impl Drop for Reference {
     }
 }
 
-/// Ends references, those that objects freed by this kept, and so on: without recursion, because chains of objects can
-/// be long.
+/// Ends references, then the references that the freed objects kept, and so on. There is no recursion, because chains
+/// of objects can be long.
 #[cold]
 fn end_all(mut garbage: Garbage) {
     while let Some(reference) = garbage.pop() {

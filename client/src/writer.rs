@@ -47,8 +47,7 @@ impl Layout {
         Self { length, ..Self::default() }
     }
 
-    /// The format tag of the payload, by which the makers and the readers of objects understand each other. Default: 0,
-    /// for plain bytes.
+    /// The format tag of the payload, which tells readers how to interpret the bytes. Default: 0, for plain bytes.
     ///
     /// ```
     /// use mobula_client::Layout;

@@ -34,8 +34,8 @@ use nix::sys::time::TimeSpec;
 
 use crate::failpoints::{Failpoint, failpoint};
 
-/// The number that a ring for an idle ring adds. Between two looks at the bell there are never so many other rings; and
-/// if there were, the process would look at its idle rings in vain.
+/// The number that a ring for an idle ring adds. The number of other rings between two looks at the bell never comes
+/// near it. If it did, the process would look at its idle rings without need.
 const FOR_IDLE: u64 = 1 << 32;
 
 /// The rings that a look at the bell found.
@@ -91,7 +91,7 @@ impl Bell {
         self.add(1);
     }
 
-    /// The same for a record in an idle ring. A full counter says that too.
+    /// The same for a record in an idle ring. A full counter has this meaning too.
     pub fn ring_for_idle(&self) {
         self.add(FOR_IDLE);
     }

@@ -93,7 +93,7 @@ impl Scale {
         self.from.nanos.saturating_add_signed(nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
     }
 
-    /// So many ticks in nanoseconds.
+    /// Converts a number of ticks to nanoseconds.
     pub fn length(&self, ticks: u64) -> u64 {
         u64::try_from((u128::from(ticks) * u128::from(self.rate)) >> RATE_BITS).unwrap_or(u64::MAX)
     }
@@ -112,7 +112,8 @@ impl Stopwatch {
         Self { from, rate: AtomicU64::new(if is_counter() { 0 } else { 1 << RATE_BITS }) }
     }
 
-    /// So many ticks in nanoseconds. A multiplication; in the first moments of a process, two looks at both clocks.
+    /// Converts a number of ticks to nanoseconds. A multiplication; in the first moments of a process, two looks at
+    /// both clocks.
     #[inline]
     pub fn nanos(&self, ticks: u64) -> u64 {
         match self.rate.load(Ordering::Relaxed) {

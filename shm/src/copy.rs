@@ -11,7 +11,7 @@
 
 const WORD_BYTES: usize = size_of::<u64>();
 
-/// Copies of at least so many bytes use streaming stores: the caches would not keep them for a reader.
+/// The size from which copies use streaming stores: the caches would not keep so many bytes for a reader.
 const STREAMING_BYTES_MIN: usize = 32 << 20;
 
 /// Copies all of `source`.
@@ -23,8 +23,8 @@ pub fn copy(target: &mut [u8], source: &[u8]) {
     if source.len() < STREAMING_BYTES_MIN { target.copy_from_slice(source) } else { stream(target, source) }
 }
 
-/// Copies all of `source`, which another process may be writing meanwhile. Each byte is loaded once, so that what is
-/// found true of `target` stays true. Bytes that are written meanwhile come old or new, in any mixture.
+/// Copies all of `source`, which another process may be writing meanwhile. Each byte is loaded once, so a check of
+/// `target` stays valid. Bytes that are written meanwhile may arrive old or new, in any mixture.
 ///
 /// # Panics
 /// Where the lengths differ.

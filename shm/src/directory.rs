@@ -79,7 +79,7 @@ impl DirectoryWriter {
         self.mapping.word64(record + EPOCH).store(owner.epoch, Ordering::Release);
     }
 
-    /// The slot has no owner any more.
+    /// Records that the slot no longer has an owner.
     pub fn clear_owner(&self, slot: u16) {
         self.mapping.word64(usize::from(slot) * RECORD_BYTES + EPOCH).store(0, Ordering::Release);
     }
@@ -92,8 +92,8 @@ impl DirectoryWriter {
         (epoch != 0).then_some(Record { epoch, committed, process, serial: load(SERIAL) })
     }
 
-    /// Sets how many readers an owner must have heard of. For a daemon that goes on after another: as many as the owner
-    /// says that it has heard of, and those of which it is about to be told.
+    /// Sets how many readers an owner must have heard of. For a daemon that takes the place of another: the number that
+    /// the owner reports, plus the readers that the owner is about to be told of.
     pub fn set_readers(&self, slot: u16, readers: u64) {
         self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).store(readers, Ordering::Release);
     }
@@ -105,7 +105,7 @@ impl DirectoryWriter {
         self.mapping.word64(usize::from(slot) * RECORD_BYTES + READERS).fetch_add(1, Ordering::Release) + 1
     }
 
-    /// Says how many entries have memory behind them; after it was allocated.
+    /// Records how many entries have memory behind them. Call it after the memory was allocated.
     pub fn set_committed(&self, slot: u16, committed: u32) {
         let offset = usize::from(slot) * RECORD_BYTES + COMMITTED;
         self.mapping.word64(offset).store(u64::from(committed), Ordering::Release);

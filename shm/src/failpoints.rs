@@ -23,7 +23,7 @@ pub enum PassedBy {
 
 macro_rules! failpoints {
     ($($(#[$doc:meta])* $failpoint:ident = $name:literal by $party:ident,)*) => {
-        /// A place to die at.
+        /// A point in the code where a process can be killed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Failpoint { $($(#[$doc])* $failpoint,)* }
@@ -32,7 +32,7 @@ macro_rules! failpoints {
             /// All of them.
             pub const ALL: &[Failpoint] = &[$(Failpoint::$failpoint,)*];
 
-            /// Its name: the operation, and what has been done of it.
+            /// Its name: the operation, and the step that is complete.
             pub fn name(self) -> &'static str {
                 match self { $(Failpoint::$failpoint => $name,)* }
             }
@@ -60,9 +60,9 @@ failpoints! {
     SealStored = "seal.stored" by Client,
     /// The entry says promised.
     PromiseStored = "promise.stored" by Client,
-    /// The location of what was promised is in the entry; the word says promised.
+    /// The location of the promised object is in the entry; the word says promised.
     FulfilFilled = "fulfil.filled" by Client,
-    /// A promise is kept or broken; no waiter has been rung for.
+    /// A promise is settled; no waiter has been rung for.
     SettleStored = "settle.stored" by Client,
     /// One waiter has been rung for.
     SettleRung = "settle.rung" by Client,
@@ -126,7 +126,7 @@ failpoints! {
     GrowGranted = "grow.granted" by Client,
     /// The daemon counts this client as a reader, which has mapped nothing.
     AttachGranted = "attach.granted" by Client,
-    /// An owner's table, and the pins on it, are mapped.
+    /// An owner's table and the pins on it are mapped.
     AttachMapped = "attach.mapped" by Client,
     /// The daemon has been told that nothing of an owner is used any more.
     DetachTold = "detach.told" by Client,
@@ -260,8 +260,8 @@ mod armed {
     static PASSES_LEFT: AtomicU64 = AtomicU64::new(0);
     static VICTIM: AtomicI32 = AtomicI32::new(0);
 
-    /// The `nth` time (counted from 1) that this process passes `failpoint` from now on, `victim` is killed. This
-    /// replaces what was armed before.
+    /// Arms one failpoint: when this process passes `failpoint` for the `nth` time from now on (counted from 1),
+    /// `victim` is killed. This replaces the failpoint that was armed before.
     pub fn arm(failpoint: Failpoint, nth: u64, victim: u32) {
         disarm();
         VICTIM.store(victim as i32, Ordering::Relaxed);
@@ -270,7 +270,7 @@ mod armed {
         ARMED.store(failpoint as u32, Ordering::Release);
     }
 
-    /// No process is killed any more.
+    /// Disarms: from now on no process is killed.
     pub fn disarm() {
         ARMED.store(NONE, Ordering::Relaxed);
     }

@@ -27,8 +27,8 @@ pub fn trim() {
     }
 }
 
-/// Call this for each freed thing of a kind of which there can be very many. After many calls a thread waits until it
-/// is quiet, trims the heap once, and ends. Usually one atomic addition.
+/// Call this for each freed allocation of a kind that can be very numerous. After many calls a thread waits until it is
+/// quiet, trims the heap once, and ends. Usually one atomic addition.
 #[inline]
 pub fn freed() {
     // Relaxed: it is only a number.

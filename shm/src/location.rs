@@ -77,7 +77,7 @@ pub(crate) fn place_bits(segment: u32, offset: u64) -> u64 {
     u64::from(segment) << 32 | u64::from(units)
 }
 
-/// Where a record lies: in which of its owner's files, and where in there.
+/// The position of a spill record: one of its owner's files, and an offset in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpillPlace {
     file: u32,
@@ -86,7 +86,7 @@ pub struct SpillPlace {
 }
 
 impl SpillPlace {
-    /// A place in a file; `None` for an offset at which no record begins, and for file 0, which there is not.
+    /// A place in a file; `None` for an offset at which no record begins, and for file 0, which does not exist.
     pub fn new(file: u32, offset: u64) -> Option<Self> {
         let offset_units = u32::try_from(offset / RECORD_ALIGNMENT).ok()?;
         (file != 0 && offset.is_multiple_of(RECORD_ALIGNMENT)).then_some(Self { file, offset_units })

@@ -47,8 +47,8 @@ impl SharedMemory {
     /// Takes over a memory that another process made as [`create`](Self::create) does, by a descriptor that may write.
     ///
     /// # Errors
-    /// `InvalidData` for anything but a memory of just so many bytes, sealed as `create` seals it, and of this user's;
-    /// `PermissionDenied` for a descriptor that may not write.
+    /// `InvalidData` unless it is a memory of exactly this many bytes, sealed as `create` seals it, and owned by this
+    /// user; `PermissionDenied` for a descriptor that may not write.
     pub fn take_over(writable: OwnedFd, bytes: u64) -> io::Result<Self> {
         check_taken_over(writable.as_fd(), bytes)?;
         let flags = OFlag::from_bits_retain(fcntl(&writable, FcntlArg::F_GETFL)?);
@@ -59,8 +59,8 @@ impl SharedMemory {
         Ok(Self { writable, bytes })
     }
 
-    /// The same by a descriptor that can only read: its mode lets this user open it for writing for a moment. Five
-    /// system calls.
+    /// The same with a read-only descriptor: the memory's mode is changed for a moment, so that this user can open it
+    /// for writing. Five system calls.
     ///
     /// # Errors
     /// As [`take_over`](Self::take_over), and the system's.
@@ -93,8 +93,8 @@ impl SharedMemory {
     /// As [`allocate`](Self::allocate), in huge pages as far as the kernel has them: a tenth of the time, and one page
     /// fault for each 2 MiB instead of 512 at the first touch.
     ///
-    /// One small page in each 2 MiB is allocated, and the kernel asked to make a huge page of it. It zeroes the rest
-    /// right there, where small pages for all of it would be zeroed, copied and thrown away.
+    /// One small page in each 2 MiB is allocated, and the kernel asked to make a huge page of it. The kernel zeroes the
+    /// rest of the huge page in place. Small pages would be zeroed, copied and freed.
     ///
     /// # Errors
     /// As [`allocate`](Self::allocate). A lack of huge pages is not an error.
@@ -179,7 +179,8 @@ pub fn identity(descriptor: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     Ok((status.st_dev, status.st_ino))
 }
 
-/// Whether a descriptor is of a memory as [`SharedMemory::create`] makes it, of this user's, and of just so many bytes.
+/// Whether a descriptor is of a memory as [`SharedMemory::create`] makes it, owned by this user, and of exactly this
+/// many bytes.
 fn check_taken_over(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     let invalid = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
     let Ok(seals) = fcntl(descriptor, FcntlArg::F_GET_SEALS) else {

@@ -50,7 +50,8 @@ impl NameRecords {
         Ok(Self { mapping: WriteMapping::map(descriptor, offset, names_bytes(count) as usize)? })
     }
 
-    /// Bytes, counted from the beginning, that must be allocated before a record is written, beside the first page.
+    /// The bytes, counted from the beginning, that must be allocated before a record is written. The first page must be
+    /// allocated too.
     pub fn extent(place: u32) -> std::ops::Range<u64> {
         let start = record(place) as u64;
         start / PAGE_BYTES * PAGE_BYTES..(start + RECORD_BYTES as u64).next_multiple_of(PAGE_BYTES)

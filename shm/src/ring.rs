@@ -98,7 +98,7 @@ impl fmt::Display for PushError {
 
 impl std::error::Error for PushError {}
 
-/// The other process wrote something that no honest process writes; the channel must be closed.
+/// The other process wrote a value that no correct process writes; the channel must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Corrupt;
@@ -207,7 +207,7 @@ impl Producer {
         self.has_room(needed(bytes))
     }
 
-    /// The position up to which the consumer has dealt with records.
+    /// The position up to which the consumer has acknowledged records.
     #[inline]
     pub fn consumed(&mut self) -> u64 {
         // Acquire: everything that the consumer did with the records comes before.
@@ -270,7 +270,7 @@ pub struct Consumer {
     theirs: Arc<ReadMapping>,
     capacity: u64,
     head: u64,
-    /// Position behind the record that was copied out but not yet dealt with.
+    /// Position behind the record that was copied out but is not acknowledged yet.
     pending: Option<u64>,
 }
 
@@ -315,8 +315,8 @@ impl Consumer {
         Ok(true)
     }
 
-    /// Says that the record from [`next`](Self::next) has been dealt with; `true` when the producer waits for room
-    /// and its bell should be rung.
+    /// Acknowledges the record from [`next`](Self::next); `true` when the producer waits for room and its bell should
+    /// be rung.
     #[inline]
     pub fn advance(&mut self) -> bool {
         let Some(head) = self.pending.take() else { return false };
@@ -329,25 +329,25 @@ impl Consumer {
         self.theirs.load64_relaxed(STARVED) != 0
     }
 
-    /// The position for a thread that deals with records later than they are received.
+    /// A marker for a thread that handles records later than they are received.
     pub fn marker(&self) -> Marker {
         Marker { mine: self.mine.clone() }
     }
 
-    /// A look from outside, by threads that do not receive themselves.
+    /// A view of the ring for threads that do not receive themselves.
     pub fn peek(&self) -> Peek {
         Peek { mine: self.mine.clone(), theirs: self.theirs.clone() }
     }
 }
 
-/// Says how far the consumer's process has come with the records that it has consumed.
+/// Tells the producer how many of the consumed records the consumer's process has begun.
 #[derive(Debug)]
 pub struct Marker {
     mine: Arc<WriteMapping>,
 }
 
 impl Marker {
-    /// Replaces what was said before. For one thread. One store.
+    /// Sets the mark, for one thread. One store.
     #[inline]
     pub fn set(&self, mark: u64) {
         // Relaxed: no process reads it before this one has ended.
@@ -360,7 +360,7 @@ impl Marker {
     }
 }
 
-/// Tells whether records wait to be dealt with.
+/// Shows whether records wait to be handled.
 #[derive(Debug)]
 pub struct Peek {
     mine: Arc<WriteMapping>,
@@ -368,15 +368,16 @@ pub struct Peek {
 }
 
 impl Peek {
-    /// Whether every record that was sent has been dealt with. Two loads.
+    /// Whether every record that was sent has been handled. Two loads.
     #[inline]
     pub fn is_empty(&self) -> bool {
         // Acquire, both: as in `Consumer::is_empty`; everything that was done with a record comes before.
         self.theirs.load64_acquire(TAIL) == self.mine.word64(HEAD).load(Ordering::Acquire)
     }
 
-    /// This process looks at the ring no more, until its bell is rung for an idle ring. Returns `false` if a record is
-    /// there: then it goes on to look. One thread at a time calls this or [`end_idle`](Self::end_idle).
+    /// Makes the ring idle: this process no longer looks at it until its bell is rung for an idle ring. Returns `false`
+    /// if a record is there: then the process continues to look. One thread at a time calls this or
+    /// [`end_idle`](Self::end_idle).
     pub fn begin_idle(&self) -> bool {
         let word = self.mine.word64(IDLE);
         // Another odd number, whether the word was odd or even. Relaxed: the fence puts it before the look.
@@ -390,8 +391,8 @@ impl Peek {
         is_idle
     }
 
-    /// This process looks at the ring again from now on. Returns `true` if a record is there: then a thread that is
-    /// about to sleep may not know yet that it must look at this ring, and has to be woken.
+    /// Makes the ring active: this process looks at it again from now on. Returns `true` if a record is there: then a
+    /// thread that is about to sleep may not know yet that it must look at this ring, and has to be woken.
     pub fn end_idle(&self) -> bool {
         let word = self.mine.word64(IDLE);
         // Relaxed: the fence puts it before the look.

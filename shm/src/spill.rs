@@ -95,7 +95,8 @@ impl Record {
     }
 }
 
-/// A checksum in the making: XXH3 with 64 bits, which no accident passes, and which costs less than reading the memory.
+/// A checksum that is being computed: XXH3 with 64 bits. It detects accidental damage, and costs less than reading the
+/// memory.
 struct Checksum(XxHash3_64);
 
 impl Checksum {
@@ -116,7 +117,7 @@ impl std::fmt::Debug for Checksum {
 
 /// Writes the records of objects one after the other into a file.
 ///
-/// It gathers small pieces and writes large ones as they are. Nothing is written for certain before
+/// It gathers small pieces and writes large ones as they are. Records are safe on the disk only after
 /// [`sync`](Self::sync).
 #[derive(Debug)]
 pub struct RecordWriter<'a> {
@@ -232,7 +233,7 @@ impl<F: Borrow<File>> RecordReader<F> {
         Ok(Self { file, offset: offset + HEADER_BYTES as u64, claimed, checksum: record.checksum() })
     }
 
-    /// Reads the next bytes of payload and references. They are not to be believed before [`finish`](Self::finish).
+    /// Reads the next bytes of payload and references. Do not rely on them before [`finish`](Self::finish).
     ///
     /// # Errors
     /// `InvalidData` where the file ends, else the system's.

@@ -81,7 +81,7 @@ pub enum State {
     Dying = 3,
     /// Freed once the last pin is gone; no new pins.
     Deleted = 4,
-    /// A promise that no client can keep any more.
+    /// A promise that no client can fulfil, because its owner has died.
     Lost = 5,
     /// In a spill file; restored when a client wants its bytes.
     Spilled = 6,
@@ -198,7 +198,7 @@ impl TableWriter {
         }
     }
 
-    /// Says that the bytes lie in another place. One store; see [`try_compact`](crate::pins::try_compact).
+    /// Records that the bytes lie at another position. One store; see [`try_compact`](crate::pins::try_compact).
     #[inline]
     pub fn set_place(&self, index: u32, segment: u32, offset: u64) {
         // Release: the bytes there, and the word before, come before; a killed process leaves what it stored in this
@@ -233,8 +233,8 @@ impl TableWriter {
         words[1].store(place.into(), Ordering::Relaxed);
     }
 
-    /// This process is about to sleep on its bell; see [`bell`](crate::bell). One thread of a process at a time.
-    /// When what this returns is dropped, it sleeps no more.
+    /// Records that this process is about to sleep on its bell; see [`bell`](crate::bell). One thread of a process at a
+    /// time. The drop of the returned guard records that it is awake.
     pub fn begin_sleep(&self) -> Asleep<'_> {
         let word = self.mapping.word32(HEADER_SLEEPS);
         // Another odd number, whether the word was odd or even. Relaxed: the fence puts it before the look at
@@ -262,7 +262,8 @@ impl Drop for Asleep<'_> {
     }
 }
 
-/// A table as every process but its owner sees it. All that is read from it is the owner's word: check, then use.
+/// A table as every process but its owner sees it. The owner may have written anything there: check each value, then
+/// use it.
 #[derive(Debug)]
 pub struct TableReader {
     mapping: ReadMapping,

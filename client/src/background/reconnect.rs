@@ -31,7 +31,7 @@ use crate::shared::Shared;
 /// The pauses between two attempts to connect grow from the first of these to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-/// The pause before descriptors are sent again that the socket had no room for.
+/// The pause before descriptors are sent again if the socket had no room for them.
 const ROOM_PAUSE: Duration = Duration::from_millis(5);
 
 /// The reason why a daemon did not take this client.
@@ -64,7 +64,7 @@ pub(crate) fn repeat_hello(connection: &Connection, hung_up: Option<u32>) -> boo
     })
 }
 
-/// Connects again and again, until a daemon listens and `introduce` has introduced this client to it.
+/// Tries to connect until a daemon listens and `introduce` has introduced this client to it.
 fn look_for_another(
     connection: &Connection,
     introduce: impl Fn(&Socket, Option<Instant>) -> Result<(), Failure>,
@@ -222,7 +222,7 @@ impl Teller<'_> {
         }
     }
 
-    /// The reason why the daemon does not read any more. Its last message may say it.
+    /// The reason why the daemon no longer reads. Its last message may contain it.
     fn reason(&mut self) -> Failure {
         match self.socket.receive() {
             Ok(Some(packet)) => match Reply::decode(&packet.bytes) {

@@ -233,7 +233,7 @@ impl Client {
         Handle::hold(&self.shared().owner, &self.shared().peers, object)
     }
 
-    /// Whether an object is there to be read: `false` while it is promised, and for an id that means nothing. Costs as
+    /// Whether an object can be read: `false` while it is promised, and for an id of no object. Costs as
     /// [`get`](Self::get).
     ///
     /// ```

@@ -28,7 +28,7 @@ const QUEUED: u64 = 1 << 62;
 const BUSY: u64 = 1 << 63;
 const REFERENCES: u64 = QUEUED - 1;
 
-/// So often a thread looks at a busy word before it lets others run.
+/// The number of looks at a busy word before a thread lets others run.
 const SPINS: u32 = 64;
 
 /// The kind of a reference; each kind is counted for itself.
@@ -87,7 +87,7 @@ impl Kind {
     }
 }
 
-/// There are as many references of one kind to an object as a word can count.
+/// The error when a word can count no more references of one kind to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany {
     pub(crate) kind: Kind,
@@ -109,7 +109,8 @@ pub(crate) enum Unused<'a> {
 }
 
 impl Count {
-    /// Counts one more reference of a kind of which there is one; `false` where it takes [`lock`](Self::lock).
+    /// Counts one more reference if there is already one of its kind; `false` if not: then [`lock`](Self::lock) is
+    /// needed.
     #[inline]
     pub(crate) fn add(&self, kind: Kind) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
@@ -126,7 +127,8 @@ impl Count {
         }
     }
 
-    /// Counts one reference less of a kind of which there are more; `false` where it takes [`lock`](Self::lock).
+    /// Counts one reference less if it is not the last of its kind; `false` if it is: then [`lock`](Self::lock) is
+    /// needed.
     #[inline]
     pub(crate) fn sub(&self, kind: Kind) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
@@ -148,14 +150,14 @@ impl Count {
         self.lock_if(|_| true).expect("any word will do")
     }
 
-    /// As [`lock`](Self::lock), except where there is nothing: neither a reference nor a mark. Only
-    /// [`begin`](Self::begin) ever changes such a word.
+    /// As [`lock`](Self::lock), but `None` if the word has neither a reference nor a mark. Only [`begin`](Self::begin)
+    /// ever changes such a word.
     #[inline]
     pub(crate) fn lock_known(&self) -> Option<Busy<'_>> {
         self.lock_if(|word| word != 0)
     }
 
-    /// Makes a queued word busy if there is no reference to the object, and else takes the mark away.
+    /// Makes a queued word busy if there is no reference to the object; otherwise removes the mark.
     pub(crate) fn lock_unused(&self) -> Unused<'_> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -214,7 +216,8 @@ impl Count {
     }
 }
 
-/// A count that one thread has to itself. Dropped without [`finish`](Self::finish), the count is as it was before.
+/// A count that one thread has to itself. If this is dropped without [`finish`](Self::finish), the count stays
+/// unchanged.
 #[derive(Debug)]
 pub(crate) struct Busy<'a> {
     count: &'a Count,
@@ -223,7 +226,7 @@ pub(crate) struct Busy<'a> {
 }
 
 impl Busy<'_> {
-    /// Counts one more reference, if a word can count so many.
+    /// Counts one more reference, if the word can count it.
     #[inline]
     pub(crate) fn add(&mut self, kind: Kind) -> Result<(), TooMany> {
         if kind.of(self.word) == kind.max() {
@@ -260,7 +263,7 @@ impl Busy<'_> {
         !queued
     }
 
-    /// Takes the mark away.
+    /// Removes the mark.
     #[inline]
     pub(crate) fn unqueue(&mut self) {
         self.word &= !QUEUED;
@@ -278,7 +281,7 @@ impl Busy<'_> {
         pin_bits(self.before)
     }
 
-    /// Lets others have it, changed. The store is the last access to the count.
+    /// Stores the changed count and makes it available to other threads. The store is the last access to the count.
     #[inline]
     pub(crate) fn finish(mut self) {
         self.before = self.word;

@@ -25,7 +25,7 @@ impl<T: Default> Lazy<T> {
         Some(&chunk[index as usize % CHUNK])
     }
 
-    /// The place of an entry, made with its chunk if need be.
+    /// The place of an entry. Makes its chunk if necessary.
     ///
     /// # Panics
     /// Beyond [`ENTRIES_MAX`].

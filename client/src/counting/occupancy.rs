@@ -53,8 +53,8 @@ impl<T> Occupancy<T> {
     /// Ends one user; the last one gets the occupant.
     ///
     /// # Safety
-    /// The caller is a user that has not left, and uses the occupant no more. That it is one keeps the place until this
-    /// call, and nothing needs to keep it afterwards: when this returns `None`, it may be gone.
+    /// The caller is a user that has not left, and no longer uses the occupant. As a user it keeps the place until this
+    /// call. Nothing needs to keep the place afterwards: when this returns `None`, the place may be gone.
     #[inline]
     pub(crate) unsafe fn leave(place: NonNull<Self>) -> Option<Arc<T>> {
         let place = place.as_ptr();
@@ -92,7 +92,7 @@ impl<T> Occupancy<T> {
         true
     }
 
-    /// If the occupant is a `wanted` one, the client that installed it stops being a user: the occupant goes when its
+    /// If the occupant is `wanted`, the client that installed it is no longer a user. The occupant is removed when its
     /// last user leaves.
     pub(crate) fn forget(&self, wanted: impl FnOnce(&T) -> bool) {
         let Some(guest) = self.enter() else { return };

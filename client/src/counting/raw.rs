@@ -17,7 +17,7 @@ pub(crate) struct RawReference {
     source: NonNull<()>,
     count: NonNull<Count>,
     /// The generation above, and below it whether the object is this client's own, the kind, and the index. It is one
-    /// word, because to load a word of which a half was just stored takes long.
+    /// word, because a load is slow if only half of the word was just stored.
     entry: u64,
 }
 
@@ -40,7 +40,8 @@ impl RawReference {
     /// The reference that `count` was just counted up for.
     ///
     /// # Safety
-    /// `source` may be used by any thread. It and the count stay until the reference ends: because it is counted.
+    /// `source` may be used by any thread. It and the count must stay valid until the reference ends, because the
+    /// reference is counted.
     #[inline]
     pub(crate) unsafe fn new(
         source: NonNull<()>,

@@ -87,7 +87,7 @@ pub(crate) enum Received {
     HungUp,
 }
 
-/// A client's connection to its store, whichever daemon serves that.
+/// A client's connection to its store. The daemon at the other end may change.
 #[derive(Debug)]
 pub(crate) struct Connection {
     guard: ForkGuard,
@@ -97,7 +97,7 @@ pub(crate) struct Connection {
     traffic: Mutex<Traffic>,
     /// The number of the current daemon: 0 for the first one.
     daemon: RwLock<u64>,
-    /// There will be no daemon any more.
+    /// The store is lost: this client will have no daemon again.
     lost: AtomicBool,
     /// The daemon's reason for ending the connection.
     goodbye: Mutex<Option<Refusal>>,
@@ -164,9 +164,9 @@ impl Connection {
         Ok(answer.expect("it was not withdrawn"))
     }
 
-    /// As [`request`](Self::request), for an answer that brings something to this client. Until the caller has put it
-    /// in its place and drops the guard, no other daemon is told what this client has. An answer that is too late for
-    /// that, because another daemon has been told already, is dropped, and the request repeated.
+    /// As [`request`](Self::request), for an answer that gives something to this client. Until the caller has stored it
+    /// and drops the guard, this client hands nothing over to another daemon. If the handover is already done, the
+    /// answer is too late: it is dropped, and the request is repeated.
     pub(crate) fn request_still(
         &self,
         operation: &'static str,
@@ -280,8 +280,8 @@ impl Connection {
         }
     }
 
-    /// While the guard lives, no other daemon is told what this client has. `None` if another daemon than the one with
-    /// this number has been told already.
+    /// While the guard lives, this client hands nothing over to another daemon. `None` if it already has handed over to
+    /// a daemon after the one with this number.
     pub(crate) fn hold_still(&self, daemon: u64) -> Option<RwLockReadGuard<'_, u64>> {
         let current = self.daemon.read();
         (*current == daemon).then_some(current)
@@ -402,7 +402,7 @@ impl Connection {
         self.traffic.lock().socket.as_ref()?.peer_process().ok()
     }
 
-    /// From now on, answers of the old daemon are worth nothing. While the guard lives, this client gets nothing new.
+    /// From now on, answers of the old daemon are invalid. While the guard lives, this client is granted nothing new.
     pub(crate) fn begin_reconnecting(&self) -> RwLockWriteGuard<'_, u64> {
         let mut daemon = self.daemon.write();
         *daemon += 1;

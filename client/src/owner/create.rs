@@ -27,8 +27,8 @@ pub(crate) enum Missing {
 }
 
 impl Owner {
-    /// Reserves an entry and memory for an object, of which `what` gives length, format and number of references: from
-    /// the leases if they have room, else from the daemon.
+    /// Reserves an entry and memory for an object. `what` gives its length, format and number of references. The memory
+    /// comes from the leases if they have room, otherwise from the daemon.
     #[inline]
     pub(crate) fn reserve(&self, what: Location, kind: Kind) -> Result<Reserved, ClientError> {
         self.check_process()?;
@@ -51,8 +51,8 @@ impl Owner {
         self.state.lock().entries.keep(object.index(), references);
     }
 
-    /// Keeps a promise with the content of another id, whose entry becomes vacant when its last reference ends.
-    /// Wakes the readers that wait.
+    /// Fulfils a promise with the content of another id. The entry of that id becomes vacant when its last reference
+    /// ends. Wakes the readers that wait.
     pub(crate) fn fulfil(&self, promised: ObjectId, written: ObjectId, location: &Location) {
         self.state.lock().entries.move_content(written.index(), promised.index());
         self.table.settle(promised, Some(location));

@@ -16,7 +16,7 @@ const TRIM_ENTRIES_MIN: usize = 1 << 16;
 /// An entry has no memory committed in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TableFull {
-    /// So many entries are needed.
+    /// The number of entries that are needed.
     pub(crate) entries_needed: u32,
 }
 
@@ -42,7 +42,7 @@ struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 16);
 
-/// The last look whether the entries take too much of the heap.
+/// The state of the entries when they were last checked for unused memory in the heap.
 #[derive(Debug, Default)]
 struct Trimmed {
     /// Objects begun, and vacant entries, at that time.
@@ -139,7 +139,7 @@ impl Entries {
         (self.entries.len() - self.vacant.len()) as u64
     }
 
-    /// Whether these are many, mostly vacant, and could take less of the heap.
+    /// Whether there are many entries, most of them vacant, so that some of the heap can be given back.
     pub(crate) fn are_too_large(&self) -> bool {
         let (entries, vacant) = (self.entries.len(), self.vacant.len());
         let is_done = self.trimmed.is_done && self.trimmed.seen == (self.begun, vacant);

@@ -22,8 +22,8 @@ pub(crate) struct Evicting {
 }
 
 impl Owner {
-    /// Chooses segments of `wanted` bytes in which nobody seems to borrow any bytes, the least recently used ones
-    /// first. Each must be given to [`end_evicting`](Self::end_evicting).
+    /// Chooses segments of `wanted` bytes in which, by a first look, no process borrows any bytes, the least recently
+    /// used ones first. Each must be given to [`end_evicting`](Self::end_evicting).
     pub(crate) fn begin_evicting(&self, wanted: u64) -> Vec<Evicting> {
         let mut guard = self.state.lock();
         let state = &mut *guard;

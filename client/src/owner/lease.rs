@@ -21,7 +21,8 @@ use crate::owner::{Owner, State};
 /// Bytes of the first lease for small objects; later ones grow with what is already leased.
 const LEASE_BYTES_MIN: u64 = 1 << 20;
 const LEASE_BYTES_MAX: u64 = 64 << 20;
-/// A thread that waits for a lease looks at this client's own memory at such intervals: something may have been freed.
+/// The interval at which a thread that waits for a lease checks this client's own memory: some of it may have been
+/// freed.
 const LEASE_LOOK: Duration = Duration::from_millis(50);
 
 impl Owner {
@@ -142,8 +143,8 @@ impl Owner {
         }
     }
 
-    /// Gets memory in which `bytes` fit: a generous lease if the store has room for it, else just what is needed, for
-    /// which it waits. Returns early, without a lease, when this client's own memory has room by then.
+    /// Gets memory in which `bytes` fit: a generous lease if the store has room for it, otherwise a lease of the needed
+    /// size, for which it waits. Returns early, without a lease, if this client's own memory has room meanwhile.
     fn lease(&self, bytes: u64, deadline: Option<Instant>) -> Result<(), ClientError> {
         let leased_bytes = self.state.lock().segments.leased_bytes();
         let mut generous = leased_bytes.clamp(LEASE_BYTES_MIN, LEASE_BYTES_MAX).min(self.capacity_bytes / 8);

@@ -196,8 +196,8 @@ impl Owner {
         self.state.lock().segments.set_now(now);
     }
 
-    /// Ends references, those that objects freed by this kept, and so on: without recursion, because chains of objects
-    /// can be long.
+    /// Ends references, then the references that the freed objects kept, and so on. There is no recursion, because
+    /// chains of objects can be long.
     fn end_all(&self, mut garbage: Garbage) {
         while let Some(reference) = garbage.pop() {
             (self.end_reference)(reference, &mut garbage);

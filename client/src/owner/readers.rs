@@ -14,7 +14,7 @@ use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::pins::{Candidate, MAPPED, PinReader, WAITING};
 use parking_lot::RwLock;
 
-/// Entries that are no further apart than this are looked at together.
+/// The pins of entries are looked at together if the entries are at most this far apart.
 const NEAR: u32 = 4096;
 
 /// All readers of one owner's objects.

@@ -13,7 +13,7 @@ use crate::located::{Located, dangling};
 use crate::owner::reclaim::BATCH;
 use crate::owner::{Garbage, Owner};
 
-/// An object of so many bytes is freed at once.
+/// An object of at least this size is freed at once.
 const LARGE_BYTES_MIN: u64 = 64 << 10;
 
 impl Owner {
@@ -91,8 +91,9 @@ impl Owner {
     /// Ends the last reference of a kind. After the last reference of all, the object can be freed. References that a
     /// freed object kept go to the garbage.
     ///
-    /// Unless this returns the client, to be dropped when nothing of it is needed any more, other threads may have
-    /// ended it: the last access to it is the store of the count, or to unlock the state.
+    /// The caller drops a returned client when it no longer needs any part of it. If nothing is returned, other threads
+    /// may already have ended the client: the last access to it is the store of the count, or the unlocking of the
+    /// state.
     ///
     /// # Safety
     /// A reference of this kind to the entry at `index` is counted in `count`, and this call ends it. The count keeps

@@ -91,8 +91,8 @@ impl Segments {
         empty.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
-    /// The allocator gives unused pages up: `wanted` bytes, or all there are. Pages of slabs only if objects have been
-    /// compacted.
+    /// Takes unused pages from the allocator: `wanted` bytes, or all that exist. It takes pages of slabs only if
+    /// objects have been compacted.
     pub(crate) fn take_unused(&mut self, wanted: u64, is_compacted: bool) -> Vec<UnusedPart> {
         let unused = if is_compacted {
             self.allocator.take_unused(wanted)

@@ -130,7 +130,7 @@ impl Table {
         failpoint(Failpoint::SealStored);
     }
 
-    /// Shows an object that is still to be made.
+    /// Makes a promise visible: the object is still to be made.
     pub(crate) fn promise(&self, object: ObjectId) {
         let word = Word::new(object.generation(), State::Promised);
         self.words.word(object.index()).store(word.bits(), Ordering::Release);
@@ -161,8 +161,8 @@ impl Table {
         done
     }
 
-    /// Lets an entry that was reserved and never sealed be used again, with the next generation: its maker may have
-    /// told others the id, which must not come to mean the next object.
+    /// Makes an entry that was reserved and never sealed free again, with the next generation. The maker may have
+    /// passed on the old id, which must not refer to the next object.
     pub(crate) fn vacate(&self, index: u32, generation: u32) {
         let next = Word::new(generation.wrapping_add(1), State::Free);
         self.words.word(index).store(next.bits(), Ordering::Release);
@@ -193,7 +193,7 @@ impl Table {
         place
     }
 
-    /// Says that an object lies in another place. One store.
+    /// Records that an object lies at another position. One store.
     pub(crate) fn set_place(&self, index: u32, segment: u32, offset: u64) {
         self.words.set_place(index, segment, offset);
     }

@@ -92,8 +92,9 @@ impl Slot {
         self.peer.forget(|peer| id.is_none_or(|id| peer.id == id));
     }
 
-    /// Counts a reference to an object in any state. The first reference pins the object. Memory operations only, but
-    /// for `attach`, which is called while the object's owner is not the occupant of this slot, and makes it that.
+    /// Counts a reference to an object in any state. The first reference pins the object. Memory operations only,
+    /// except for `attach`. It is called while the object's owner is not the occupant of this slot, and makes it the
+    /// occupant.
     ///
     /// # Errors
     /// [`ClientError::NoSuchObject`]; [`ClientError::TooManyReferences`]; those of `attach`.
@@ -186,8 +187,8 @@ impl Slot {
         unsafe { self.peer.occupant() }
     }
 
-    /// Counts one more borrow of an object that is borrowed and sealed, and finds its bytes; `None` where there is more
-    /// to be done, or to be found out.
+    /// Counts one more borrow of an object that is already borrowed and sealed, and finds its bytes; `None` in every
+    /// other case.
     #[inline]
     fn borrow_again(&self, object: ObjectId) -> Option<(RawReference, Located)> {
         let entry = self.entries.get(object.index())?;
@@ -211,8 +212,8 @@ impl Slot {
         None
     }
 
-    /// Lets the processor fetch what the first reference to an object needs beside its count, before the count is
-    /// waited for.
+    /// Prefetches the pin and the entry that the first reference to an object needs, while the processor still waits
+    /// for its count.
     #[inline]
     fn prefetch(&self, index: u32) {
         self.table_lines.prefetch(index);
@@ -271,7 +272,7 @@ impl Slot {
         self.count_with_pin(object, kind)
     }
 
-    /// Ends a reference that was just counted, to what turned out to be another owner's object.
+    /// Ends a reference that was just counted, because the object proved to be another owner's.
     #[cold]
     fn take_back(&self, index: u32, kind: Kind) {
         // SAFETY: the reference is ended here, once. The slot stays, because the caller's caller keeps the client.

@@ -26,7 +26,7 @@ use crate::spill::record::{RecordWriter, record_bytes};
 
 /// Bytes of the files that small objects share.
 const FILE_BYTES_MAX: u64 = 64 << 20;
-/// An object of so many bytes has a file to itself.
+/// An object of at least this size has a file to itself.
 const ALONE_BYTES_MIN: u64 = 16 << 20;
 
 /// Empties segments of `wanted` bytes, as far as there are any; returns the bytes of those that were released.
@@ -105,7 +105,7 @@ fn spill_batch(owner: &Owner, batch: Vec<Handle>) -> Result<(), ClientError> {
     places.map(drop)
 }
 
-/// Writes the spill records of objects, and sees to it that the disk has them.
+/// Writes the spill records of objects, and waits until the disk has them.
 fn write(file: &File, number: u32, bytes: u64, batch: &[Handle]) -> Result<Vec<SpillPlace>, ClientError> {
     preallocate(file, bytes)?;
     let mut writer = RecordWriter::new(file, number);

@@ -54,13 +54,14 @@ impl<'a> RecordWriter<'a> {
         self.records.end()
     }
 
-    /// Waits until the disk has all records. A disk that fails says so now, while the memory still has every object.
+    /// Waits until the disk has all records. An error of the disk appears here, while the memory still has every
+    /// object.
     pub(crate) fn finish(self) -> io::Result<()> {
         self.records.sync()
     }
 }
 
-/// Reads one record, and believes it only if header and checksum are those of the object that is looked for.
+/// Reads one record, and accepts it only if header and checksum are those of the requested object.
 ///
 /// The file is not mapped: its owner can cut it short and the disk can fail, and then a page that cannot be read is a
 /// signal and not an error.

@@ -49,9 +49,9 @@ impl ReadMapping {
         Ok(Self { range: AddressRange::map(descriptor, offset, len, ProtFlags::PROT_READ)? })
     }
 
-    /// The same for one of many mappings of which the same places are read one after the other: each gets another place
-    /// modulo a huge page. Side by side they would all compete for the same few entries of the processor's address
-    /// translation, and each look would be a walk of the page tables.
+    /// The same for one of many mappings that are read at the same offsets, one after the other. Each gets another
+    /// address modulo a huge page. With equal addresses, they would all compete for the same few entries of the
+    /// processor's address translation, and each read would walk the page tables.
     ///
     /// # Errors
     /// As [`map`](Self::map).
@@ -67,7 +67,7 @@ impl ReadMapping {
         self.range.len
     }
 
-    /// Whether it has no bytes, which cannot be.
+    /// Whether it has no bytes. Always `false`.
     pub fn is_empty(&self) -> bool {
         self.range.len == 0
     }

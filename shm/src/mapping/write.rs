@@ -67,7 +67,7 @@ impl WriteMapping {
         self.range.len
     }
 
-    /// Whether it has no bytes, which cannot be.
+    /// Whether it has no bytes. Always `false`.
     pub fn is_empty(&self) -> bool {
         self.range.len == 0
     }

@@ -80,7 +80,7 @@ struct Doomed {
     stores_left: usize,
 }
 
-/// Waits in an execution, of all threads, up to which every order is explored.
+/// Every order is explored up to this number of waits of all threads in an execution.
 pub const YIELDS_MAX: usize = 6;
 
 thread_local! {
@@ -121,8 +121,8 @@ pub fn yield_now() {
     loom::thread::yield_now();
 }
 
-/// Runs what a process does until it has stored so many times, and kills it before it stores once more; `false` when it
-/// ends by itself first. One at a time.
+/// Runs a process until it has made this many stores, and kills it before the next one; `false` when it ends by itself
+/// first. One at a time.
 pub fn killed_after(stores: usize, process: impl FnOnce()) -> bool {
     DOOMED.set(Some(Doomed { thread: loom::thread::current().id(), stores_left: stores }));
     let result = catch_unwind(AssertUnwindSafe(process));

@@ -25,9 +25,8 @@ pub fn try_free(word: &AtomicU64, generation: u32, from: State, held: impl Fn() 
 /// and its memory can be used for other objects.
 ///
 /// Its spill record is whole already. `mapped` looks for [`MAPPED`](super::MAPPED) in every reader's pin, and says
-/// `true` as well when it does not know all readers; `commit` notes where the record lies. A process that is killed in
-/// between leaves the object sealed, or spilled: with a [place](crate::table) noted it is spilled, without one it is
-/// sealed.
+/// `true` as well when it does not know all readers; `commit` notes where the record lies. After a process is killed in
+/// between, the object is spilled if a [place](crate::table) is noted, and otherwise sealed.
 pub fn try_spill(
     word: &AtomicU64,
     generation: u32,
@@ -44,12 +43,12 @@ pub fn try_spill(
     )
 }
 
-/// The owner's side of the handshake for a sealed object that is to move to another place in memory: `true` when it
-/// has, and the old place can be used for others.
+/// The owner's side of the handshake for a sealed object that is to move to another position in memory: `true` when it
+/// has moved, and the old position can be used for other objects.
 ///
-/// The bytes are in the new place already. `mapped` is as for [`try_spill`]; `commit`
-/// [says](crate::table::TableWriter::set_place) in one store where that is. A process that is killed in between leaves
-/// the object in the old place or in the new one.
+/// The bytes are at the new position already. `mapped` is as for [`try_spill`]; `commit`
+/// [says](crate::table::TableWriter::set_place) the new position in one store. A process that is killed in between
+/// leaves the object at the old position or at the new one.
 pub fn try_compact(
     word: &AtomicU64,
     generation: u32,

@@ -49,7 +49,7 @@ impl PinWriter {
     /// Stores a pin, and passes a fence: the first half of the reader's side of the handshake. Load the entry's word
     /// afterwards.
     ///
-    /// For each entry, one thread at a time; this goes for all that writes.
+    /// Only one thread at a time may call this for an entry. The same holds for all methods that write.
     #[inline]
     pub fn set(&self, index: u32, bits: u32) {
         let before = self.bits(index);
@@ -69,7 +69,7 @@ impl PinWriter {
         }
     }
 
-    /// Changes the bits of an entry that is pinned, and stays so. No part of the handshake.
+    /// Changes the bits of an entry that is pinned and stays pinned. No part of the handshake.
     #[inline]
     pub fn change(&self, index: u32, bits: u32) {
         let before = self.bits(index);
@@ -91,8 +91,8 @@ impl PinWriter {
         }
     }
 
-    /// Takes back every pin of the first `entries` that `keep` does not want, and counts the groups anew: for a daemon
-    /// that goes on with the pins of one that was killed, perhaps between a count and its pin.
+    /// Takes back every pin of the first `entries` that `keep` does not want, and counts the groups again. This is for
+    /// a daemon that takes over the pins of a killed one, which may have died between a count and its pin.
     pub fn retain(&self, entries: u32, keep: impl Fn(u32) -> bool) {
         for first in (0..entries).step_by(GROUP as usize) {
             let mut kept = 0;
@@ -110,7 +110,8 @@ impl PinWriter {
         }
     }
 
-    /// Says what an owner uses of its own entries: for the daemon to show. No part of the handshake, and not counted.
+    /// Records the owner's use of one of its own entries, for the daemon to show. No part of the handshake, and not
+    /// counted.
     #[inline]
     pub fn set_own(&self, index: u32, bits: u32) {
         self.word(index).store(bits, Ordering::Release);

@@ -14,7 +14,7 @@ pub enum Kind {
     /// A call was made, and waits for an argument. Name: its function. Detail: what the argument is, as in
     /// [`WaitFor`]. Values: the first two of `Made`, the two of the argument, its actor, the sizes.
     Blocked = 3,
-    /// A call has ended well. Name: its function. Values: the call, the process that ran it.
+    /// A call has succeeded. Name: its function. Values: the call, the process that ran it.
     Ended = 4,
     /// A call has failed. Name: its function. Detail: its [`Cause`]. Values: the call, the pid of a process that died.
     Failed = 5,
@@ -79,7 +79,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cause {
-    /// Anything that has no cause of its own here.
+    /// Any cause that is not listed here.
     Other = 0,
     /// The function has returned an error, or panicked.
     Function = 1,
@@ -111,7 +111,7 @@ impl Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WaitFor {
-    /// Nothing that is known; 0, 0.
+    /// An unknown reason; 0, 0.
     Unknown = 0,
     /// The result of a call that this process made; the call, the process that it was sent to (0: none is known).
     Call = 1,

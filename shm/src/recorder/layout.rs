@@ -64,7 +64,7 @@ pub enum Counter {
     Made = 0,
     /// Those of them that were sent to a process.
     Sent = 1,
-    /// Those of them that have ended well.
+    /// Those of them that have succeeded.
     Ended = 2,
     /// Those of them that have failed.
     Failed = 3,
@@ -85,7 +85,7 @@ pub const HISTOGRAM: usize = (COUNTS_BYTES - COUNTERS * size_of::<u64>()) / size
 /// The first bucket has all times below.
 const FIRST_BITS: u32 = 9;
 
-/// The bucket of so many ticks.
+/// The bucket of a number of ticks.
 #[inline]
 pub(super) fn bucket(ticks: u64) -> usize {
     let ticks = ticks.max(1 << FIRST_BITS);

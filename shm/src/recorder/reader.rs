@@ -21,15 +21,15 @@ use crate::table::TABLE_BYTES;
 /// An event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// Its values.
+    /// The kind, which says what the detail and the values mean.
     pub kind: Kind,
-    /// The kind says what this means.
+    /// A small number; [`Kind`] lists its meaning for each kind.
     pub detail: u8,
     /// The number of a name.
     pub name: u16,
     /// The tick at which it was recorded.
     pub tick: u64,
-    /// The kind says what these mean.
+    /// The values; [`Kind`] lists their meanings for each kind.
     pub values: [u64; EVENT_VALUES],
 }
 
@@ -62,9 +62,9 @@ pub struct Run {
 pub struct Wait {
     /// The tick at which it began.
     pub since: u64,
-    /// What for.
+    /// The reason of the wait.
     pub what: WaitFor,
-    /// Which.
+    /// The two values of the reason, as [`WaitFor`] lists them.
     pub values: [u64; 2],
 }
 

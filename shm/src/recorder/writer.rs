@@ -37,7 +37,7 @@ pub struct Recorder {
     other: Mutex<()>,
     /// The places of waits that are taken.
     waits: AtomicU32,
-    /// Lanes whose pages cannot be had.
+    /// Lanes whose pages could not be allocated: a bit for each.
     lost_lanes: AtomicU32,
 }
 
@@ -85,7 +85,7 @@ impl Recorder {
         self.kinds & ORIGINS != 0
     }
 
-    /// So many ticks in nanoseconds.
+    /// Converts a number of ticks to nanoseconds.
     #[inline]
     pub fn nanos(&self, ticks: u64) -> u64 {
         self.watch.nanos(ticks)
@@ -93,14 +93,14 @@ impl Recorder {
 
     // ---- events ----
 
-    /// Records an event of now, whatever its kind. The caller keeps the lane's other writers out, and has asked
-    /// [`records`](Self::records).
+    /// Records an event with the present time, of any kind. The caller keeps the lane's other writers out, and has
+    /// asked [`records`](Self::records).
     #[inline]
     pub fn record(&self, lane: Lane, kind: Kind, detail: u8, name: u16, values: [u64; EVENT_VALUES]) {
         self.record_at(lane, ticks(), kind, detail, name, values);
     }
 
-    /// The same, of a time that was read already.
+    /// The same, with a time that was read before.
     #[inline]
     pub fn record_at(
         &self,
@@ -296,7 +296,8 @@ impl Recorder {
         }
     }
 
-    /// Publishes what goes on now, as an event is written: cleared first, its first word last.
+    /// Publishes a current state in the way in which an event is written: the first word is cleared first, and stored
+    /// last.
     #[inline]
     fn publish(&self, at: usize, since: u64, values: [u64; SLOT_WORDS - 3]) {
         let words = self.mapping.words64::<SLOT_WORDS>(at);
@@ -323,7 +324,7 @@ fn wait_place(place: usize) -> usize {
     HEADER_WAITS + place * SLOT_WORDS * size_of::<u64>()
 }
 
-/// A lock whose thread has panicked is as good as any: nothing under these locks is half changed.
+/// A lock whose thread has panicked can still be used: no data under these locks is ever half changed.
 fn unpoisoned<'a, T>(locked: Result<MutexGuard<'a, T>, PoisonError<MutexGuard<'a, T>>>) -> MutexGuard<'a, T> {
     locked.unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use mobula_shm::table::ALIGNMENT;
 
-/// A place in a segment. A million objects have one each, so it is small.
+/// A position in a segment. Each object has one, and there may be a million, so it is small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Allocation {
     /// The allocator's number of the segment.

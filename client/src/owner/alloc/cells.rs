@@ -37,7 +37,7 @@ impl FreeCells {
         self.words[usize::from(cell) / WORD_BITS] & 1 << (usize::from(cell) % WORD_BITS) != 0
     }
 
-    /// Free cells become cells that there are not; returns how many.
+    /// Removes free cells from the slab; returns how many.
     pub(crate) fn remove_where(&mut self, gone: impl Fn(u16) -> bool) -> u16 {
         let before = self.count;
         for cell in 0..CELLS_MAX as u16 {

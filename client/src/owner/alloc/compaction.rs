@@ -67,8 +67,8 @@ impl Allocator {
             .count()
     }
 
-    /// Where an object lies in the order; `None` for one that does not move: a large one, or one in a slab that is
-    /// needed in any case, but for the last of these.
+    /// The position of an object in the order. `None` for an object that does not move: a large one, or one in a slab
+    /// that is needed in any case, except the last of these slabs.
     pub(crate) fn rank(&self, compaction: &Compaction, place: Allocation) -> Option<Rank> {
         let part = place.part.get();
         if part & RUN != 0 {
