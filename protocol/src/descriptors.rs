@@ -11,10 +11,11 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 
-/// The lowest number that a descriptor of this library's own has.
+/// The lowest number of a descriptor of this library.
 const LOWEST: libc::c_int = 3;
 
-/// The same file by a descriptor that is none of 0, 1 and 2, closed on exec. A comparison, unless it is one of them.
+/// The same file with a descriptor above 2, closed on exec. Costs only a comparison if the descriptor is above 2
+/// already.
 ///
 /// # Errors
 /// The system's: no descriptors left. Then it is closed.
@@ -27,8 +28,8 @@ pub fn above_standard(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// Opens `/dev/null` in the places of 0, 1 and 2 that are closed, for this process and those that it starts. For a
-/// process of the library's own: another program may have closed them on purpose.
+/// Opens `/dev/null` as each of the descriptors 0, 1 and 2 that is closed, for this process and those that it starts.
+/// Only for a process of this library: another program may have closed them on purpose.
 pub fn fill_standard() {
     // The kernel gives out the lowest number that is free.
     while let Ok(descriptor) = open("/dev/null", OFlag::O_RDWR, Mode::empty()) {

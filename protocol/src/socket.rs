@@ -24,10 +24,10 @@ use crate::descriptors::above_standard;
 pub const MESSAGE_BYTES_MAX: usize = 32 << 10;
 /// Descriptors that a message carries at most.
 pub const DESCRIPTORS_MAX: usize = 8;
-/// Bytes of a socket's path that the kernel's address structure has room for. A longer path is taken by way of its
-/// directory, which needs `/proc`.
+/// Bytes of a socket's path that the kernel's address structure has room for. For a longer path, a descriptor of its
+/// directory is used, which needs `/proc`.
 const PATH_BYTES_MAX: usize = 107;
-/// The most bytes of the last part of a socket's path: an address has room for so many behind
+/// The most bytes of the last part of a socket's path: this is the room in an address behind
 /// `/proc/self/fd/2147483647/`.
 pub const NAME_BYTES_MAX: usize = 82;
 
@@ -55,9 +55,9 @@ impl ControlBuffer {
 pub struct Packet {
     /// The bytes that [`message`](crate::message) decodes.
     pub bytes: Vec<u8>,
-    /// Closed when dropped, so descriptors nobody asked for cost nothing.
+    /// Closed when dropped, so unexpected descriptors cost nothing.
     pub descriptors: Vec<OwnedFd>,
-    /// Whether it brought more than this process has room for, or than any message has.
+    /// Whether it brought more descriptors than this process can open, or than a message may have.
     pub descriptors_lost: bool,
 }
 
@@ -82,8 +82,8 @@ impl Socket {
         Self::connect_within(path, Duration::from_secs(10))
     }
 
-    /// The same, waiting as long as `patience`: a daemon that is stopped accepts nobody. Without a limit, a process
-    /// that connects while the backlog is full would wait until the daemon goes on.
+    /// The same, but waits at most `patience`, because a stopped daemon accepts no connection. Without a limit, a
+    /// process that connects while the backlog is full would wait until the daemon continues.
     ///
     /// # Errors
     /// `NotFound` or `ConnectionRefused` where nobody listens; `InvalidInput` for a name that is too long; `TimedOut`
@@ -121,7 +121,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// The user whose process listened where this is connected to, or connected here. A system call.
+    /// The user of the process at the other end: the one that listened, or the one that connected. A system call.
     ///
     /// # Errors
     /// The system's.
@@ -216,8 +216,8 @@ impl Socket {
 
     /// The length of the next packet, the flags that say whether something of it was cut off, and its descriptors.
     ///
-    /// Not `nix`'s `recvmsg`: that gives no descriptors of a packet of which some were cut off, although the kernel has
-    /// opened the others. Nobody would ever close them.
+    /// This does not use `nix`'s `recvmsg`. If some descriptors of a packet were cut off, that function returns none of
+    /// them, although the kernel has opened the others. They would never be closed.
     fn receive_into(&self, bytes: &mut [u8]) -> io::Result<(usize, libc::c_int, Vec<OwnedFd>)> {
         let mut control = ControlBuffer::empty();
         let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };

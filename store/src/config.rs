@@ -14,10 +14,10 @@ use mobula_shm::table::ENTRIES_MAX;
 use crate::error::StartError;
 use crate::machine;
 
-/// A day, so that every moment that the store computes can be represented.
+/// A day. With this limit, every moment that the store computes can be represented.
 const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
-/// The limits of one store. Every field has a default but the first two.
+/// The limits of one store. Every field except the first two has a default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,27 +30,27 @@ const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where the store listens. The directory must exist, and belong to this user or to root; nothing else may lie
-    /// at the path but the socket of a store that is dead.
+    /// Where the store listens. The directory must exist, and belong to this user or to root. At the path there must be
+    /// nothing, or the socket of a dead store.
     pub socket: PathBuf,
-    /// Bytes that may be leased in all, rounded up to whole pages; at most what the [machine], or the
-    /// control group of this process, has. The objects' bytes count, the bookkeeping (tables, pins, channels) does not.
+    /// Bytes that may be leased in all, rounded up to whole pages; at most the memory of the [machine], or of this
+    /// process's control group. The objects' bytes count; the bookkeeping (tables, pins, channels) does not.
     pub capacity_bytes: u64,
-    /// Clients at a time, dead ones of which objects remain included. Default 1024, at most 65,535.
+    /// Clients at a time, including dead ones whose objects remain. Default 1024, at most 65,535.
     pub clients_max: u32,
     /// Connections without a hello; when more come, the oldest are closed. Default 256.
     pub greetings_max: usize,
     /// How long a connection may wait before it sends its hello. Default 5 s.
     pub hello_timeout: Duration,
-    /// Messages that wait for a client to read them; one that lets more pile up is disconnected. Default 4096.
+    /// Messages that wait for a client to read them. A client for which more messages wait is disconnected. Default
+    /// 4096.
     pub out_queue_messages_max: usize,
     /// Bytes of the messages that wait for a client to read them, likewise. Default 4 MiB.
     pub out_queue_bytes_max: usize,
     /// Bytes that one client may have leased. Segments that it has given back count while others have them mapped.
-    /// Default: as many as the capacity has.
+    /// Default: the capacity.
     pub client_bytes_max: u64,
-    /// Bytes that all clients of one user may have leased together, dead ones included. Default: as many as the
-    /// capacity has.
+    /// Bytes that all clients of one user may have leased together, dead ones included. Default: the capacity.
     pub user_bytes_max: u64,
     /// Bytes of all tables, pins and channels, which the capacity does not count. Default 4 GiB.
     pub bookkeeping_bytes_max: u64,
@@ -75,8 +75,8 @@ pub struct Config {
     pub names_max: usize,
     /// Requests of one client that wait, for memory or for a name. Default 1024.
     pub waiters_max: usize,
-    /// How long later requests for less memory may pass a request that waits, and how long, after that, they may not:
-    /// it has a reservation. Default 500 ms.
+    /// How long later requests for less memory may pass a waiting request. After that, the request has a reservation
+    /// for the same time, and they may not pass it. Default 500 ms.
     pub lease_reservation: Duration,
     /// Dead clients whose events can still be read, the last ones to die. Each takes up to 1 MiB of memory beside the
     /// capacity. Default 32.
@@ -86,8 +86,8 @@ pub struct Config {
     pub orphan_grace: Duration,
     /// Entries of a dead client's table that the daemon looks at before it serves other clients. Default 65,536.
     pub sweep_entries_max: u32,
-    /// How long a store that takes the place of a killed one waits for the clients of that one whose processes are
-    /// alive. New clients are let in afterwards. Default 5 s.
+    /// How long a store that takes the place of a killed one waits for those clients of the killed store whose
+    /// processes are alive. It accepts new clients afterwards. Default 5 s.
     pub resume_window: Duration,
     /// How long such a store waits for the first of these clients. Before one comes, the store cannot know whether any
     /// of them is alive, and new clients wait as well. Choose [`resume_window`](Self::resume_window) where a client is
@@ -143,9 +143,8 @@ impl Config {
         }
     }
 
-    /// The spill directory of a store that was not given one: `/var/tmp`, which is there for large files that need not
-    /// last;
-    /// `None` on a machine without it.
+    /// The spill directory of a store that was not given one: `/var/tmp`, the usual directory for large temporary
+    /// files; `None` on a machine without it.
     pub fn default_spill_directory() -> Option<PathBuf> {
         let path = Path::new("/var/tmp");
         std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()).then(|| path.to_owned())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mobula_protocol::size::ByteSize;
 
-/// Why a store does not start. Nothing was changed at the socket's path then.
+/// The error of a store that does not start. It has changed nothing at the socket's path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -19,7 +19,7 @@ pub enum StartError {
         /// The longest.
         max: usize,
     },
-    /// Something lies at the path that no store left there.
+    /// At the path there is a file that is no socket of a store.
     #[error("{} exists and is not a socket; it was left alone", path.display())]
     NotASocket {
         /// The path in the configuration.
@@ -37,7 +37,7 @@ pub enum StartError {
         /// The directory.
         directory: PathBuf,
     },
-    /// Others could put something else in the socket's place.
+    /// Other users could replace the socket.
     #[error("the directory of the socket {problem}: {}", directory.display())]
     DirectoryNotSafe {
         /// The directory.

@@ -60,14 +60,14 @@ pub enum Version {
 /// A control group that this process is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Which files it has.
+    /// The version, which decides the names of its files.
     pub version: Version,
     /// The directory of its files.
     pub directory: PathBuf,
 }
 
-/// The control groups that this process is in and that may limit its memory, as far as they can be seen. The files lie
-/// under `root`, which is `/` but in tests.
+/// The visible control groups that this process is in and that may limit its memory. The files lie under `root`, which
+/// is `/` except in tests.
 #[must_use]
 pub fn memory_groups(root: &Path) -> Vec<Group> {
     groups(root, MEMORY.controller)
@@ -114,7 +114,7 @@ fn groups(root: &Path, controller: &str) -> Vec<Group> {
 #[derive(Debug)]
 struct Mount {
     version: Version,
-    /// The group that is to be seen at the mount point.
+    /// The group that is visible at the mount point.
     group: PathBuf,
     point: PathBuf,
 }
@@ -137,7 +137,7 @@ impl Mount {
         Some(Self { version, group: unescape(fields.get(3)?), point: unescape(fields.get(4)?) })
     }
 
-    /// A group and those that it is in, as far as they are to be seen here.
+    /// A group and the groups around it that are visible here.
     fn groups(&self, root: &Path, group: &Path) -> Vec<Group> {
         let Ok(point) = self.point.strip_prefix("/") else { return Vec::new() };
         let point = root.join(point);

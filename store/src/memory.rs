@@ -21,8 +21,8 @@ use mobula_shm::ring::end_bytes;
 use mobula_shm::table::{ENTRY_BYTES, TABLE_BYTES};
 use nix::sys::uio::{pread, pwrite};
 
-/// A shared memory, and the one read-only descriptor of it of which every process but its writer gets a copy. Cloning
-/// it opens nothing: messages that wait in a queue cost no descriptors.
+/// A shared memory, and one read-only descriptor of it. Every process except its writer gets a copy of that descriptor.
+/// A clone opens no descriptor, so messages that wait in a queue cost none.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
     inner: Arc<Inner>,

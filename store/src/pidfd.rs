@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Whether no process has this id any more, or only one that has ended and was not waited for.
+/// Whether the process with this id has ended. A zombie counts as ended.
 pub(crate) fn has_ended(pid: u32) -> bool {
     match open(pid) {
         Ok(Some(pidfd)) => {

@@ -7,8 +7,8 @@ use mobula_protocol::descriptors::fill_standard;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// Prepares a process in which the store is the main thing; it changes limits, a signal's disposition and the standard
-/// descriptors of the whole process:
+/// Prepares a process that mainly runs a store. It changes limits, a signal's disposition and the standard descriptors
+/// of the whole process:
 ///
 /// * descriptors 0, 1 and 2 that are closed become `/dev/null`, so that nothing of the store's gets their numbers;
 /// * the limit of open descriptors is raised as far as the system allows. A store needs four for each client (three

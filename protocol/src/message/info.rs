@@ -202,7 +202,7 @@ impl NameInfo {
 }
 
 impl NameChange {
-    /// A name that was given to this object, or, without one, was removed.
+    /// A name that was given to this object, or, if there is no object, was removed.
     ///
     /// ```
     /// # use mobula_protocol::message::NameChange;

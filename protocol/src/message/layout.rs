@@ -31,7 +31,7 @@ pub(super) fn encode_header(out: &mut Vec<u8>, opcode: u16, correlation: u64) {
     out.put_u64_le(correlation);
 }
 
-/// Opcode and correlation number; the input goes on behind them.
+/// Takes opcode and correlation number from the front of the input.
 pub(super) fn decode_header(input: &mut &[u8]) -> Result<(u16, u64), DecodeError> {
     if input.len() < HEADER_BYTES {
         return Err(DecodeError::Truncated);

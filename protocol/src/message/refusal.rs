@@ -49,7 +49,7 @@ pub enum Refusal {
         /// The system's error number.
         errno: u32,
     },
-    /// There is no such owner: it is forgotten, or never was.
+    /// There is no such owner: it is forgotten, or never existed.
     #[error("owner {owner} is not known to this store: its objects are gone, or its ids come from elsewhere")]
     NoSuchOwner {
         /// The owner in the request.
@@ -92,7 +92,7 @@ pub enum Refusal {
         /// Its value.
         max: u64,
     },
-    /// A client cannot go on with the daemon after the one that was killed; the connection ends.
+    /// The client of a killed daemon cannot continue with this daemon; the connection ends.
     #[error("a client of the store before cannot go on with this one: {reason}")]
     CannotResume {
         /// The expected and the actual message.
@@ -141,7 +141,7 @@ pub enum Refusal {
         /// Bytes requested.
         requested: u64,
     },
-    /// The request makes no sense in this state of the connection, which ends.
+    /// The request is not valid in this state of the connection, which ends.
     #[error("the daemon refused the request: {reason}")]
     BadRequest {
         /// The expected and the actual message.

@@ -29,7 +29,7 @@ messages! {
             /// Bytes that the store may lease in all.
             capacity_bytes: u64,
         }
-        /// A client of the daemon before goes on with this one.
+        /// A client of the previous daemon continues with this one.
         150 => Resumed {}
         /// A segment to put objects in. Descriptor: the segment, writable.
         131 => Leased {
@@ -72,7 +72,7 @@ messages! {
         }
         /// A page of objects.
         137 => Objects {
-            /// In no order that means anything.
+            /// In an arbitrary order.
             objects: Vec<ObjectInfo>,
             /// Cursor for the next page; `None` after the last.
             next: Option<u64>,

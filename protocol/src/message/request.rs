@@ -23,7 +23,7 @@ messages! {
             /// How long to wait for room, in milliseconds.
             timeout_ms: u64,
         }
-        /// The client does not need a lease any more that it has asked for and not got. The lease is refused, unless it
+        /// The client no longer needs a lease that it has requested and not received. The lease is refused, unless it
         /// has been granted meanwhile. Answered by [`Reply::Done`](super::Reply::Done).
         26 => Withdraw {
             /// Correlation number of the lease request.
@@ -58,7 +58,7 @@ messages! {
             /// An owner that this client is attached to.
             owner: OwnerId,
         }
-        /// The client could not take up a reader, because it had no descriptors left, and asks for
+        /// The client could not add a reader, because it had no descriptors left, and asks for
         /// [`Notice::ReaderJoined`](super::Notice::ReaderJoined) once more. Answered by
         /// [`Reply::Done`](super::Reply::Done), after the notice if the reader is still attached.
         27 => RepeatReader {
@@ -102,7 +102,7 @@ messages! {
         /// From now on the client is told which names are given and removed, by
         /// [`Notice::NamesChanged`](super::Notice::NamesChanged). Answered by [`Reply::Done`](super::Reply::Done).
         38 => WatchNames {}
-        /// Removes names, as making room does: the least recently used first, of objects that nothing but names keeps.
+        /// Removes names as if room were needed: the least recently used first, of objects that only their names keep.
         /// Answered by [`Reply::Evicted`](super::Reply::Evicted).
         39 => Evict {
             /// Bytes of payloads that are to be freed, if there are so many.

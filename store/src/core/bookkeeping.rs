@@ -3,11 +3,12 @@
 
 use std::cell::Cell;
 
-/// After so many requests the bytes are counted anew, which takes a time that grows with the number of clients.
+/// The number of requests after which the bytes are counted again. The time of a count grows with the number of
+/// clients.
 const REQUESTS_PER_COUNT: u32 = 256;
 
-/// An upper bound of the bytes that are in use. Requests add to it; what clients give back is noticed at the next
-/// count.
+/// An upper bound of the bytes that are in use. Requests add to it. Bytes that clients give back are subtracted at the
+/// next count.
 #[derive(Debug, Default)]
 pub(crate) struct Bookkeeping {
     used_at_most: Cell<u64>,

@@ -12,12 +12,12 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
-    /// None yet; numbers go on behind `last`.
+    /// No channels. Numbers begin after `last`.
     pub(crate) fn new(last: u64) -> Self {
         Self { open: BTreeMap::new(), of: BTreeMap::new(), last }
     }
 
-    /// A channel that was opened by another store, as both ends say.
+    /// Adds a channel that another store opened, as both ends report.
     pub(crate) fn resume(&mut self, channel: u64, ends: [u16; 2]) {
         self.last = self.last.max(channel);
         self.remove(channel);

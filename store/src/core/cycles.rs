@@ -75,7 +75,7 @@ pub(crate) fn cut<T: Copy + Eq + Hash + Ord>(
 enum Place {
     /// The walk came through here, as the stop with this number.
     OnPath(usize),
-    /// All that it leads to has been seen.
+    /// All objects that it leads to have been visited.
     Behind,
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct FairQueueing {
     ticket: u64,
     /// When the current reservation ends.
     ends: Option<Instant>,
-    /// No reservation begins before.
+    /// The earliest moment at which the next reservation may begin.
     next_from: Option<Instant>,
 }
 
@@ -40,7 +40,7 @@ impl FairQueueing {
     }
 
     /// Ends the reservation that is over, and begins one if it is time; returns the ticket that has it. `waiting` are
-    /// all requests that might be served were there more room, in order: each ticket, and when it may get a
+    /// all requests that more room would serve, in order: the ticket of each, and the moment from which it may get a
     /// reservation.
     pub(crate) fn reserved(
         &mut self,

@@ -43,7 +43,7 @@ impl Holds {
         self.counts.get(&(owner, index)).copied().unwrap_or(0)
     }
 
-    /// Drops every hold on an owner that is no more.
+    /// Drops every hold on an owner that is forgotten.
     pub(crate) fn forget(&mut self, owner: OwnerId) {
         self.counts.retain(|(held, _), _| *held != owner);
     }

@@ -24,7 +24,7 @@ pub(crate) struct Names {
     /// How many names an object has.
     counts: HashMap<ObjectId, u32>,
     uses: u64,
-    /// Places below `places` that no name has.
+    /// Vacant places: those below `places` that no name has.
     vacant: BTreeSet<u32>,
     places: u32,
 }

@@ -26,7 +26,7 @@ pub(crate) enum Phase {
 pub(crate) struct Segment<M> {
     /// Its length.
     pub(crate) bytes: u64,
-    /// Bytes that it counts as: those of its pages.
+    /// The bytes that count for it: those of its pages.
     counted: u64,
     /// Its phase.
     pub(crate) phase: Phase,
@@ -105,8 +105,8 @@ impl<M> Segments<M> {
         number
     }
 
-    /// Counts a segment that another store leased; `false` when the number is taken, or nobody can have leased so much.
-    /// It counts as all of its length until it is [counted anew](Self::count_anew).
+    /// Counts a segment that another store leased; `false` when the number is taken, or no store can have leased so
+    /// many bytes. Its whole length counts until it is [counted anew](Self::count_anew).
     pub(crate) fn resume(&mut self, owner: u16, number: u32, phase: Phase, bytes: u64, memory: M) -> bool {
         let used = self.usage.leased + self.usage.orphaned + self.usage.retired;
         if self.contains(owner, number) || used.checked_add(bytes).is_none_or(|sum| sum > i64::MAX as u64) {

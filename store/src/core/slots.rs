@@ -30,7 +30,7 @@ struct Slot {
     owner: OwnerId,
     /// Clients that may pin this one's objects.
     readers: BTreeSet<u16>,
-    /// Clients that could, at some time.
+    /// Clients that could pin them at any time.
     readers_ever: BTreeSet<u16>,
     /// Clients whose objects this one may pin.
     attached: BTreeSet<u16>,
@@ -128,17 +128,17 @@ impl Slots {
         self.vacate(owner)
     }
 
-    /// Clients that may pin what `owner` has.
+    /// Clients that may pin objects of `owner`.
     pub(crate) fn readers(&self, owner: u16) -> Vec<u16> {
         self.slots[usize::from(owner)].readers.iter().copied().collect()
     }
 
-    /// Clients that could pin what the last owner of a slot had, which is vacant now.
+    /// Clients that could pin the objects of the last owner of a slot that is now vacant.
     pub(crate) fn take_readers_ever(&mut self, owner: u16) -> BTreeSet<u16> {
         std::mem::take(&mut self.slots[usize::from(owner)].readers_ever)
     }
 
-    /// How many clients may pin what `owner` has.
+    /// How many clients may pin objects of `owner`.
     pub(crate) fn reader_count(&self, owner: u16) -> usize {
         self.slots[usize::from(owner)].readers.len()
     }

@@ -10,7 +10,7 @@ pub(crate) struct Waiter<T> {
     pub(crate) client: u16,
     /// Correlation number of the request.
     pub(crate) correlation: u64,
-    /// When to give up; `None` for never.
+    /// When the request ends without an answer; `None` for never.
     pub(crate) deadline: Option<Instant>,
     /// The thing that it waits for.
     pub(crate) wants: T,

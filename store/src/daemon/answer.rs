@@ -17,7 +17,7 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// The request was carried out, and there is nothing to say.
+    /// The request was carried out, and the reply has no content.
     pub(crate) fn done() -> Outcome {
         Ok(Self::Now(Reply::Done {}, Vec::new()))
     }
@@ -49,7 +49,7 @@ impl Patient {
     }
 }
 
-/// The refusal of a request that makes no sense where it stands: its connection ends.
+/// The refusal of a request that is not valid in this state of the connection: the connection ends.
 pub(crate) fn bad_request(reason: &str) -> Refusal {
     Refusal::BadRequest { reason: reason.to_owned() }
 }

@@ -18,7 +18,7 @@ use crate::daemon::spill::policy::SpillPolicy;
 use crate::daemon::spill::waiting::RestoreRequests;
 use crate::memory::Memory;
 
-/// Clients and what they have, names, spilled objects and orphans.
+/// Clients with their belongings, names, spilled objects and orphans.
 pub(crate) struct Contents {
     pub(crate) registry: Registry,
     pub(crate) names: NamedObjects,
@@ -90,7 +90,7 @@ impl Contents {
         self.orphans.evict(&mut self.registry, &mut self.spill_policy, now);
     }
 
-    /// Goes on with the eviction of orphans; `true` when it has ended well.
+    /// Continues the eviction of orphans; `true` when it has ended without an error.
     pub(crate) fn go_on_evicting(&mut self, now: Instant) -> bool {
         self.orphans.go_on_evicting(&mut self.registry, &mut self.spill_policy, now)
     }

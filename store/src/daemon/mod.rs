@@ -55,7 +55,7 @@ use restart::rebuild::{Resumed, rebuild};
 use spill::disk::Disk;
 use spill::waiting;
 
-/// Why a connection must end: its request makes no sense where it stands.
+/// Why a connection must end: its request is not valid in this state of the connection.
 #[derive(Debug)]
 pub(crate) struct Violation(pub(crate) String);
 
@@ -72,8 +72,8 @@ impl Daemon {
         Ok(Self { leases: Leases::new(&config), contents: Contents::new(config, epoch, control)? })
     }
 
-    /// A daemon that goes on with what the clients of a killed one handed back. The replies that tell them so are in
-    /// the outbox.
+    /// A daemon that continues with the memory that the clients of a killed one handed back. The replies to these
+    /// clients are in the outbox.
     pub(crate) fn resume(
         config: Config,
         epoch: u64,
@@ -195,7 +195,7 @@ impl Daemon {
         }
     }
 
-    /// Does what is due.
+    /// Does the work that is due.
     pub(crate) fn tick(&mut self, now: Instant) {
         let Self { contents, leases } = self;
         leases.go_on_prefaulting(&mut contents.registry);
@@ -241,8 +241,8 @@ impl Daemon {
         self.settle(now);
     }
 
-    /// Does what an event has left to do: makes room for an orphan that is to be restored, has orphans looked at that
-    /// may be free, serves the queue for memory, and tells clients which names have changed.
+    /// Does the work that an event leads to: makes room for an orphan that is to be restored, starts a look at orphans
+    /// that may be free, serves the queue for memory, and tells clients which names have changed.
     fn settle(&mut self, now: Instant) {
         let Self { contents, leases } = self;
         if contents.orphans.restores().take_lack_of_memory() {
@@ -255,7 +255,7 @@ impl Daemon {
         contents.names.tell_watchers(&mut contents.registry);
     }
 
-    /// The refusal of a request that would wait, if the client has too many that do.
+    /// The refusal of a request that would wait, if too many requests of the client wait already.
     fn check_waiting(&self, client: u16) -> Result<(), Refusal> {
         let Contents { registry, names, restore_requests, .. } = &self.contents;
         let waiting = self.leases.waiting(client) + names.waiting(client) + restore_requests.count(client);

@@ -13,7 +13,7 @@ use crate::server::connection::say_goodbye;
 use crate::server::endpoint::Endpoint;
 use crate::server::poller::{LISTENER, Poller};
 
-/// How long the listener is left alone after the system refused a connection, unless a connection ends before.
+/// How long the store accepts no connection after the system refused one, unless a connection ends before.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The listening socket.
@@ -89,8 +89,8 @@ impl Acceptor {
     }
 }
 
-/// The message to a connection that the system has no means for. The connection has asked for nothing yet, so the
-/// message answers no request.
+/// The message to a connection for which the system has no memory or no descriptors. The connection has asked for
+/// nothing yet, so the message answers no request.
 pub(crate) fn refusal(error: &io::Error) -> Vec<u8> {
     Reply::Failed { refusal: no_memory(0, error) }.encode(0)
 }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::daemon::registry::outbox::Outgoing;
 use crate::server::credentials::{Credentials, refuse_descriptors};
 
-/// How far a connection has come.
+/// The stage of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// It has not sent a hello, and must before the deadline.
@@ -114,8 +114,8 @@ impl Connection {
 
 /// Sends one last message on a socket if it takes it.
 ///
-/// Messages that the other process has sent are thrown away first: a socket that is closed with unread messages looks
-/// to it as if the connection had been reset, which hides the reason.
+/// Unread messages of the other process are discarded first: if a socket is closed with unread messages, the other
+/// process sees a reset connection, which hides the reason.
 pub(crate) fn say_goodbye(socket: &Socket, message: &[u8]) {
     const UNREAD_MAX: usize = 64;
     let _ = socket.send(message, &[]);

@@ -12,7 +12,7 @@ use crate::server::accept::refusal;
 use crate::server::connection::{Connection, Flush, Stage};
 use crate::server::poller::{FIRST_CONNECTION, Poller};
 
-/// How soon messages are sent again that the system had no means for.
+/// How soon a message is sent again if the system had no memory or descriptors for it.
 const SEND_PAUSE: Duration = Duration::from_millis(10);
 
 /// The connections that there are.
@@ -95,7 +95,7 @@ impl Connections {
         }
     }
 
-    /// How many connections have sent no hello, if so many others are coming back.
+    /// How many connections have sent no hello, when `returning` others are coming back.
     pub(crate) fn greeting_count(&self, returning: usize) -> usize {
         self.by_key.len() - self.by_slot.len() - returning
     }

@@ -17,8 +17,8 @@ pub(crate) struct Credentials {
     pub(crate) pid: u32,
     /// Its user: this process's own, or root.
     pub(crate) user: u32,
-    /// Becomes readable when the process ends, even while a child of it still has the socket open. Without one, only
-    /// the hang-up tells: where the kernel has none, or descriptors are scarce.
+    /// Becomes readable when the process ends, even while a child of it still has the socket open. `None` where the
+    /// kernel has no such descriptors, or descriptors are scarce: then only the hang-up shows the end.
     pub(crate) pidfd: Option<OwnedFd>,
 }
 
@@ -39,8 +39,8 @@ impl Credentials {
     }
 }
 
-/// Whether three quarters of the descriptors that this process may have are in use, as the number of its latest tells:
-/// the kernel gives out the lowest that is free.
+/// Whether three quarters of this process's descriptors are in use. The number of the latest one shows it, because the
+/// kernel gives out the lowest free number.
 fn descriptors_are_scarce(latest: &Socket) -> bool {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(limit, _)| limit);
     latest.as_raw_fd() as u64 >= limit / 4 * 3
@@ -66,8 +66,8 @@ pub(crate) fn refuse_descriptors(socket: &Socket) {
     }
 }
 
-/// A descriptor of the peer's process: the one that connected, not one that got its number later, where the kernel
-/// can tell (Linux 6.5).
+/// A descriptor of the peer's process. From Linux 6.5 on, it is certain to be the process that connected, and not
+/// another that got its number later.
 fn pidfd(socket: &Socket, pid: u32) -> io::Result<Option<OwnedFd>> {
     match getsockopt(socket, PeerPidfd) {
         Ok(pidfd) => return Ok(Some(pidfd)),

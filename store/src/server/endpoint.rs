@@ -19,7 +19,7 @@ use crate::error::StartError;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;
-/// How long another store that is starting in the same directory is waited for.
+/// How long a store waits for another one that is starting in the same directory.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A socket that listens at a path; dropping it removes the path, unless something else lies there by now.
@@ -58,7 +58,7 @@ impl Endpoint {
         Ok(Self { socket, path: path.to_owned(), identity, takes_place })
     }
 
-    /// Whether a store was here before, which did not take its socket away: its clients may come back.
+    /// Whether there was a store at this path that did not remove its socket: its clients may come back.
     pub(crate) fn takes_place(&self) -> bool {
         self.takes_place
     }

@@ -30,8 +30,9 @@ use crate::server::poller::{FIRST_CONNECTION, LIFELINE, LISTENER, Poller, STOPPE
 
 /// Ends of connections that one iteration handles.
 const ENDS_MAX: usize = 32;
-/// How often in a row waiting for events may fail before the loop gives up, and how long it pauses in between.
+/// How many times in a row a wait for events may fail before the loop gives up.
 const WAIT_FAILURES_MAX: u32 = 500;
+/// The pause after a wait for events that failed.
 const WAIT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The loop's state.
@@ -181,7 +182,7 @@ impl EventLoop {
         }
     }
 
-    /// Tells a connection that its message makes no sense, and closes it.
+    /// Tells a connection that its message is not valid, and closes it.
     fn refuse(&mut self, key: u64, correlation: u64, reason: String) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         tracing::warn!(pid = connection.credentials.pid, reason, "refused a request");
@@ -236,7 +237,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes in a message of a client of the store before.
+    /// Handles a message of a client of the previous store.
     fn take_back(&mut self, key: u64, correlation: u64, request: Request, descriptors: Vec<OwnedFd>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(recovery) = &mut self.recovery else {
@@ -250,7 +251,7 @@ impl EventLoop {
         }
     }
 
-    /// Makes the daemon of what has come back, and lets in the clients that have waited for that.
+    /// Makes the daemon from everything that came back, and accepts the clients that have waited for it.
     fn end_recovery_if_over(&mut self) {
         let now = Instant::now();
         let Self { recovery, connections, .. } = self;
@@ -326,7 +327,7 @@ impl EventLoop {
 
     // ---- time ----
 
-    /// Does what is due.
+    /// Does the work that is due.
     fn tick(&mut self) {
         let now = Instant::now();
         let greeting = self.connections.greeting(self.returning());
@@ -363,7 +364,8 @@ impl EventLoop {
     }
 }
 
-/// The first epoch of this store's owners: another range than that of the store before, whose ids may still be in use.
+/// The first epoch of this store's owners. Its range differs from that of the previous store, whose ids may still be in
+/// use.
 pub(crate) fn first_epoch() -> u64 {
     RandomState::new().hash_one(std::process::id()) & ((1 << 48) - 1)
 }

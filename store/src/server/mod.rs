@@ -41,7 +41,7 @@ pub struct Server {
     stopper: Stopper,
     endpoint: Endpoint,
     daemon: Daemon,
-    /// Where a store was here before that was killed: its clients may come back.
+    /// Set if a killed store was at this path: its clients may come back.
     recovery: Option<Recovery>,
     config: Config,
 }

@@ -42,7 +42,7 @@ impl Poller {
         let _ = self.epoll.delete(source);
     }
 
-    /// Waits until a descriptor is ready, or for so long; returns how many events there are.
+    /// Waits until a descriptor is ready or `due` has passed; returns the number of events.
     pub(crate) fn wait(&self, events: &mut [EpollEvent], due: Option<Duration>) -> Result<usize, Errno> {
         match self.epoll.wait(events, timeout(due)) {
             Err(Errno::EINTR) => Ok(0),

@@ -15,7 +15,7 @@ use crate::memory::Attachment;
 /// Lets a client pin the objects of an owner.
 ///
 /// The handshake of pins depends on this order: memory for the pins, then the count in the directory, then the notice
-/// to the owner, and only then the reply to the reader, which pins nothing before.
+/// to the owner, and only then the reply to the reader. The reader pins nothing before the reply.
 pub(crate) fn attach(registry: &mut Registry, reader: u16, owner: OwnerId) -> Outcome {
     let slot = owner.slot();
     let target = registry.owner(owner).ok_or(Refusal::NoSuchOwner { owner })?;

@@ -13,7 +13,7 @@ use mobula_shm::table::ENTRY_BYTES;
 use crate::daemon::answer::limit_reached;
 use crate::daemon::registry::Registry;
 
-/// Where memory is short.
+/// The part of the store in which memory is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     /// A client is at its quota.
@@ -24,7 +24,7 @@ pub(crate) enum Scope {
     Store,
 }
 
-/// Why a client cannot have a lease of so many bytes now: where they are missing, and how many; `None` if it can.
+/// Why a client cannot have a lease of this size now: where bytes are missing, and how many; `None` if it can.
 pub(crate) fn shortage(registry: &Registry, client: u16, bytes: u64) -> Option<(Scope, u64)> {
     let missing = |used: u64, max: u64| used.saturating_add(bytes).saturating_sub(max);
     let (client_max, user_max) = (registry.config.client_bytes_max, registry.config.user_bytes_max);
@@ -69,7 +69,7 @@ pub(crate) fn over_quota(registry: &Registry, scope: Scope, requested: u64) -> O
     Some(Refusal::QuotaReached { limit: limit.to_owned(), max, used, requested })
 }
 
-/// Refuses a request that is over a quota by itself: no waiting helps it.
+/// Refuses a request that alone is over a quota, so waiting would not help.
 pub(crate) fn check_quotas(registry: &Registry, client: u16, bytes: u64) -> Result<(), Refusal> {
     let scopes = [
         (Scope::Client(client), registry.config.client_bytes_max),
@@ -94,7 +94,7 @@ pub(crate) fn check_segments(registry: &Registry, client: u16) -> Result<(), Ref
     }
 }
 
-/// Refuses tables, pins or channels beyond what all of them may take. A request that is not refused counts.
+/// Refuses tables, pins or channels beyond the limit for all of them. If the request is not refused, its bytes count.
 pub(crate) fn check_bookkeeping(registry: &Registry, requested: u64) -> Result<(), Refusal> {
     let max = registry.config.bookkeeping_bytes_max;
     registry.bookkeeping.take(requested, max, || bookkeeping_bytes(registry)).map_err(|used| {

@@ -23,7 +23,7 @@ use crate::daemon::registry::Registry;
 use crate::memory::Memory;
 
 /// How long owners have for freeing objects that nobody uses before they are asked to spill. It is short, because a
-/// program that puts more than there is room for waits so long again and again.
+/// program that puts more than fits waits for this time repeatedly.
 const FIRST_PERIOD: Duration = Duration::from_millis(10);
 /// How often room is made while a request waits for it: enough time for owners to give memory back.
 const PRESSURE_PERIOD: Duration = Duration::from_millis(100);
@@ -95,7 +95,7 @@ impl Leases {
         Ok(Answer::Later)
     }
 
-    /// A client has found memory of its own, and does not wait for a lease any more.
+    /// A client has found memory of its own, and no longer waits for a lease.
     pub(crate) fn withdraw(
         &mut self,
         contents: &mut Contents,
@@ -239,7 +239,7 @@ impl Leases {
         }
     }
 
-    /// Asks an owner to spill if memory is missing; returns how many bytes are.
+    /// Asks an owner to spill if memory is missing; returns the number of missing bytes.
     pub(crate) fn ask_to_spill(&mut self, contents: &mut Contents, now: Instant) -> u64 {
         let missing = self.missing_bytes(contents, now);
         contents.spill_policy.ask(&mut contents.registry, missing, now);
@@ -290,8 +290,8 @@ impl Leases {
         self.fair.reserved(now, waiting)
     }
 
-    /// Makes a segment: the only place for that. Its bytes count from now on, although its pages may still have to
-    /// come.
+    /// Makes a segment. No other function does that. Its bytes count from now on, although its pages may not be
+    /// allocated yet.
     fn grant(&mut self, registry: &mut Registry, client: u16, correlation: u64, bytes: u64) -> Outcome {
         quota::check_segments(registry, client)?;
         let memory = Memory::segment(bytes).map_err(|error| no_memory(bytes, &error))?;

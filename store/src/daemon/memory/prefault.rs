@@ -68,7 +68,7 @@ impl Prefaults {
         }
     }
 
-    /// Whether pages of a segment are missing that will still come.
+    /// Whether pages of a segment are still to be allocated.
     pub(crate) fn contains(&self, client: u16, segment: u32) -> bool {
         self.queue.iter().any(|lease| (lease.client, lease.segment) == (client, segment))
     }

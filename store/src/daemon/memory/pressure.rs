@@ -40,8 +40,8 @@ impl Pressure {
         notify_holders(&mut contents.registry, scope, &Notice::Reclaim { bytes: missing });
     }
 
-    /// As [`reclaim`](Self::reclaim), for when that was not enough: clients also punch holes into segments in which
-    /// objects lie.
+    /// As [`reclaim`](Self::reclaim). Clients also punch holes into segments in which objects lie. This is called when
+    /// `reclaim` was not enough.
     pub(crate) fn punch_holes(&mut self, contents: &mut Contents, scope: Scope, missing: u64, now: Instant) {
         contents.sweep(now);
         evict_restored(&mut contents.registry, missing);
@@ -50,8 +50,8 @@ impl Pressure {
     }
 }
 
-/// Removes names, the least recently used first, until objects of `missing` bytes have lost theirs. An object is used
-/// as recently as the last of its names. Returns the bytes.
+/// Removes names, the least recently used first, until objects of `missing` bytes have lost their names. The last use
+/// of any of its names counts as the last use of an object. Returns the bytes.
 pub(crate) fn remove_names(contents: &mut Contents, scope: Scope, missing: u64) -> u64 {
     let (registry, names) = (&mut contents.registry, &mut contents.names);
     let mut removed = Vec::new();

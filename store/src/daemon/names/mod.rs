@@ -26,7 +26,7 @@ use watchers::Watchers;
 const _: () = assert!(NAME_BYTES_MAX == mobula_shm::names::NAME_BYTES_MAX);
 const _: () = assert!(ObjectId::BYTES == mobula_shm::names::OBJECT_BYTES);
 
-/// The names, and the clients that wait for more of them.
+/// The names, and the clients that wait for names.
 pub(crate) struct NamedObjects {
     names: Names,
     /// The names for the daemon after this one.
@@ -157,12 +157,12 @@ impl NamedObjects {
         }
     }
 
-    /// Names are in use: the least recently used one is another.
+    /// Notes that names were used, so that they are not the least recently used ones.
     pub(crate) fn touch<'a>(&mut self, names: impl Iterator<Item = &'a Vec<u8>>) {
         names.for_each(|name| self.names.touch(name));
     }
 
-    /// Takes up the names of the daemon before whose objects are still there.
+    /// Takes over the names of the previous daemon, if their objects still exist.
     pub(crate) fn resume(&mut self, registry: &mut Registry) {
         for place in 0..self.records.used() {
             let Some((name, object)) = self.records.load(place) else { continue };

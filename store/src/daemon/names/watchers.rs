@@ -18,7 +18,7 @@ const CHANGES_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 64;
 /// Bytes of a change without its name, at most.
 const CHANGE_BYTES: usize = 64;
 
-/// The clients that watch, and what they have not been told yet.
+/// The clients that watch, and the changes that they have not been told of yet.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     clients: BTreeSet<u16>,

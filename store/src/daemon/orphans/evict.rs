@@ -122,7 +122,7 @@ impl Eviction {
     }
 }
 
-/// A segment of a dead owner of which nobody uses any bytes, and the entries in it.
+/// A segment of a dead owner in which no client uses any bytes, and the entries in it.
 fn evictable_segment(registry: &Registry) -> Option<(u16, u32, Vec<u32>)> {
     registry.owners.iter().find_map(|(slot, owner)| {
         let estate = owner.estate.as_ref().filter(|estate| estate.is_taken_over())?;

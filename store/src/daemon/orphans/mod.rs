@@ -151,7 +151,7 @@ impl Orphans {
         }
     }
 
-    /// Goes on with the eviction that is running; `true` when it has ended well.
+    /// Continues the running eviction; `true` when it has ended without an error.
     pub(crate) fn go_on_evicting(
         &mut self,
         registry: &mut Registry,
@@ -189,8 +189,8 @@ impl Orphans {
         [self.sweep.due(), eviction].into_iter().flatten().min()
     }
 
-    /// The whole table of a dead client is the daemon's: its own pins and mappings stop to count, and its readers are
-    /// told.
+    /// The daemon is now the writer of a dead client's whole table. The client's own pins and mappings cease to count,
+    /// and its readers are told.
     fn finish_takeover(
         &mut self,
         registry: &mut Registry,

@@ -80,8 +80,8 @@ pub(crate) fn spilled_references(
     }
 }
 
-/// Removes from what a dead client's objects refer to every reference that would keep its object for ever; see
-/// [`cycles`].
+/// Removes, from the references of a dead client's objects, each one through which an object would keep itself alive
+/// for ever; see [`cycles`].
 pub(crate) fn cut_cycles(registry: &Registry, slot: u16, recorded: &mut [(u32, Vec<ObjectId>)]) {
     let Some(owner) = registry.owners.get(&slot) else { return };
     let object = |index: u32| ObjectId::new(owner.id, index, owner.word(index).generation());
@@ -95,8 +95,8 @@ pub(crate) fn cut_cycles(registry: &Registry, slot: u16, recorded: &mut [(u32, V
     }
 }
 
-/// The same for a listing: an object in a spill file of a living client has none, because reading them would wait for a
-/// disk.
+/// The same for a listing. The references of an object in a spill file of a living client are left out, because reading
+/// them would wait for a disk.
 pub(crate) fn references_in_memory<'a>(
     registry: &'a Registry,
     object: ObjectId,
@@ -107,7 +107,7 @@ pub(crate) fn references_in_memory<'a>(
     if state == Some(State::Spilled) { Vec::new() } else { references_of(registry, object, mapped) }
 }
 
-/// The references of any object: as the estate of its dead owner says, or as the memory of its living owner says.
+/// The references of any object: from the estate of its dead owner, or from the memory of its living owner.
 fn references_of<'a>(
     registry: &'a Registry,
     object: ObjectId,

@@ -31,7 +31,7 @@ use crate::memory::Memory;
 const SLICE_BYTES: u64 = 4 << 20;
 /// Bytes that are read at a time.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Objects of at most so many bytes share segments.
+/// The largest objects that share segments.
 const SMALL_BYTES_MAX: u64 = 256 << 10;
 /// Bytes of a segment that objects share.
 const SHARED_SEGMENT_BYTES: u64 = 1 << 20;
@@ -268,7 +268,7 @@ impl Restore {
 }
 
 impl Target {
-    /// Copies from the file into memory until so much is done of `extent` bytes.
+    /// Copies from the file into memory, up to `end` of the object's `extent` bytes.
     fn copy_until(&mut self, end: u64, object: ObjectId, extent: u64) -> Result<(), Refusal> {
         let mut buffer = vec![0; (end - self.done).min(PIECE_BYTES) as usize];
         let (memory, start) = (&self.room.memory, self.room.offset);
@@ -331,7 +331,7 @@ fn is_spilled(registry: &Registry, object: ObjectId) -> bool {
     owner.and_then(|owner| owner.state_of(object.index(), object.generation())) == Some(State::Spilled)
 }
 
-/// Spills a restored object again, which still has its record; `false` if a client uses its bytes.
+/// Spills a restored object again. It still has its record. `false` if a client uses its bytes.
 fn spill_again(owner: &Owner, index: u32) -> bool {
     let word = owner.word(index);
     // Looking before the handshake saves readers from seeing `Dying`.

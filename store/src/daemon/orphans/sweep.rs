@@ -21,7 +21,7 @@ pub(crate) const SWEEP_PERIOD_MIN: Duration = Duration::from_millis(10);
 /// How late the next sweep comes when nothing changes.
 const SWEEP_PERIOD_MAX: Duration = Duration::from_millis(250);
 
-/// When the next sweep is due; never while no client is dead.
+/// The time of the next sweep; none while no client is dead.
 #[derive(Debug, Default)]
 pub(crate) struct SweepTimer {
     due: Option<Instant>,

@@ -14,7 +14,7 @@ use crate::daemon::orphans::references::{MappedSegments, cut_cycles, spilled_ref
 use crate::daemon::registry::Registry;
 use crate::daemon::registry::estate::Home;
 
-/// How far a takeover has come.
+/// The progress of a takeover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// The whole table is taken over.

@@ -40,7 +40,7 @@ use outbox::{Outbox, Outgoing};
 use owner::Owner;
 use recorders::Recorders;
 
-/// Everything that the daemon knows of its clients.
+/// The daemon's knowledge of its clients.
 pub(crate) struct Registry {
     pub(crate) config: Config,
     /// The daemon's own control memory, in the name of slot 0: directory, pins and names.
@@ -214,15 +214,15 @@ impl Registry {
         }
     }
 
-    /// Grows whenever fewer bytes count as used by anybody: while it stays the same, a request that did not fit still
-    /// does not.
+    /// Grows whenever the bytes that count as used become fewer. While it stays the same, a request that did not fit
+    /// still does not fit.
     pub(crate) fn relief_count(&self) -> u64 {
         self.segments.lessened() + self.owners_forgotten
     }
 
     // ---- the daemon's own pins ----
 
-    /// Whether an object can be had, or will be.
+    /// Whether an object can be read now, or is promised.
     pub(crate) fn exists(&self, object: ObjectId) -> bool {
         let owner = self.owner(object.owner());
         let state = owner.and_then(|owner| owner.state_of(object.index(), object.generation()));

@@ -135,7 +135,7 @@ impl Owner {
     }
 }
 
-/// The value of a pin that cannot be looked at.
+/// The value of a pin that cannot be read.
 const UNKNOWN: u32 = HELD | MAPPED;
 
 /// The pins of one client on one owner.
@@ -146,7 +146,7 @@ struct Pins {
 }
 
 impl Pins {
-    /// The pin word of an entry. A pin that cannot be looked at counts as set, so nothing is freed by mistake.
+    /// The pin word of an entry. A pin that cannot be read counts as set, so no object is freed by mistake.
     fn get(&self, index: u32) -> u32 {
         if self.mapping.get().is_none() {
             match PinReader::map(self.control.writable(), self.slot) {

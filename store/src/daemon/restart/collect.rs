@@ -34,8 +34,8 @@ use crate::pidfd::has_ended;
 /// The store checks this often whether the missing clients can still come.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
-/// Bytes of all segments that one client may claim: more than any machine has, and so few that the sum for all clients
-/// fits a `u64`. So a client that lies does not spoil the count of the others.
+/// Bytes of all segments that one client may claim. It is more than any machine has, and small enough that the sum for
+/// all clients fits a `u64`. So a faulty client does not spoil the count of the others.
 const CLAIM_BYTES_MAX: u64 = 1 << 46;
 
 /// A client that has come back, and everything that it has handed back.

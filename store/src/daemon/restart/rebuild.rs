@@ -311,7 +311,7 @@ fn complete_escrow(registry: &mut Registry) {
     }
 }
 
-/// Takes back the pins of the killed daemon that have no reason any more.
+/// Takes back the pins of the killed daemon that no longer have a reason.
 fn drop_unexplained_pins(registry: &Registry) {
     for owner in registry.owners.values() {
         owner.daemon_pins.retain(owner.entries, |index| registry.holds.contains(owner.id, index));

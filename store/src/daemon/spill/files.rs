@@ -79,7 +79,7 @@ impl SpillFiles {
         Ok((self.last_number, file))
     }
 
-    /// Takes up a file that has outlived the daemon before.
+    /// Takes over a file that has outlived the previous daemon.
     pub(crate) fn resume(&mut self, owner: u16, number: u32, bytes: u64, file: File) {
         if number == 0 || self.files.contains_key(&(owner, number)) {
             return;

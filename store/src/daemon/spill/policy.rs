@@ -13,7 +13,7 @@ use crate::daemon::registry::Registry;
 
 /// An owner is asked for at least this part of the capacity, so that not every lease has to wait for a round.
 const PART_OF_CAPACITY: u64 = 8;
-/// How long one owner is waited for before another is asked as well.
+/// How long the daemon waits for one owner before it also asks another.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(200);
 /// How long an owner that had nothing to spill is not asked again.
 const SPENT_PERIOD: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ impl SpillPolicy {
         registry.notify(owner, &Notice::Spill { bytes }, Vec::new());
     }
 
-    /// An owner has spilled segments of so many bytes, or has failed to.
+    /// An owner has spilled segments of this many bytes, or has failed.
     pub(crate) fn answered(&mut self, client: u16, bytes: u64, failure: Option<String>, now: Instant) {
         self.asked.remove(&client);
         if let Some(mut reason) = failure {
@@ -87,7 +87,7 @@ impl SpillPolicy {
         (now < *since + FAILURE_PERIOD).then(|| reason.clone())
     }
 
-    /// A client has died: it does not answer any more.
+    /// A client has died: it will not answer.
     pub(crate) fn forget(&mut self, client: u16) {
         self.asked.remove(&client);
         self.spent.remove(&client);

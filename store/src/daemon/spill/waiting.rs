@@ -113,7 +113,7 @@ impl RestoreRequests {
         wanted.filter(|object| object.owner() == owner).collect()
     }
 
-    /// A client has died: it neither waits nor restores any more.
+    /// A client has died: it no longer waits or restores.
     pub(crate) fn forget(&mut self, client: u16, id: OwnerId) {
         self.waiters.forget(client);
         self.asked.retain(|object| object.owner() != id);
@@ -142,8 +142,8 @@ pub(crate) fn open(registry: &Registry, client: u16, object: ObjectId) -> Outcom
     Ok(Answer::Now(Reply::SpillFileOpened { offset }, vec![file]))
 }
 
-/// The owner of a spilled object to which a client is attached. `None` when the object is in memory again, or will be
-/// what it was in a moment: the client looks again.
+/// The owner of a spilled object to which a client is attached. `None` when the object is in memory again, or is about
+/// to be sealed or spilled: the client looks again.
 fn spilled(registry: &Registry, client: u16, object: ObjectId) -> Result<Option<&Owner>, Refusal> {
     let owner = registry.owner(object.owner());
     let Some(owner) = owner.filter(|_| registry.slots.is_attached(client, object.owner().slot())) else {
