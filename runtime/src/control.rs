@@ -90,7 +90,7 @@ pub enum ControlError {
         /// The call or the actor.
         what: String,
     },
-    /// It is a driver, whose session ends with it.
+    /// It is a driver, and its session would end with it.
     #[error("process {pid} is a driver: its workers and actors end with it. To end it, use `kill {pid}`")]
     IsDriver {
         /// Its process.

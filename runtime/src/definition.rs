@@ -17,8 +17,8 @@ impl Key {
         Self(bits)
     }
 
-    /// The key of a function or class that a program exports to other languages under this name: the same in all
-    /// builds, and of no function that is not exported.
+    /// The key of a function or class that a program exports to other languages under this name. It is the same in all
+    /// builds, and no function that is not exported has it.
     #[must_use]
     pub const fn exported(name: &str) -> Self {
         // FNV-1a (Fowler, Noll, Vo).
@@ -37,7 +37,7 @@ impl Key {
     }
 }
 
-/// Tells the keys of exported functions from hashes that hosts make in the same way.
+/// Makes the keys of exported functions differ from hashes that hosts make in the same way.
 const EXPORTED: u64 = 0x6578_706f_7274_6564;
 
 /// A name for messages: a constant of the program, or a string that was made at run time.

@@ -14,8 +14,8 @@ const STORE_NAME: &CStr = c"mobula-store";
 const SESSION_NAME: &CStr = c"mobula-session";
 const HEAD_NAME: &CStr = c"mobula-head";
 
-/// Is what the role says, which stands behind [`ROLE`] in an argument, until it is done. A worker runs what
-/// `host` has.
+/// Does the work of a role until it is done. `role` is the text behind [`ROLE`] in an argument. A worker runs the
+/// functions of `host`.
 ///
 /// The process must be one that has done nothing else: it ends by `_exit`, so no destructor of a static runs, and no
 /// function for `atexit`.
@@ -49,7 +49,7 @@ pub fn run_role(role: &str, host: &'static dyn Host) -> ! {
     unsafe { libc::_exit(code) };
 }
 
-/// Names the process, as `top` and `ps -e` show it: they would show the program's own name for each.
+/// Sets the name of the process in `top` and `ps -e`. Otherwise every process would have the program's name there.
 fn call_it(name: &CStr) {
     // Nothing depends on it.
     let _ = nix::sys::prctl::set_name(name);

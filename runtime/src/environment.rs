@@ -42,7 +42,7 @@ struct Parts {
     working_dir: Option<OsString>,
     /// `None`: the session's own.
     program: Option<Launch>,
-    /// How many GPUs the process can use. Which ones they are is not the same for each process of the environment.
+    /// How many GPUs the process can use. Each process of the environment may have different GPUs.
     gpus: usize,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct EnvironmentOptions {
 }
 
 /// The description of an environment for a process: the names of the variables, the directory, and the program. It has
-/// the values of the variables already, and other users may read its arguments.
+/// no values of variables: the process has them already, and other users can read its arguments.
 pub(crate) type Told = (Vec<String>, Option<OsString>, Option<Launch>);
 
 impl EnvironmentOptions {
@@ -66,7 +66,7 @@ impl EnvironmentOptions {
         variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
-    /// These, with those of `defaults` that were not given here.
+    /// These options. Those that are not set are taken from `defaults`.
     pub(crate) fn or(self, defaults: Self) -> Self {
         Self {
             env_vars: self.env_vars.or(defaults.env_vars),
@@ -178,7 +178,7 @@ impl From<Environment> for Parts {
 }
 
 impl fmt::Display for Environment {
-    /// Without the values of the variables, which may be secret.
+    /// Leaves out the values of the variables, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (names, directory, program) = self.told();
         if let Some(program) = program {

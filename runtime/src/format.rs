@@ -19,8 +19,7 @@
 //! # Ok::<(), mobula::value::ValueError>(())
 //! ```
 
-/// Plain bytes without any structure, as `Client::put` and the writable carriers make them. They decode as bytes, and
-/// as nothing else.
+/// Plain bytes without any structure, as `Client::put` and the writable carriers make them. They decode only as bytes.
 pub const RAW: u32 = 0;
 
 /// A payload as `mobula::value` lays it out: numbers, text, bytes, lists, maps, structs, with arrays and references
@@ -33,10 +32,10 @@ pub const RAISED: u32 = 2;
 /// The object has no value of its own: it stands for another object, its only reference.
 pub const FORWARD: u32 = 3;
 
-/// A payload as [`PLAIN`], and all of it is one tensor.
+/// A payload like [`PLAIN`] that consists of one tensor.
 pub const TENSOR: u32 = 4;
 
-/// A payload as [`PLAIN`], and all of it is Arrow data.
+/// A payload like [`PLAIN`] that consists of Arrow data.
 pub const ARROW: u32 = 5;
 
 /// A pickle of Python's. Rust refuses it.

@@ -71,7 +71,7 @@ pub fn read_record(record: &[u8]) {
     }
 }
 
-/// As many payloads as a record says that follow, or as are there.
+/// Takes the number of payloads that a record announces, or as many as there are.
 fn take_payloads(mut bytes: &[u8], count: u32) {
     for _ in 0..count {
         let before = bytes.len();

@@ -19,7 +19,7 @@ pub(crate) struct TaskArguments {
     pub(crate) values: Payloads,
     /// The results of other calls, by their positions. They are resolved before this call is sent.
     pub(crate) results: SmallVec<[(u32, Arc<ResultCell>); 1]>,
-    /// Objects that values were moved to because they were too large for one record together.
+    /// Objects to which values were moved, because together they were too large for one record.
     moved: Mutex<Vec<Handle>>,
 }
 

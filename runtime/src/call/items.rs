@@ -31,7 +31,7 @@ struct State {
     count: u64,
     taken: u64,
     told: u64,
-    /// How many items the process says that it has made, since the stream has ended well.
+    /// The number of items that the process reports, once the stream has ended without an error.
     length: Option<u64>,
     /// The caller wants no more.
     is_dropped: bool,
@@ -44,7 +44,7 @@ struct State {
 pub(crate) struct Arrival {
     /// It waited for the item.
     pub(crate) waiter: Option<Arc<Waiter>>,
-    /// The worker is told that so many items are taken.
+    /// The number of taken items that the worker is told.
     pub(crate) tell: Option<u64>,
 }
 
@@ -92,7 +92,7 @@ impl Items {
         Ok(arrival)
     }
 
-    /// The stream has ended well, and its process says that it has made so many items.
+    /// The stream has ended without an error, and its process reports the number of items that it has made.
     pub(crate) fn end(&self, length: u64) {
         self.state.lock().length = Some(length);
     }
@@ -116,10 +116,10 @@ impl Items {
         !self.state.lock().arrived.is_empty()
     }
 
-    /// Whether the stream, which has ended well, has all its items.
+    /// Whether the stream, which has ended without an error, has all its items.
     ///
     /// # Errors
-    /// Another number of items has arrived than its process has made.
+    /// The number of items that arrived differs from the number that its process has made.
     pub(crate) fn check_length(&self) -> Result<(), Failure> {
         let State { count, length, .. } = *self.state.lock();
         let made = match length {
@@ -171,9 +171,9 @@ mod tests {
         }
     }
 
-    /// A worker, as the protocol has it: it sends while fewer than `in_flight_max` items are not taken, dies at any
-    /// time, and another attempt begins from the first item on. The caller sees each item once, in order, and no
-    /// attempt is ever more than `in_flight_max` ahead.
+    /// A worker that follows the protocol: it sends while fewer than `in_flight_max` items are not taken, dies at any
+    /// time, and another attempt begins with the first item. The caller sees each item once, in order, and no attempt
+    /// is ever more than `in_flight_max` ahead.
     #[test]
     fn each_item_is_taken_once_and_in_order_however_often_the_worker_dies() {
         let seed = std::env::var("MOBULA_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -214,8 +214,8 @@ mod tests {
         }
     }
 
-    /// A hostile worker may say any position, and does not wait. The caller keeps no more items than may be in flight,
-    /// whatever it has taken and told.
+    /// A hostile worker may send any position, and does not wait. The caller never keeps more items than may be in
+    /// flight, no matter how many it has taken and reported.
     #[test]
     fn a_worker_that_does_not_wait_is_noticed_before_it_fills_the_memory() {
         for in_flight_max in [0, 1, 2, 7] {

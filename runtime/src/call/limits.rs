@@ -18,7 +18,7 @@ pub(crate) struct LimitOptions {
 /// When a call must be over, as its options give it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Deadline {
-    /// So long after the call is made.
+    /// This long after the call is made.
     After(Duration),
     At(Instant),
 }
@@ -42,7 +42,7 @@ pub(crate) struct CallLimits {
 }
 
 impl CallLimits {
-    /// The limits of a call that is made now. A limit that is too far away to be reached is none.
+    /// The limits of a call that is made now. A limit too far in the future for the clock is ignored.
     pub(crate) fn new(options: &LimitOptions, count: Count) -> Self {
         let made = Instant::now();
         let deadline = options.deadline.and_then(|deadline| match deadline {

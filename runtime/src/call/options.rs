@@ -105,9 +105,9 @@ impl TaskOptions {
         self
     }
 
-    /// Whether an `Err` that the function returns, and a panic, are reasons to retry the call, as the death of its
-    /// process is. They count together: [`max_retries`](Self::max_retries) is the limit, and 3 where that is not set.
-    /// The result is that of the last attempt. Default: no.
+    /// Whether the call is also retried after an `Err` that the function returns, and after a panic. All retries count
+    /// together: [`max_retries`](Self::max_retries) is the limit, and the default limit is 3. The result is that of the
+    /// last attempt. Default: no.
     ///
     /// ```
     /// use std::path::PathBuf;
@@ -131,15 +131,14 @@ impl TaskOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// A call that could not be made, because an argument does not decode, is not retried, nor is one whose result
-    /// cannot be stored.
+    /// A call is not retried if an argument does not decode, or if its result cannot be stored.
     pub fn retry_exceptions(mut self, retry: bool) -> Self {
         self.retry_exceptions = Some(retry);
         self
     }
 
-    /// Which [errors](Self::retry_exceptions) are reasons to retry the call: those for which this function returns
-    /// `true`. Setting it implies `retry_exceptions(true)`, unless that is set to `false`. Default: all errors.
+    /// Chooses the [errors](Self::retry_exceptions) after which the call is retried: those for which this function
+    /// returns `true`. Setting it implies `retry_exceptions(true)`, unless that is set to `false`. Default: all errors.
     ///
     /// ```
     /// use std::path::PathBuf;
@@ -170,8 +169,8 @@ impl TaskOptions {
     /// ```
     ///
     /// The function runs in the process that made the call, on any of its threads, and other results wait for it
-    /// meanwhile: it should only look at the error. It is not asked after the last retry, nor when the process died. If
-    /// it panics, the call is not retried.
+    /// meanwhile, so it should only look at the error. It is not called after the last retry, or when the process died.
+    /// If it panics, the call is not retried.
     pub fn retry_if(mut self, is_retried: fn(&TaskError) -> bool) -> Self {
         self.retry_if = Some(is_retried);
         self

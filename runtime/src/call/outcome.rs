@@ -9,8 +9,8 @@ use crate::call::inline::Inline;
 use crate::error::Failure;
 use crate::{format, wire};
 
-/// The most forwards that are followed from one object to the next. Each is a process that passed a result on. A longer
-/// chain is taken for a ring.
+/// The most forwards that are followed from one object to the next. Each stands for a process that passed a result on.
+/// A longer chain is treated as a cycle.
 const FORWARDS_MAX: u32 = 1024;
 
 /// The outcome of a call, for one of its results.

@@ -130,15 +130,15 @@ impl ResultCell {
         }
     }
 
-    /// A future does not wait any more.
+    /// Removes a future that no longer waits.
     pub(crate) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
         if let State::Pending { dependents, .. } = &mut *self.state.lock() {
             dependents.retain(|dependent| !dependent.is(waiter));
         }
     }
 
-    /// Settles the cell. Returns what waited for it, and the id of the promise that the cell had, which is settled
-    /// too. A second result is ignored.
+    /// Settles the cell, and its promise if it has one. Returns the calls and futures that waited for it, and the id of
+    /// that promise. A second result is ignored.
     pub(crate) fn settle(&self, client: &Client, settled: Settled) -> (Vec<Dependent>, Option<ObjectId>) {
         let (dependents, promise) = {
             let mut state = self.state.lock();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
-/// Wakes the task of an executor once so many results are there.
+/// Wakes the task of an executor when a number of results are there.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     /// How many results have still to come.
@@ -39,13 +39,13 @@ impl Waiter {
         }
     }
 
-    /// Whether as many results have come as were waited for.
+    /// Whether all awaited results have come.
     pub(crate) fn has_ended(&self) -> bool {
         // More may come than are waited for, but not so many that the number wraps around to one of those.
         self.left.load(Ordering::Acquire).cast_signed() <= 0
     }
 
-    /// Counts one result. Returns the waker if the wait is over. The caller wakes it when it has locked nothing: an
+    /// Counts one result. Returns the waker if the wait is over. The caller wakes it while it holds no lock, because an
     /// executor may run the task at once.
     #[must_use = "a task waits to be woken"]
     pub(crate) fn one_is_ready(&self, has_failed: bool) -> Option<Waker> {

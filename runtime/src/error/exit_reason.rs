@@ -30,12 +30,13 @@ pub enum ExitReason {
         /// Its exit code.
         code: i32,
     },
-    /// A signal ended it: of the kernel's for what it did, of its own (`abort`), or of somebody else.
+    /// A signal ended it. The kernel sent the signal because of an error, the process sent it itself (`abort`), or
+    /// another process did.
     Killed {
         /// The signal's number.
         signal: i32,
     },
-    /// A thread of it used up its stack, mostly by recursion without end.
+    /// One of its threads used up its stack, usually by endless recursion.
     StackOverflow,
     /// It had closed its connections to the session, or wrote nonsense to them, and the session killed it.
     Disconnected,
@@ -55,7 +56,8 @@ pub enum ExitReason {
     },
     /// The session ended it because its placement group was removed.
     PlacementGroupRemoved,
-    /// It ended, and the kernel does not say how: the driver ignores SIGCHLD, or has waited for the process itself.
+    /// It ended, and the kernel does not report how, because the driver ignores SIGCHLD or has waited for the process
+    /// itself.
     Unknown,
 }
 
@@ -93,7 +95,7 @@ impl std::fmt::Display for MemoryLimit {
     }
 }
 
-/// Bytes as a reader wants them: `1.5 GiB`, `12.0 MiB`.
+/// Bytes in a form for people: `1.5 GiB`, `12.0 MiB`.
 pub(crate) struct Bytes(pub(crate) u64);
 
 impl std::fmt::Display for Bytes {

@@ -59,7 +59,7 @@ pub enum Failure {
         class: String,
         /// The method that was called.
         method: String,
-        /// Its process's id; 0 where it never came to be.
+        /// Its process's id; 0 if it never had a process.
         pid: u32,
         /// Why the actor is gone.
         cause: ActorEnd,
@@ -73,7 +73,7 @@ pub enum Failure {
         method: String,
         /// The id of the process that died.
         pid: u32,
-        /// How.
+        /// How it died.
         reason: ExitReason,
     },
     /// The constructor failed, so there is no actor.
@@ -83,20 +83,20 @@ pub enum Failure {
         /// The error of the constructor.
         error: TaskError,
     },
-    /// No channel to the process that is to run the call could be opened, or the channel was lost; for want of
-    /// descriptors or memory, here or there. The next call tries again.
+    /// No channel to the process that is to run the call could be opened, or the channel was lost, because this process
+    /// or the other one has no descriptors or memory left. The next call tries again.
     Unreachable {
         /// The reason that the system or the store gave.
         reason: String,
     },
-    /// The limit of processes is reached, and the call or the actor needs one more to go on.
+    /// The limit of processes is reached, and the call or the actor needs one more.
     ProcessLimit {
         /// The limit: the session's option `max_processes`, or fewer if the driver has no descriptors for so many.
         limit: usize,
         /// The number of processes.
         in_use: usize,
     },
-    /// The session does not have what the call or the actor demands, and never will.
+    /// The call or the actor demands more than the session has in all.
     NeverFits {
         /// The function or class.
         function: String,
@@ -105,7 +105,7 @@ pub enum Failure {
         /// The resources of the session.
         offer: Resources,
     },
-    /// An option of the call or the actor cannot be.
+    /// An option of the call or the actor is invalid.
     BadOption {
         /// The option.
         option: String,
@@ -114,7 +114,7 @@ pub enum Failure {
         /// The values that can be given.
         expected: String,
     },
-    /// The call was cancelled. It has not run, or its result is not wanted any more.
+    /// The call was cancelled. It has not run, or its result is no longer wanted.
     TaskCancelled {
         /// The function or method that was called.
         function: String,
@@ -156,11 +156,10 @@ pub enum Failure {
     /// The call waited for results that can never come: calls wait for each other in a circle, and this is one of them.
     /// Each of them gets this error, within a second or so.
     Deadlock {
-        /// The calls, of which each waits for the next, and the last one for the first. The first is the one that got
-        /// the error.
+        /// The calls. Each waits for the next one, and the last one for the first. The first one got the error.
         cycle: Vec<WaitingCall>,
     },
-    /// So many calls of the actor's handle are pending that the call was not made.
+    /// The call was not made, because too many calls of the actor's handle are pending.
     PendingCallsLimitExceeded {
         /// The actor's class.
         class: String,
@@ -170,7 +169,7 @@ pub enum Failure {
         limit: u32,
     },
     /// The actor is one of another driver in a session that drivers share, and that driver has another build. Methods
-    /// mean something only within one build.
+    /// have a meaning only within one build.
     OtherBuild {
         /// The actor's class.
         class: String,
@@ -180,7 +179,7 @@ pub enum Failure {
         /// The name that was asked for.
         name: String,
     },
-    /// The arguments do not fit a record, even though each of them is there by its object's id alone.
+    /// The arguments do not fit a record, even with only an object id for each of them.
     TooManyArguments {
         /// The function or method that was called.
         function: String,
@@ -209,7 +208,7 @@ pub enum Failure {
         /// The reason that the front gave.
         reason: String,
     },
-    /// A task waited, and no result came within the time that it gave: [`Error::Timeout`].
+    /// A task waited, and no result came within its timeout: [`Error::Timeout`].
     Timeout {
         /// How long the wait was.
         waited: Duration,
@@ -218,12 +217,12 @@ pub enum Failure {
         /// The number of references that were waited for.
         wanted: usize,
     },
-    /// A task asked for an actor by a name that none has: [`Error::NoSuchActor`].
+    /// A task asked for an actor by a name that no actor has: [`Error::NoSuchActor`].
     NoSuchActor {
         /// The name that was asked for.
         name: String,
     },
-    /// A task asked for an actor by a name that one of another class has: [`Error::WrongActorClass`].
+    /// A task asked for an actor by a name that an actor of another class has: [`Error::WrongActorClass`].
     WrongActorClass {
         /// The actor's name.
         name: String,
@@ -260,7 +259,7 @@ pub enum Failure {
 pub enum TimeLimit {
     /// How long it may run: `timeout`.
     Timeout,
-    /// How long after its making it must be over: `deadline`.
+    /// How long after it is made it must be over: `deadline`.
     Deadline,
 }
 
@@ -307,13 +306,13 @@ pub enum ActorEnd {
     },
     /// It was killed on purpose, by `mobula::kill`.
     Killed,
-    /// It ended itself: by `mobula::exit_actor`, or because it was told to by `mobula::terminate`.
+    /// It ended itself: by `mobula::exit_actor`, or at the request of `mobula::terminate`.
     Exited,
     /// Its last handle was dropped.
     LastHandleGone,
     /// The process that made it died before the constructor's arguments were there.
     CreatorDied,
-    /// It ended some time ago, and nobody knows any more why.
+    /// It ended some time ago, and the reason is no longer known.
     Forgotten,
     /// In a session that drivers share: its driver has ended, or the process that keeps the detached actors of that
     /// driver was killed.
@@ -386,7 +385,7 @@ pub enum StoreFailure {
         /// The system's error number, if it gave one.
         errno: Option<i32>,
     },
-    /// Anything else, which the text says.
+    /// Another error; the text describes it.
     Other,
 }
 

@@ -70,7 +70,7 @@ pub enum Error {
         "mobula is not initialized: call `let _mobula = mobula::init()?` first, and keep the guard while you use it"
     )]
     NotInitialized,
-    /// There is one already.
+    /// This process has a session already.
     #[error(
         "mobula is already initialized in this process: drop the first session's guard before starting another, or \
          share it by mobula::init_or_join()"
@@ -91,7 +91,7 @@ pub enum Error {
     /// The session could not be started.
     #[error("the session could not start: {0}")]
     Start(String),
-    /// A configuration that cannot be.
+    /// An invalid configuration.
     #[error("{field} cannot be {value}: {expected}")]
     Config {
         /// The builder's setter.
@@ -105,8 +105,8 @@ pub enum Error {
     /// error's [cause](TaskError::cause) is the failure.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// There is no result, and no function that failed: a process died, an actor is gone, an object is lost, the store
-    /// had no room for an argument, or no worker could be had. The [`Failure`] says which.
+    /// There is no result, although no function failed: a process died, an actor is gone, an object is lost, the store
+    /// had no room for an argument, or there was no worker. The [`Failure`] says which.
     #[error(transparent)]
     Failed(Failure),
     /// No result within the time given.
@@ -127,7 +127,7 @@ pub enum Error {
         /// The name that was asked for.
         name: String,
     },
-    /// The named actor is of another class.
+    /// The actor with this name is of another class.
     #[error("the actor named {name:?} is of class {found}, not {expected}")]
     WrongActorClass {
         /// Its name.
@@ -140,8 +140,8 @@ pub enum Error {
     /// A value could not be encoded or decoded; the front says why. In Rust it is a `mobula::value::ValueError`.
     #[error(transparent)]
     Value(Box<dyn std::error::Error + Send + Sync>),
-    /// The store refused this process something, or is gone. A refusal to another process, in which a call ran, is
-    /// [`Failure::Store`].
+    /// The store refused a request of this process, or is gone. If it refused another process, in which a call ran, the
+    /// error is [`Failure::Store`].
     #[error(transparent)]
     Store(#[from] ClientError),
 }

@@ -16,7 +16,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 const VALUE_BYTES_MAX: usize = 8 << 10;
 /// Sources of an error that its message shows.
 const SOURCES_MAX: usize = 64;
-/// Tasks that failed with each other's failure, of which the first one's error keeps the errors.
+/// The most errors that an error keeps of tasks that failed with each other's failure.
 const CAUSES_MAX: usize = 64;
 
 /// How a remote function or method failed.
@@ -54,7 +54,7 @@ pub enum TaskErrorKind {
     NotAnswered,
 }
 
-/// A remote function or method failed: where, how, and in its own words.
+/// The error of a remote function or method: where it failed, how, and its own message.
 ///
 /// ```
 /// use mobula::{Error, TaskErrorKind};
@@ -83,17 +83,18 @@ pub struct TaskError {
     pub kind: TaskErrorKind,
     /// The error's `Display` with its sources, or the panic's message.
     pub message: String,
-    /// The error as the front's own language has it, encoded as that front does: for it alone. The Rust front has none.
+    /// The error in the front's own language, in that front's encoding. Other fronts cannot read it. The Rust front has
+    /// none.
     #[doc(hidden)]
     pub value: Option<Arc<[u8]>>,
-    /// The failure that this one comes from: of another task, where the function returned the
-    /// [`mobula::Error`](super::Error) that it got; of the store, where there was no room for what the function put or
-    /// returned.
+    /// The failure that caused this one. If the function returned a [`mobula::Error`](super::Error) that it got from
+    /// another task, it is that task's failure. If the store had no room for a value that the function put or returned,
+    /// it is the store's.
     pub cause: Option<Box<Failure>>,
 }
 
 impl TaskError {
-    /// An error of this process: for fronts, and for tests of code that handles errors. A longer message than 4 KiB is
+    /// An error of this process: for fronts, and for tests of code that handles errors. A message of more than 4 KiB is
     /// cut.
     ///
     /// ```
@@ -142,8 +143,8 @@ impl TaskError {
         Self { cause: Some(Box::new(cause.into())), ..self }
     }
 
-    /// The error that a function returned, and the same as an error with sources, if it is one. If one of them comes
-    /// from an operation of the runtime, it is the cause. The message has the texts of all sources.
+    /// The error that a function returned. `error` is the same error with its sources, if it has any. If one of them
+    /// comes from an operation of the runtime, it is the cause. The message has the texts of all sources.
     ///
     /// ```
     /// use mobula::TaskError;
@@ -175,7 +176,8 @@ impl TaskError {
         Link::join(links, end.cloned()).expect("there is a link, and no more than there may be")
     }
 
-    /// The errors of the tasks that failed with each other's failure, from this one on, and the failure behind them.
+    /// The chain of causes: the errors of the tasks that failed with each other's failure, from this one on, and the
+    /// failure at its end.
     fn links(&self) -> (Vec<Link>, Option<&Failure>) {
         let mut links = vec![Link::of(None, self)];
         let mut cause = self.cause.as_deref();
@@ -195,11 +197,11 @@ impl TaskError {
     }
 }
 
-/// An error without its cause. Errors travel as the list of them, so that reading and writing go no deeper for a long
-/// one.
+/// An error without its cause. A chain of errors travels as a list of these, so that a long chain needs no deep
+/// recursion to read or write.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Link {
-    /// Of the actor, where it is the constructor's error that caused the one before it.
+    /// The actor's class, if this is the constructor's error that caused the error before it.
     class: Option<String>,
     function: String,
     pid: u32,
@@ -215,8 +217,8 @@ impl Link {
         Self { class: class.cloned(), function, pid: *pid, kind: *kind, message, value }
     }
 
-    /// The first, caused by the others, each by the next one, and the last one by the failure. `None` of none, and of
-    /// more than there can be.
+    /// The first error of the list. Each error is caused by the next one, and the last one by the failure. `None` if
+    /// the list is empty or too long.
     fn join(links: Vec<Self>, end: Option<Failure>) -> Option<TaskError> {
         if links.len() > CAUSES_MAX + 1 {
             return None;
@@ -260,8 +262,8 @@ thread_local! {
     static IS_READING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A task's error is being read by this thread. The failure at its end has none in it, since all of them are in the
-/// list: one that is there all the same was forged, to go deep.
+/// Marks that this thread is reading a task's error. The failure at the end of the list contains no task's error,
+/// because all of them are in the list. If it does contain one, it was forged to cause deep recursion.
 struct Reading;
 
 impl Reading {

@@ -27,7 +27,7 @@ pub(crate) struct Progress {
     begun_before: AtomicU64,
     /// The number of threads of this process that wait for results of other calls.
     waiting: AtomicUsize,
-    /// Whether the head was told that the running call waits, so that its place is free.
+    /// Whether the head was told that the running call waits, so that its CPUs are free.
     blocked: AtomicBool,
     /// Locked while the head is told.
     telling: Mutex<()>,
@@ -143,8 +143,7 @@ impl Progress {
 
     // ---- declining ----
 
-    /// From now on no call of a function begins. Returns whether this was so already. The caller then empties the
-    /// queue.
+    /// From now on no call of a function begins. Returns the state before. The caller then empties the queue.
     pub(crate) fn set_spent(&self) -> bool {
         self.spent.swap(true, Ordering::AcqRel)
     }

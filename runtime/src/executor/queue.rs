@@ -21,14 +21,14 @@ pub(super) struct Queue {
     pub(super) taken: Option<Taken>,
     /// Futures of the running call that are woken when it is cancelled.
     pub(super) cancel_wakers: Vec<Waker>,
-    /// The calls under way in an actor that runs several at a time, by the number of the link and their own number.
+    /// The calls under way in an actor that runs several at a time, by the numbers of their links and of the calls.
     pub(super) under_way: FxHashMap<(u64, u64), Arc<UnderWay>>,
 }
 
 /// The call that was taken last.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// The number of its link, and its own.
+    /// The number of the link through which it came, and its own number.
     pub(super) link: u64,
     pub(super) task: u64,
     /// The process that made it.
@@ -62,7 +62,7 @@ pub(crate) enum Ordered {
     Cancelled(Cancelled),
     /// One of them is to be cancelled.
     CancelPromised(CancelPromised),
-    /// Something has changed for futures of a call.
+    /// Futures of a call must be woken.
     Wake(Vec<Waker>),
 }
 
@@ -71,7 +71,7 @@ pub(crate) enum Work {
     /// A call. The arguments are still in the record.
     Call {
         from: Arc<Link>,
-        /// The number of the record, as the caller counts.
+        /// The number of the record in its link, as the caller counts records.
         number: u64,
         call: Call,
         record: Vec<u8>,

@@ -48,7 +48,7 @@ enum Token {
 #[derive(Debug, Clone)]
 struct Held {
     handle: Arc<Handle>,
-    /// `None`: any number of calls may be pending.
+    /// The pending calls of this reference, if their number is limited.
     limit: Option<Arc<PendingCalls>>,
 }
 
@@ -115,7 +115,7 @@ impl ActorRef {
         Ok(Self { session: runtime.session, actor: found.actor, class, token, is_in_order: true })
     }
 
-    /// The same actor, whose calls by this reference do not wait for earlier ones whose arguments are not there.
+    /// A reference to the same actor. Its calls do not wait for earlier calls whose arguments are not there.
     #[must_use]
     pub fn out_of_order(self) -> Self {
         Self { is_in_order: false, ..self }
@@ -197,8 +197,8 @@ impl ActorRef {
         room.map_err(|limit| too_many_pending(&self.class.name, method, limit))
     }
 
-    /// Has the actor end itself behind the calls that were made before, and waits until it has: its destructor has run,
-    /// and its process is gone. It is not restarted.
+    /// Lets the actor end itself after the calls that were made before, and waits until its destructor has run and its
+    /// process is gone. The actor is not restarted.
     ///
     /// # Errors
     /// [`Error::Timeout`] when that takes longer: the actor ends later then. The reason why there is no actor;
@@ -208,7 +208,7 @@ impl ActorRef {
         current::runtime_of(self.session)?.await_actor_end(self.actor, timeout)
     }
 
-    /// Has the actor end itself behind the calls that were made before. Returns a reference to a result that is the
+    /// Lets the actor end itself after the calls that were made before. The result of the returned reference is the
     /// actor's end: [`Failure::ActorDied`].
     ///
     /// # Errors
@@ -239,7 +239,7 @@ impl ActorRef {
         Ok(())
     }
 
-    /// Kills the actor's process, as a crash ends it: the actor is restarted if its options allow it, and is over
+    /// Kills the actor's process, as a crash would: the actor is restarted if its options allow it, and is over
     /// otherwise. Returns at once: calls that are made meanwhile may still reach the old process.
     ///
     /// # Errors
@@ -296,7 +296,7 @@ struct Reserved {
     is_new: bool,
 }
 
-/// How often the head is asked again when another actor, which has just ended, still has the name.
+/// How often the head is asked again while the name still belongs to another actor that has just ended.
 const RESERVE_TRIES: usize = 1000;
 
 /// A place for an actor, and what keeps it. A round trip to the head.
@@ -410,7 +410,7 @@ pub fn list_named_actors(all_namespaces: bool) -> Result<Vec<NamedActor>> {
     }
 }
 
-/// Ends the actor whose method calls this, behind that call, and for good. The front unwinds the method.
+/// Ends the actor whose method calls this, after that call, and permanently. The front unwinds the method.
 ///
 /// # Errors
 /// [`Error::NotInActor`]: this process is no actor.

@@ -9,7 +9,7 @@ use crate::process::launch::Launch;
 use crate::resources::{Amounts, Placement};
 
 /// Options of an actor, given as `Class::options(options).remote(arguments)`. Options that are not set have the values
-/// that the attribute `#[remote]` of the class gives them, and these the defaults.
+/// of the class's attribute `#[remote]`; options that it does not set either have the defaults.
 ///
 /// ```
 /// use mobula::{ActorHandle, ActorOptions};
@@ -212,10 +212,10 @@ impl ActorOptions {
         self
     }
 
-    /// How many calls of one handle may be pending: made, and their results not there. A call beyond that is not made,
-    /// and fails at once with [`Failure::PendingCallsLimitExceeded`](crate::Failure::PendingCallsLimitExceeded). The
-    /// clones of a handle count together, and those that came inside values, or were found by a name, each for itself.
-    /// Default: any number.
+    /// How many calls of one handle may be pending: calls that were made and have no result yet. A further call is not
+    /// made, and fails at once with [`Failure::PendingCallsLimitExceeded`](crate::Failure::PendingCallsLimitExceeded).
+    /// The clones of a handle count together. Handles that came inside values, or were found by a name, count
+    /// separately. Default: any number.
     ///
     /// ```
     /// use std::time::Duration;
@@ -357,8 +357,8 @@ impl ActorOptions {
         self.max_concurrency
     }
 
-    /// The number of CPUs that the actor demands, for as long as it lives. It is placed when so many are free, and
-    /// again when it is restarted. Default: 0; with [`resources`](Self::resources) or [`num_gpus`](Self::num_gpus), 1.
+    /// The number of CPUs that the actor demands, for as long as it lives. It is placed when they are free; a restarted
+    /// actor is placed again. Default: 0; with [`resources`](Self::resources) or [`num_gpus`](Self::num_gpus), 1.
     ///
     /// ```
     /// use mobula::prelude::*;
@@ -385,9 +385,9 @@ impl ActorOptions {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// An actor keeps its CPUs also while it has no call, and while it waits for results of others. An actor without
-    /// any is placed, and its calls run, whatever other calls have. Calls of methods demand nothing: they have what the
-    /// actor has.
+    /// An actor keeps its CPUs also while it has no call, and while it waits for results of others. An actor that
+    /// demands no CPU is placed, and its calls run, even if other calls have all CPUs. Calls of methods demand nothing:
+    /// they use the resources of the actor.
     ///
     /// A demand that the session can never meet is an error of the actor's calls:
     /// [`Failure::NeverFits`](crate::Failure::NeverFits).

@@ -10,7 +10,7 @@ use crate::runtime::current::{self, RuntimeRef};
 /// Arguments being collected for a call in the session that this process has when the list is made.
 #[derive(Debug)]
 pub struct ArgumentList {
-    /// Looked for once a call.
+    /// The runtime, looked up once for each call.
     runtime: Option<RuntimeRef>,
     arguments: TaskArguments,
     failure: Option<Box<Failure>>,
@@ -40,7 +40,7 @@ impl ArgumentList {
         })
     }
 
-    /// Why the call fails before it is made, if it does.
+    /// The reason if the call fails before it is made.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         self.failure.as_deref()
     }

@@ -10,7 +10,7 @@ static SOURCE: OnceLock<fn() -> Option<CallContext>> = OnceLock::new();
 /// asks it, and holds no lock meanwhile. The process that runs the call gets the context by
 /// [`Invocation::context`](crate::Invocation::context). Only the first function of a process is set.
 ///
-/// Without a function, this costs a call one load and a branch. A call without a context has no byte more.
+/// Without a function, this costs a call one load and a branch. A call without a context adds no byte to the record.
 pub fn set_context_source(source: fn() -> Option<CallContext>) {
     let _ = SOURCE.set(source);
 }

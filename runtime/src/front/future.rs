@@ -16,7 +16,7 @@ use crate::runtime::{Runtime, current};
 #[derive(Debug)]
 pub struct Waiting {
     refs: SmallVec<[Ref; 1]>,
-    /// How many of them are waited for.
+    /// The number of references that are waited for.
     wanted: usize,
     ends_on_failure: bool,
     registered: Option<Registered>,
@@ -65,7 +65,7 @@ impl Waiting {
         Self { wanted: refs.len(), refs, ends_on_failure: true, registered: None }
     }
 
-    /// A wait for `num_ready` of the references. One that has failed counts.
+    /// A wait for `num_ready` of the references. A failed reference counts as ready.
     ///
     /// # Errors
     /// [`Error::Config`] when `num_ready` is more than there are.

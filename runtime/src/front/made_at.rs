@@ -16,7 +16,7 @@ impl Runtime {
     }
 }
 
-/// See [`Runtime::made_at`].
+/// The guard of [`Runtime::made_at`].
 #[derive(Debug)]
 #[must_use = "the place is forgotten when this is dropped"]
 pub struct MadeAt {

@@ -21,7 +21,7 @@ pub fn mark(name: &str, value: i64) {
     }
 }
 
-/// Begins a span: a part of the program's time that has a name in the timeline. It ends when what this returns is
+/// Begins a span: a part of the program's time that has a name in the timeline. It ends when the returned guard is
 /// dropped.
 ///
 /// ```

@@ -45,8 +45,8 @@ enum Referent {
     Held(Handle, SessionNumber),
 }
 
-/// A reference's part in a cell. When the last reference to a result is gone, perhaps no thread looks for it any more:
-/// the background poller does, so that the result is not kept.
+/// A counted pointer to a cell. After the last reference to a result is gone, perhaps no thread looks at the mail for
+/// it. Then the background poller looks, so that the result is not kept.
 #[derive(Debug, Clone)]
 struct CellRef(Arc<ResultCell>);
 
@@ -124,14 +124,14 @@ impl Ref {
         }
     }
 
-    /// Whether the value is, or will be, an object of the store, as far as this process knows: then
-    /// [`resolve`](Self::resolve) may take as long as the disk does.
+    /// Whether this process knows that the value is, or will be, an object of the store: then
+    /// [`resolve`](Self::resolve) may have to wait for the disk.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         !matches!(&self.to, Referent::Result(cell) if matches!(cell.outcome(), Some(Settled::Inline(_))))
     }
 
-    /// The value, or the error that is there in place of it. The reference must be ready.
+    /// The value, or the error in its place. The reference must be ready.
     ///
     /// # Errors
     /// The failure of the call, or the reason why the object cannot be read.
@@ -207,7 +207,7 @@ impl Ref {
         }
     }
 
-    /// The needs of the value, while it is not there.
+    /// The things that the value waits for, while it is not there.
     fn awaited(&self) -> Option<Awaited> {
         match &self.to {
             Referent::Result(cell) => awaited(cell),
@@ -236,7 +236,7 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
     wait_all_with(runtime, refs, timeout, &teller)
 }
 
-/// A wait for all references that is made in slices, between which a front looks after other things.
+/// A wait for all references that is split into slices, between which a front does other work.
 pub struct WaitInSlices<'a, R> {
     runtime: &'a Runtime,
     refs: &'a [R],

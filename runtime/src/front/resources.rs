@@ -9,8 +9,8 @@ use crate::runtime::{Runtime, current};
 use crate::submit::Answer;
 use crate::wire::ToHead;
 
-/// The resources of the session: what its driver has said, or found, when it started it. Costs nothing; any process of
-/// the session can ask.
+/// The resources of the session: those that its driver set, or found, when it started the session. Costs nothing; any
+/// process of the session can ask.
 ///
 /// ```
 /// #[mobula::remote]
@@ -45,7 +45,7 @@ pub fn cluster_resources() -> Result<Resources> {
 /// ```
 ///
 /// The resources of a call are free again about 50 milliseconds after the last call that demanded the same: the worker
-/// is kept ready so long, because often another call comes.
+/// is kept ready for this time, because often another call comes.
 ///
 /// # Errors
 /// [`Error::NotInitialized`]: this process has no session. [`Failure::SessionOver`]: it has ended meanwhile.
@@ -56,8 +56,8 @@ pub fn available_resources() -> Result<Resources> {
     }
 }
 
-/// The GPUs that the running call, or the actor, may use: those that its process sees. There are as many as it demands,
-/// or one of which it demands a part; none in the driver.
+/// The GPUs that the running call, or the actor, may use: those that its process sees. Their number is the one that it
+/// demands; if it demands a part of a GPU, there is one. The driver has none.
 ///
 /// ```
 /// #[mobula::remote(num_gpus = 1)]
@@ -74,7 +74,7 @@ pub fn available_resources() -> Result<Resources> {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// They have the names that `CUDA_VISIBLE_DEVICES` has for them: those of the driver's variable, if it is set, else
+/// Their names are those in `CUDA_VISIBLE_DEVICES`: the names of the driver's variable, if it is set, otherwise
 /// numbers. Costs nothing.
 ///
 /// # Errors
@@ -111,7 +111,7 @@ pub(super) fn demand_of_actor(
     demand(runtime, amounts, Some(environment), cpus_default, constructor)
 }
 
-/// What `amounts` are, in the environment that a call of this process has, if the session can ever meet that.
+/// The demand of `amounts`, in the environment of a call of this process, if the session can ever meet it.
 fn demand(
     runtime: &Runtime,
     amounts: &Amounts,

@@ -33,7 +33,7 @@ pub struct ItemStream {
     registered: Option<Registered>,
 }
 
-/// Calls a function that makes a stream, of which at most `in_flight_max` items are sent and not taken
+/// Calls a function that makes a stream. At most `in_flight_max` items are sent and not taken yet
 /// ([`UNLIMITED`](crate::UNLIMITED): any number). An error becomes the last item.
 pub fn call_streaming(
     function: Definition,
@@ -82,8 +82,8 @@ impl ItemStream {
         self.poll_for(context, Self::next_if_there, Self::fail)
     }
 
-    /// Whether the next item is there, or the end. As [`poll`](Self::poll), but it takes nothing, so the function that
-    /// makes the items has no more room for them than before.
+    /// Whether the next item is there, or the end. Like [`poll`](Self::poll), but it takes no item, so the function
+    /// that makes the items gets no more room for them.
     pub fn poll_there(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // The next look says what the failure is.
         self.poll_for(context, |stream| stream.is_any_there().then_some(()), |_, _| ())
@@ -195,7 +195,7 @@ impl ItemStream {
     }
 }
 
-/// Why a wait has ended without what it was for.
+/// The reason why a wait has ended without an item.
 fn without_end(runtime: &Runtime) -> Failure {
     if runtime.is_cancelled() { Failure::Cancelled } else { Failure::SessionOver }
 }

@@ -29,7 +29,7 @@ use crate::wire::{ActorRecord, CallContext, FoundActor, FromHead, NamedActor, Ne
 /// How soon tokens are checked after something happened. The checks become rarer while nothing happens.
 const LOOK_SOON: Duration = Duration::from_millis(20);
 const LOOK_SELDOM: Duration = Duration::from_millis(500);
-/// The most bytes of names in one record, unless one name alone has more; and what each takes beside its text.
+/// The most bytes of names in one record, unless one name alone has more.
 const NAMES_BYTES_MAX: usize = 4 << 10;
 const NAME_BYTES: usize = 16;
 
@@ -103,7 +103,7 @@ enum Stage {
     },
 }
 
-/// Where an actor is on its way to its first call.
+/// The stage of an actor before its first call.
 pub(super) enum Stands<'a> {
     /// It waits for a process, with this demand.
     Waiting(&'a Demand),
@@ -349,7 +349,7 @@ impl Actors {
         }
     }
 
-    /// Where an actor is on its way to its first call.
+    /// The stage of an actor before its first call.
     pub(super) fn stands(&self, actor: u64) -> Stands<'_> {
         let Some(record) = self.actors.get(&actor) else { return Stands::There };
         match record.stage {

@@ -20,7 +20,7 @@ use crate::wire::{self, FromHead, NewActor};
 #[derive(Clone)]
 pub(crate) struct StartDetached(Arc<Start>);
 
-/// Tells the head that the head of its detached actors serves, or why it does not start.
+/// Tells the driver's head that the head of its detached actors serves, or why that head does not start.
 pub(super) type OnDetached = Arc<dyn Fn(Result<OwnerId, String>) + Send + Sync>;
 
 /// Gets the id of the driver's head, and blocks until the process serves. The error says why it does not serve.
@@ -135,7 +135,7 @@ fn cannot_start(reason: &str) -> Failure {
 pub(crate) struct Detached {
     /// The driver's head. This head stays as long as that one lives, too.
     driver: OwnerId,
-    /// If the driver has not opened its link by then, it never will.
+    /// The time by which the driver must have opened its link. After it, this head does not wait for the driver.
     until: Instant,
     has_come: bool,
     /// Gets a message when this head is not needed any more.

@@ -16,7 +16,7 @@ use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::wire::{CallContext, FoundActor, FromHead, NewActor, ReservedActor, ToHead};
 
-/// Heads have labels that begin so.
+/// The beginning of the labels of heads.
 pub(super) const LABEL: &str = "head";
 
 /// The number before the first actor of a head.
@@ -86,7 +86,7 @@ fn half(actor: u64) -> u64 {
     actor >> 32
 }
 
-/// An actor of which nobody knows anything.
+/// An actor that no head knows.
 fn unknown(cause: ActorEnd) -> Said {
     Said::Over { pid: 0, failure: died(cause) }
 }
@@ -205,7 +205,7 @@ impl Foreign {
         }
     }
 
-    /// A process asks what becomes of an actor.
+    /// A process asks to be told of the state of an actor.
     pub(super) fn watch(&mut self, from: &Arc<Link>, actor: u64) {
         if let Some(watched) = self.actors.get_mut(&actor) {
             watched.watchers.push(from.clone());
@@ -227,7 +227,7 @@ impl Foreign {
         }
     }
 
-    /// Another head says something.
+    /// A record of another head has arrived.
     pub(super) fn on_record(&mut self, record: FromHead<'_>) {
         match record {
             FromHead::ActorFound { request, actor } => self.on_found(request, actor),

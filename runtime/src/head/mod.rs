@@ -68,10 +68,10 @@ pub(crate) struct HeadOptions {
     pub(crate) detached: Option<Detached>,
 }
 
-/// The driver's request at the end of the session.
+/// A message to the head from other threads of its process.
 enum Command {
-    /// Ends the actors and runs their destructors, for which they have this time. The sender gets the number of those
-    /// that were killed.
+    /// Ends the actors and runs their destructors within this time. The sender gets the number of actors that were
+    /// killed.
     EndActors(Sender<usize>, Duration),
     /// There is a connection to the process of the session, which other drivers share.
     Connected(Socket),

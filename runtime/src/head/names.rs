@@ -13,9 +13,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::Failure;
 
-/// Actors' names begin so in the store.
+/// The beginning of actors' names in the store.
 const PREFIX: &str = "mobula/actor/";
-/// Stands between the namespace and the name, neither of which has it.
+/// Separates the namespace from the name. Neither of them contains it.
 const SEPARATOR: char = '\0';
 /// The file that is locked while the name of a driver that has ended is taken over.
 const LOCK: &str = "names";

@@ -40,7 +40,7 @@ impl Orders {
         self.add(by, request, Awaits::End(token));
     }
 
-    /// That process is told to cancel a call. Returns the number by which it answers.
+    /// Notes that a process is told to cancel a call. Returns the number with which it answers.
     pub(super) fn await_answer(&mut self, by: &Arc<Link>, request: u64, process: OwnerId) -> u64 {
         self.add(by, request, Awaits::Answer(process))
     }

@@ -25,10 +25,11 @@ use crate::process::output::{self, Lines, OutputSink, Splitter, Stream};
 const QUEUE_PIECES: usize = 16;
 /// The most bytes that are read from a pipe at a time.
 const PIECE_BYTES: usize = 16 << 10;
-/// Pieces that are read of the pipe of a process that has ended: what the largest pipe holds. Output of child
-/// processes that still hold the pipe is not read after that.
+/// The most pieces that are read from the pipe of a process that has ended: the content of the largest pipe. Later
+/// output of child processes that still hold the pipe is not read.
 const PIECES_AFTER_END: usize = 64;
-/// Pipes of processes that have ended. When nobody reads, and more workers end, the oldest are closed.
+/// The most pipes of processes that have ended. If the output has no reader, and more workers end, the oldest pipes are
+/// closed.
 const ENDED_PIPES_MAX: usize = 128;
 /// How soon to look again whether output can be written.
 pub(super) const RETRY: Duration = Duration::from_millis(10);
@@ -49,12 +50,12 @@ pub(super) struct Output {
     lost_bytes: u64,
 }
 
-/// How far the thread that writes has come.
+/// The progress of the thread that writes.
 #[derive(Debug, Default)]
 struct Progress {
     /// Bytes that were read and are not written yet.
     waiting_bytes: AtomicU64,
-    /// Writes that took something.
+    /// The number of writes that wrote at least a byte.
     writes: AtomicU64,
 }
 
@@ -177,7 +178,8 @@ impl Output {
         }
     }
 
-    /// Whether another piece finds room. Only the head adds any, so what finds room now still does when it is read.
+    /// Whether there is room for another piece. Only the head adds pieces, so the room is still there when the piece
+    /// has been read.
     pub(super) fn has_room(&self) -> bool {
         self.pieces.as_ref().is_some_and(|pieces| !pieces.is_full())
     }
@@ -187,12 +189,12 @@ impl Output {
         self.ended.iter().map(Pipe::as_fd)
     }
 
-    /// Passes on a piece of what is there; `false` at the end of the pipe.
+    /// Passes on a piece of the pipe's content; `false` at the end of the pipe.
     pub(super) fn forward(&self, pipe: &mut Pipe) -> bool {
         !self.has_room() || self.pass_on_piece(pipe) != Found::End
     }
 
-    /// A process has ended: what is in its pipes is passed on, now as far as there is room, or later.
+    /// A process has ended: passes on the content of its pipes, now as far as there is room, and the rest later.
     pub(super) fn process_ended(&mut self, pipes: impl IntoIterator<Item = Pipe>) {
         self.ended.extend(pipes);
         self.forward_ended();
@@ -202,7 +204,7 @@ impl Output {
         }
     }
 
-    /// Passes on what processes that have ended have left, as far as there is room.
+    /// Passes on the remaining output of processes that have ended, as far as there is room.
     pub(super) fn forward_ended(&mut self) {
         while let Some(mut pipe) = self.ended.pop_front() {
             while self.has_room() && pipe.pieces_left > 0 {
@@ -258,8 +260,8 @@ impl Output {
         }
     }
 
-    /// Waits until everything is written, as long as somebody reads. Output that is not written by then is reported as
-    /// lost; the thread that writes continues to wait alone.
+    /// Waits until everything is written, as long as the output has a reader. Output that is not written by then is
+    /// reported as lost; the thread that writes continues to wait alone.
     pub(super) fn end(&mut self) {
         let (mut writes, mut since) = (0, Instant::now());
         while since.elapsed() < END_PATIENCE {

@@ -64,15 +64,15 @@ mod workers;
 const SURPLUS_KEPT: Duration = Duration::from_secs(1);
 /// The longest time in which a process that was told to exit may end.
 pub(crate) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
-/// How long nothing may go on for want of processes, before a caller that wants one is refused: calls whose waits have
-/// timeouts may go on by themselves.
+/// How long no call may continue for lack of processes, before a caller that wants one is refused. Until then, calls
+/// whose waits have timeouts may continue by themselves.
 const STUCK_PATIENCE: Duration = Duration::from_millis(500);
 /// The same when actors may still produce what the calls wait for, and no blocked call needs the process.
 const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
-/// A session may have so many processes even without room: a worker, and an actor or the process that the worker's call
-/// waits for. If they cannot be started, the system says why.
+/// The number of processes that a session may have even without room: a worker, and an actor or the process that the
+/// worker's call waits for. If they cannot be started, the system's error gives the reason.
 const PROCESSES_MIN: usize = 2;
-/// When so many processes wait for other calls, or half of the limit, the head logs a warning.
+/// The head logs a warning when this many processes wait for other calls, or half of the limit.
 const BLOCKED_WORTH_SAYING: usize = 64;
 
 /// A decision that the state carries out.
@@ -101,13 +101,13 @@ pub(super) enum Refused<C> {
 
 /// The reason why a caller waits.
 enum Lack {
-    /// It is there, or about to be.
+    /// Nothing is missing, or the missing process or resource is about to come.
     Nothing,
-    /// There may be no more processes.
+    /// The limit of processes is reached.
     Process,
     Resources {
         lack: Resources,
-        /// The demand that lacks it, with the GPUs that lack least.
+        /// The demand that lacks it, with the best GPUs: those that lack least of it.
         demand: Resources,
     },
 }
@@ -122,7 +122,7 @@ pub(super) struct Pool<C> {
     room: usize,
     workers: Workers<C>,
     wants: Wants<C>,
-    /// Since when nothing goes on because processes are missing.
+    /// Since when no call continues because processes are missing.
     stuck: Option<Instant>,
     has_said_blocked: bool,
     groups: Groups,
@@ -147,7 +147,7 @@ impl<C: Caller> Pool<C> {
         self.ledger.free_with_gpus()
     }
 
-    /// The time until something has to be done without a record or an event; `None`: nothing has.
+    /// The time until work is due without a record or an event; `None`: no work is due.
     pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         let own = (self.surplus_count(now) > 0 || self.is_any_exiting()).then_some(SURPLUS_KEPT / 4);
         let others = self.workers.active().any(|(_, worker)| self.is_spare(worker));
@@ -165,13 +165,13 @@ impl<C: Caller> Pool<C> {
 
     // ---- what callers and workers say ----
 
-    /// A caller wants so many more workers for calls of a demand. Replaces its earlier request.
+    /// A caller wants this many more workers for calls of a demand. Replaces its earlier request.
     pub(super) fn want(&mut self, caller: &C, demand: Demand, workers: u32, now: Instant) {
         self.wants.set(caller, demand, workers, now);
     }
 
-    /// No more workers of an environment will start. Returns the callers that want some, and the demands of their
-    /// calls, if no worker that is there will have time for them.
+    /// No more workers of an environment will start. Returns the callers that want workers of it, and the demands of
+    /// their calls, if no existing worker will be free for them.
     pub(super) fn give_up_wants(&mut self, environment: &Environment, now: Instant) -> Vec<(C, Demand)> {
         if self.serving(environment, now) > 0 {
             return Vec::new();
@@ -184,19 +184,18 @@ impl<C: Caller> Pool<C> {
         callers.collect()
     }
 
-    /// These actors demand something and wait for a process, and no others do.
+    /// Sets the actors that demand something and wait for a process. It replaces all earlier ones.
     pub(super) fn want_actors<'a>(&mut self, actors: impl Iterator<Item = (u64, &'a Demand)>, now: Instant) {
         self.wants.set_actors(actors.collect(), now);
     }
 
-    /// Whether workers of an environment are wanted, and none that is there or starts will have time.
+    /// Whether workers of an environment are wanted, and no existing or starting one will be free.
     pub(super) fn is_hopeless(&self, environment: &Environment, now: Instant) -> bool {
         self.wants.iter().any(|want| !want.is_group() && want.demand.environment() == environment)
             && self.serving(environment, now) == 0
     }
 
-    /// A caller does not need its leased worker any more. The worker is busy if it may still run calls of other
-    /// processes.
+    /// A caller gives back its leased worker. The worker is busy if it may still run calls of other processes.
     pub(super) fn give_back(&mut self, caller: &C, worker: OwnerId, is_busy: bool, now: Instant) {
         let leased = self.workers.at(worker).filter(|(_, worker)| worker.is_leased_to(caller));
         if let Some((token, _)) = leased {
@@ -212,22 +211,22 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// A worker waits for results of other calls, or does not wait any more.
+    /// A worker begins or ends to wait for results of other calls.
     pub(super) fn set_blocked(&mut self, peer: OwnerId, blocked: bool) {
         if let Some((token, _)) = self.workers.at(peer) {
             self.change(token, |worker| worker.blocked = blocked);
         }
     }
 
-    /// A worker begins no more calls. Its caller gives it back, and it ends when it has no calls left, also none that
-    /// it made: if there are some now, it `waits`.
+    /// A worker begins no more calls. Its caller gives it back. It ends when it has no calls left, and no calls that it
+    /// made are running: if some are running now, it `waits`.
     pub(super) fn set_spent(&mut self, peer: OwnerId, waits: bool, now: Instant) {
         // Said twice, the second time counts for nothing: it may have given back what it would keep.
         let Some((token, _)) = self.workers.at(peer).filter(|(_, worker)| !worker.spent) else { return };
         self.change(token, |worker| worker.set_spent(!waits, now));
     }
 
-    /// The processes among `stuck` that hold so much of a demand that it never fits if they never give it back.
+    /// The processes among `stuck` that hold resources without which a demand never fits.
     pub(super) fn holders(
         &self,
         demand: &Resources,
@@ -262,14 +261,14 @@ impl<C: Caller> Pool<C> {
         self.workers.at(peer).is_some()
     }
 
-    /// A process is broken: it cannot send or receive records any more.
+    /// A process is broken: it can no longer send or receive records.
     pub(super) fn set_broken(&mut self, peer: OwnerId, now: Instant) {
         if let Some((token, _)) = self.workers.at(peer) {
             self.workers.change(token, |worker| _ = worker.broken.get_or_insert(now));
         }
     }
 
-    /// A link is closed: its caller wants nothing any more. If the link is a worker's, the worker is broken.
+    /// A link is closed: all wants of its caller end. If the link is a worker's, the worker is broken.
     pub(super) fn caller_gone(&mut self, caller: &C, now: Instant) {
         self.wants.forget(caller);
         let leased: Vec<u64> = self.workers.leased_to(caller).map(|(token, _)| token).collect();
@@ -364,8 +363,8 @@ impl<C: Caller> Pool<C> {
         late
     }
 
-    /// The processes that are there, each with the caller that it is leased to and the time since when it has been
-    /// somebody's. Takes a time that grows with the number of processes.
+    /// The existing processes, each with the caller to which it is leased and the time since when it has been leased or
+    /// an actor's. Takes a time that grows with the number of processes.
     pub(super) fn living(&self) -> impl Iterator<Item = (u64, &Worker<C>, Option<&C>, Instant)> {
         self.workers.all().filter_map(|(token, worker)| match worker.job {
             _ if worker.broken.is_some() || worker.killed => None,
@@ -422,7 +421,7 @@ impl<C: Caller> Pool<C> {
         });
     }
 
-    /// The actor that a process was for does not need it any more.
+    /// An actor no longer needs the process that was kept for it.
     pub(super) fn set_idle(&mut self, token: u64, now: Instant) {
         self.change(token, |worker| worker.job = Job::Idle { since: now });
     }
@@ -483,8 +482,8 @@ impl<C: Caller> Pool<C> {
         worker.is_some_and(|(_, worker)| matches!(worker.job, Job::Leased { .. }))
     }
 
-    /// The want whose demand no other caller may use: the oldest that reserves. One that has to wait for an actor does
-    /// not: actors may live for ever.
+    /// The want whose demand no other caller may use: the oldest one that reserves. A want that has to wait for an
+    /// actor does not reserve, because actors may live for ever.
     fn reserving(&self, now: Instant) -> Option<usize> {
         let reserves = |want: &Want<C>| want.is_reserving(now) && self.is_poor(want);
         // Mostly none does.
@@ -497,7 +496,7 @@ impl<C: Caller> Pool<C> {
         wants.min_by_key(|(_, want)| want.since).map(|(position, _)| position)
     }
 
-    /// The want that is served next, among those whose demand fits and that can be served otherwise.
+    /// The want that is served next, among those whose demand fits and for which `can_be` holds.
     fn next_want(&self, can_be: impl Fn(&Want<C>) -> bool, now: Instant) -> Option<usize> {
         let reserving = self.reserving(now);
         let reserved = reserving.and_then(|position| self.wants.iter().nth(position));
@@ -525,8 +524,8 @@ impl<C: Caller> Pool<C> {
             && (worker.gpus.is_empty() || self.ledger.has_on(demand, &worker.gpus))
     }
 
-    /// Whether a process can run a call for which another one is wanted. A process opens no channel to itself: one
-    /// whose call has ended may still want a worker, for the calls that its call made.
+    /// Whether a process can serve a want. It cannot serve its own, because a process opens no channel to itself. A
+    /// process whose call has ended may still want a worker, for the calls that its call made.
     fn can_serve(&self, worker: &Worker<C>, want: &Want<C>) -> bool {
         self.suits(worker, &want.demand) && !want.seeker.is_in(worker.process())
     }
@@ -574,8 +573,8 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// Recalls workers for a caller that has none, from callers that have several, or have them idle: one, if that is
-    /// enough, and as many as it takes for a caller that reserves.
+    /// Recalls workers for a caller that has none, from callers that have several workers, or idle ones. It recalls one
+    /// if that is enough, and the necessary number for a caller that reserves.
     fn recall(&mut self, now: Instant) -> Vec<Decision<C>> {
         let reserving = self.reserving(now);
         let poor = (0..).zip(self.wants.iter()).filter(|(position, want)| {
@@ -605,7 +604,7 @@ impl<C: Caller> Pool<C> {
         decisions
     }
 
-    /// The resources that a demand lacks when everything has come back that is about to.
+    /// The resources that a demand lacks after all returning resources have come back.
     fn lack(&self, demand: &Demand, now: Instant) -> Lack {
         let is_recalled = |worker: &Worker<C>| worker.is_recalled() && !worker.blocked;
         let coming = self.comes_back();
@@ -640,7 +639,7 @@ impl<C: Caller> Pool<C> {
         coming
     }
 
-    /// Recalls a worker, among those that hold what helps, from the caller that has most of them.
+    /// Recalls one of the workers whose resources help, from the caller that has most of them.
     fn recall_from_richest(&mut self, helps: impl Fn(&Resources) -> bool) -> Option<Decision<C>> {
         let richest = self
             .workers

@@ -41,7 +41,7 @@ pub(crate) struct WorkerOptions {
     /// The program that workers run.
     pub(crate) launch: Launch,
     pub(crate) forward_output: bool,
-    /// Where it goes; `None`: to this process's own output.
+    /// The function that gets the output of workers; `None`: it goes to this process's own output.
     pub(crate) output: Option<OutputSink>,
     /// The directory in which log files are kept; `None`: they are removed with the session.
     pub(crate) log_dir: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(crate) struct WorkerOptions {
     pub(crate) resources: Resources,
     /// The names of the session's GPUs, as `CUDA_VISIBLE_DEVICES` has them.
     pub(crate) gpus: Vec<String>,
-    /// The namespace of actors for which none is named.
+    /// The namespace of actors whose options name none.
     pub(crate) namespace: String,
     pub(crate) lifeline: Arc<Lifeline>,
 }
@@ -265,7 +265,7 @@ impl Processes {
         ended
     }
 
-    /// Sees all processes off: they have been told by the lifeline; those that do not listen are killed.
+    /// Waits for the end of all processes. The lifeline has told them to end. Those that do not are killed.
     pub(crate) fn end_all(&mut self) {
         let deadline = Instant::now() + END_PATIENCE;
         while !self.running.is_empty() && Instant::now() < deadline {

@@ -67,7 +67,8 @@ pub(super) struct State {
     detached_head: Option<(DetachedHead, OnDetached)>,
     /// This head keeps the detached actors of a driver.
     detached: Option<Detached>,
-    /// The driver that waits until every process that was told to end has ended, and how many did not in time.
+    /// The driver that waits until every process that was told to end has ended, and the number of processes that did
+    /// not end in time.
     ending: Option<(Sender<usize>, usize)>,
     start_failures: StartFailures,
     is_store_lost: bool,
@@ -103,7 +104,7 @@ impl State {
         }
     }
 
-    /// The time until something has to be done without a record or an event; `None`: nothing has.
+    /// The time until work is due without a record or an event; `None`: no work is due.
     pub(super) fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
         let memory = self.memory.as_ref().and_then(|monitor| monitor.timeout(now));
@@ -381,8 +382,8 @@ impl State {
         self.start_failures.try_again();
     }
 
-    /// No more processes of an environment will start: fails the requests that no process can serve that is there or
-    /// starts.
+    /// No more processes of an environment will start: fails the requests that no existing or starting process can
+    /// serve.
     fn no_workers(&mut self, environment: &Environment, failure: &Failure) {
         for (caller, demand) in self.pool.give_up_wants(environment, Instant::now()) {
             let _ = caller.send(&FromHead::NoWorkers { demand, failure: failure.clone() }, Vec::new());

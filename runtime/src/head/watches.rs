@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use mobula_client::internal::descriptors::above_standard;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-/// The most that [`Watches::ready`] returns at a time. The kernel passes over those that it returned last until it has
-/// returned the others.
+/// The most keys that [`Watches::ready`] returns at a time. The kernel returns all others before it returns the same
+/// ones again.
 const READY_MAX: usize = 64;
 
-/// A set of descriptors, each with a key of the program's.
+/// A set of descriptors. The caller gives each a key.
 #[derive(Debug)]
 pub(super) struct Watches {
     epoll: Epoll,

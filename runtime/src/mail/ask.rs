@@ -10,8 +10,9 @@ use crate::wire::{self, FromHead, ToHead};
 /// The longest wait before the link is checked again.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Sends records to a head, and returns the value that `take` makes of its answers; `None` if no answer comes in time,
-/// or the head is gone. The head may need the answer of another process (`of`). Opens a channel and closes it again.
+/// Sends records to a head, and returns the value that `take` makes from its answers; `None` if no answer comes in
+/// time, or the head is gone. The head may need the answer of another process (`of`). Opens a channel and closes it
+/// again.
 pub(crate) fn ask<T>(
     client: &Client,
     head: OwnerId,

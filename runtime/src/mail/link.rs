@@ -32,7 +32,7 @@ pub(crate) struct Link {
     /// Whether objects are held for the other end, or records wait for room. Read without the lock.
     wants_flush: AtomicBool,
     closed: AtomicBool,
-    /// The other end is gone, and the records that it left may still be handled.
+    /// Whether the other end is gone. Records that it sent before may still be handled.
     is_peer_gone: AtomicBool,
     /// The list that the link is in, which decides whether it is active.
     links: LinksOf,
@@ -212,8 +212,8 @@ impl Link {
         !self.peek.is_empty()
     }
 
-    /// Handles all records that have arrived. Returns `true` if there were any. One thread at a time does so: a second
-    /// one finds nothing.
+    /// Handles all records that have arrived. Returns `true` if there were any. Only one thread at a time handles
+    /// records: a second thread finds none.
     ///
     /// Each record is acknowledged after `deal` returns, so `deal` must hold the objects that it needs. It may take the
     /// record, if it leaves other memory for the next one.
@@ -335,15 +335,15 @@ impl Link {
         self.outgoing.lock().sender.mark()
     }
 
-    /// How long the other end is busy with the calls before the one in the record of this number (`None`: the last
-    /// one), if it is quick and its [pace](Pace) is known.
+    /// How long the other end is busy with the calls before the call in the record of this number (`None`: the last
+    /// one), if the other end is quick and its [pace](Pace) is known.
     pub(crate) fn calls_before(&self, number: Option<u64>, at: Instant) -> Option<Duration> {
         let outgoing = &mut *self.outgoing.lock();
         let (sent, begun) = (outgoing.number, outgoing.sender.mark());
         outgoing.pace.until(number.unwrap_or(sent), Progress { at, sent, begun })
     }
 
-    /// Closes the link: nothing is sent or received any more, and the objects held for the other end are released.
+    /// Closes the link: from now on no record is sent or received, and the objects held for the other end are released.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let mut outgoing = self.outgoing.lock();

@@ -23,9 +23,10 @@ use parking_lot::Mutex;
 
 use crate::mail::link::Link;
 
-/// The most active links, but for those that hold something. Each look costs some nanoseconds a link.
+/// The most active links, not counting those that hold something. Each look costs some nanoseconds for each link.
 const ACTIVE_MAX: usize = 64;
-/// After so many looks, the links that were not used meanwhile become idle, and as many idle links are looked at.
+/// The number of looks after which the links that were not used meanwhile become idle, and the same number of idle
+/// links is looked at.
 const LOOKS: u32 = 64;
 
 /// The links of this process; see the module's documentation.
@@ -145,7 +146,7 @@ impl Links {
         all.open.values().filter(|link| !link.is_active() && link.has_mail()).cloned().collect()
     }
 
-    /// The same of a few links, other ones each time.
+    /// The same for a few links, in rotation.
     pub(crate) fn some_idle_with_records(&self) -> Vec<Arc<Link>> {
         let mut all = self.all.lock();
         let mut found = Vec::new();
@@ -174,7 +175,7 @@ impl Links {
         self.add_active(link);
     }
 
-    /// A call is about to be sent through the link: the answer is seen without a ring.
+    /// A call is about to be sent through the link: makes the link active, so that the answer needs no ring.
     pub(crate) fn expect_answer(&self, link: &Link) {
         if self.active.load().len() < ACTIVE_MAX {
             self.activate(link);

@@ -14,7 +14,7 @@ const NAP_MAX: Duration = Duration::from_micros(500);
 /// The shortest nap. The kernel may let a thread sleep for longer than it wants to, by about this time.
 const NAP_MIN: Duration = Duration::from_micros(50);
 
-/// How long a thread naps for which nothing can come before `time`; `None` if a nap is not worthwhile.
+/// How long a thread naps if its result cannot come before `time`; `None` if a nap is not worthwhile.
 pub(crate) fn nap(time: Duration) -> Option<Duration> {
     Some((time / 2).min(NAP_MAX)).filter(|nap| *nap >= NAP_MIN)
 }
@@ -38,9 +38,9 @@ pub(crate) struct Progress {
 }
 
 impl Pace {
-    /// The time that the calls take that are before the call of this number, from the one that runs on. `None` while
-    /// the pace is not known, because the process had nothing to do meanwhile or has begun no call, and while it is
-    /// slow: a nap would bring no more than one result of it.
+    /// The time of the calls before the call of this number, beginning with the running one. `None` while the pace is
+    /// not known, because the process had nothing to do meanwhile or has begun no call. `None` also while the process
+    /// is slow: a nap would then gather at most one result.
     pub(crate) fn until(&mut self, number: u64, now: Progress) -> Option<Duration> {
         match self.seen {
             // The call that runs may have begun before.
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(looks.until(100, 10_000, 100, 3), None, "it is slow");
     }
 
-    /// Else the naps of a thread that makes one call after the other would set the pace of the next nap.
+    /// Otherwise the naps of a thread that makes one call after the other would set the pace of the next nap.
     #[test]
     fn calls_one_after_the_other_set_no_pace() {
         let mut looks = Looks::new();

@@ -40,14 +40,14 @@ pub(crate) struct Spin {
     max: Duration,
     /// The last wait was a short one.
     is_short: AtomicBool,
-    /// When the last wait ended that slept, in nanoseconds since `born`.
+    /// The end of the last wait in which a thread slept, in nanoseconds since `born`.
     ended_nanos: AtomicU64,
     born: Instant,
     load: Load,
 }
 
 impl Spin {
-    /// Up to `max` a wait; on a machine with one processor not at all.
+    /// Spins for at most `max` in each wait; on a machine with one processor, not at all.
     pub(crate) fn new(max: Duration) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Self::with(if processors > 1 { max } else { Duration::ZERO }, Load::new())
@@ -115,7 +115,7 @@ impl Spin {
 /// Whether the machine has processors to spare.
 #[derive(Debug)]
 struct Load {
-    /// `None` where the kernel does not say: then there are always some.
+    /// The kernel's file; `None` if there is none: then there are always processors to spare.
     file: Option<File>,
     processors: u32,
     born: Instant,
@@ -161,7 +161,7 @@ impl Load {
     }
 }
 
-/// How many threads run or want to, as `/proc/loadavg` has it: `0.20 0.18 0.12 3/80 11206`.
+/// The number of threads that run or want to run, from the content of `/proc/loadavg`: `0.20 0.18 0.12 3/80 11206`.
 fn runnable(loadavg: &str) -> Option<u32> {
     loadavg.split_whitespace().nth(3)?.split('/').next()?.parse().ok()
 }
@@ -181,7 +181,7 @@ mod tests {
         Instant::now().checked_sub(duration).expect("the machine has run for that long")
     }
 
-    /// How often a thread looks that finds nothing.
+    /// The number of looks of a thread that finds nothing.
     fn looks(spin: &Spin, about_to_sleep: u32) -> u32 {
         let looks = std::cell::Cell::new(0);
         assert!(!spin.until(false, about_to_sleep, || {

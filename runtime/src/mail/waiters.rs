@@ -25,7 +25,7 @@ const TICK_MAX: Duration = Duration::from_millis(160);
 /// itself. Longer than a nap.
 const PAUSE: Duration = Duration::from_micros(600);
 
-/// So often a thread spins until another thread has found something, and this one has not.
+/// The most spins of a thread in which only other threads find something.
 const SPINS_IN_VAIN_MAX: u32 = 16;
 
 /// The poller does not wait, or only for a moment.
@@ -40,8 +40,8 @@ pub(crate) trait Mail {
     /// Handles everything that has arrived. Returns `true` if there was anything.
     fn look(&self) -> bool;
 
-    /// Whether [`look`](Self::look) would find something, to be asked again and again. New links make themselves known
-    /// by an event, or by an arrival.
+    /// Returns a function that says whether [`look`](Self::look) would find something. It is cheap to call repeatedly.
+    /// New links announce themselves by an event or an arrival.
     fn has_work(&self) -> impl Fn() -> bool + '_;
 
     /// Whether an event waits.
@@ -59,8 +59,8 @@ pub(crate) trait Mail {
     /// Whether [`tick`](Self::tick) has periodic work, for which no process rings the bell.
     fn needs_ticks(&self) -> bool;
 
-    /// When [`tick`](Self::tick) has work that is to be done at a certain time, for which no process rings the bell
-    /// either. One load.
+    /// The time at which [`tick`](Self::tick) has work, if there is such a time. No process rings the bell for it. One
+    /// load.
     fn due(&self) -> Option<Instant>;
 
     /// Does the periodic work, and what is due. Returns `true` if there is likely to be more soon.
@@ -75,8 +75,8 @@ pub(crate) struct Waiters {
     roles: Mutex<Roles>,
     /// Threads that sleep, or are about to: the leader and the followers.
     sleepers: AtomicUsize,
-    /// How many results were failures, so that a wait for many results can tell that one has failed without checking
-    /// each.
+    /// The number of results that were failures. From it, a wait for many results knows that one has failed without
+    /// checking each.
     failures: AtomicU64,
     /// The number of waits that are over and in which a thread slept while calls had not been sent.
     waits: AtomicU64,
@@ -115,7 +115,7 @@ struct Roles {
 struct Sleep {
     /// As in [`Awaited`].
     result: Option<Arc<ResultCell>>,
-    /// How many results were failures, as far as the thread has looked.
+    /// The number of failed results that the thread has already considered.
     failures: u64,
 }
 
@@ -146,8 +146,8 @@ impl Waiters {
     }
 
     /// Waits until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the deadline has passed
-    /// or the session is over. Calls `sleeps` each time before the thread sleeps, which says when to call it again at
-    /// the latest, and asks what the wait is for.
+    /// or the session is over. Calls `sleeps` each time before the thread sleeps. `sleeps` returns the latest time of
+    /// its next call, and the reason of the wait.
     pub(crate) fn wait<R>(
         &self,
         mail: &impl Mail,
@@ -303,7 +303,7 @@ impl Waiters {
         self.failures.load(Ordering::Acquire)
     }
 
-    /// A result is a failure, which can be seen already. It will be announced.
+    /// Counts a result that is a failure and is already visible. The caller announces it afterwards.
     pub(crate) fn add_failure(&self) {
         self.failures.fetch_add(1, Ordering::AcqRel);
     }
@@ -370,7 +370,7 @@ impl Waiters {
         self.bell.ring();
     }
 
-    /// A call begins, or a result was forgotten: the poller must look after the mail that arrives meanwhile. Mostly one
+    /// A call begins, or a result was forgotten: the poller must handle the mail that arrives meanwhile. Mostly one
     /// load, because the poller stays awake for a while.
     pub(crate) fn wake_sleeping_poller(&self) {
         if self.poller_is.load(Ordering::SeqCst) == ASLEEP {
@@ -576,7 +576,7 @@ mod tests {
         Arriving { looks_before: Cell::new(looks_before), handled: Cell::new(0), count }
     }
 
-    /// Else each result that is awaited costs two switches between threads.
+    /// Otherwise each awaited result costs two switches between threads.
     #[test]
     fn a_future_handles_mail_that_comes_soon_itself() {
         with_store(|client| {

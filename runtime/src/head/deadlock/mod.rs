@@ -33,10 +33,10 @@ use crate::demand::Demand;
 use crate::wire::{Need, ToldWait, Waits};
 
 /// The pause between two rounds of questions, if the first has confirmed nothing. It doubles, up to `PAUSE_MAX`, until
-/// a process says something new.
+/// a process reports something new.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// How long the head waits for the answers of a round. What has come by then counts.
+/// How long the head waits for the answers of a round. Then the answers that have come count.
 const ROUND_PATIENCE: Duration = Duration::from_millis(500);
 /// How many promises may stand behind each other.
 const PROMISES_MAX: usize = 64;
@@ -45,11 +45,11 @@ const PROMISES_MAX: usize = 64;
 pub(super) trait World {
     fn actor(&self, actor: u64) -> ActorIs;
 
-    /// The processes among `stuck` that hold so much of a demand that it never fits if they never give it back.
+    /// The processes among `stuck` that hold resources without which a demand never fits.
     fn holders(&self, demand: &Demand, stuck: &BTreeSet<OwnerId>) -> Option<Vec<OwnerId>>;
 }
 
-/// Where an actor is on its way to its first call.
+/// The stage of an actor before its first call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ActorIs {
     /// Its constructor runs in this process.
@@ -63,8 +63,8 @@ pub(super) enum ActorIs {
 /// Something for the state to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A process is asked whether it still waits, and which of these calls are with it and not answered: each by the
-    /// process that made it and its number.
+    /// Asks a process whether it still waits, and which of these calls it has and has not answered. A call is
+    /// identified by the process that made it and its number.
     Ask { process: OwnerId, round: u64, calls: Vec<(OwnerId, u64)> },
     /// The owner of a promise is asked what it needs.
     AskPromise { object: ObjectId, round: u64 },
@@ -94,13 +94,13 @@ pub(super) struct Deadlocks {
     pause: Duration,
 }
 
-/// The wait that a process has told.
+/// The wait that a process has reported.
 #[derive(Debug, Clone)]
 struct Told {
     waits: Waits,
     /// The calls that were with the process in the last round.
     holds: BTreeSet<(OwnerId, u64)>,
-    /// The round in which it said the same again.
+    /// The round in which it confirmed this.
     confirmed: u64,
 }
 
@@ -135,7 +135,7 @@ impl Deadlocks {
         Some(until.saturating_duration_since(now))
     }
 
-    /// A process says by itself what it waits for, or that the wait is over.
+    /// A process reports, without a question, its wait or the end of its wait.
     pub(super) fn on_told(&mut self, process: OwnerId, waits: Option<Waits>, now: Instant) {
         let Some(waits) = waits else { return self.forget(process) };
         let is_new = self.waiting.get(&process).is_none_or(|told| told.waits != waits);
@@ -174,7 +174,7 @@ impl Deadlocks {
         self.promises.insert(object, Promised { needs, confirmed: round });
     }
 
-    /// A process waits no more, or is gone.
+    /// A process no longer waits, or is gone.
     pub(super) fn forget(&mut self, process: OwnerId) {
         self.waiting.remove(&process);
         if let Some(round) = &mut self.round {
@@ -289,7 +289,7 @@ impl<W: World> View<'_, W> {
         }
     }
 
-    /// The stuck processes that a process waits for, if it cannot go on without them.
+    /// The stuck processes that a process waits for, if it cannot continue without them.
     fn waits_for(&self, process: OwnerId, stuck: &BTreeSet<OwnerId>) -> Option<Vec<OwnerId>> {
         let waits = &self.of.waiting[&process].waits;
         let (mut targets, mut never) = (Vec::new(), 0);
@@ -303,7 +303,7 @@ impl<W: World> View<'_, W> {
         (may_come < waits.needed as usize).then_some(targets)
     }
 
-    /// The stuck processes because of which a result never comes, of a call that `owner` has made; `None`: it may come.
+    /// The stuck processes that prevent the result of a call of `owner`; `None`: the result may come.
     fn never(
         &self,
         owner: OwnerId,

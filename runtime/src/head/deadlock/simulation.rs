@@ -18,7 +18,7 @@ use super::super::pool::simulated::{Random, for_each_seed};
 use super::*;
 use crate::resources::Amounts;
 
-/// How often everything may go on a little before all calls are over.
+/// The most rounds, in each of which everything continues a little, until all calls are over.
 const ROUNDS_MAX: usize = 2000;
 /// The orders in which the model lets a session run on.
 const ORDERS: u64 = 3;
@@ -40,7 +40,7 @@ fn every_deadlock_is_reported_and_nothing_else() {
 /// The actions of a call.
 #[derive(Debug)]
 enum Op {
-    /// Calls, and gives references on that it has. The call may need one of them as an argument.
+    /// Makes a call, and passes on references that it has. The call may need one of them as an argument.
     Call { target: Target, script: Script, given: Vec<usize>, argument: Option<usize> },
     /// Waits for these results that it has: for all, or for any of them.
     Wait { of: Vec<usize>, all: bool, timed: bool },
@@ -51,7 +51,7 @@ type Script = Rc<Vec<Op>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     Actor(usize),
-    /// With so many units of the resource.
+    /// A call of a function that holds this many units of the resource.
     Function(u32),
 }
 
@@ -77,7 +77,7 @@ enum Kind {
     Serial,
     /// Runs several at a time, none of which waits.
     Concurrent,
-    /// Runs one call of a function, which holds so many units.
+    /// Runs one call of a function, which holds this many units.
     Worker(u32),
 }
 
@@ -123,7 +123,7 @@ struct Session {
     free: u32,
     units: u32,
     head: Deadlocks,
-    /// Whether the processes tell the head anything: not in the model.
+    /// Whether the processes report to the head. In the model they do not.
     tells: bool,
     now: Instant,
     reports: usize,

@@ -21,9 +21,9 @@ use crate::error::{Bytes, MemoryLimit};
 
 /// Use above this share of the threshold is near it.
 const NEAR: f64 = 0.9;
-/// Memory is short where nothing goes on for this share of the time, if its use is near the threshold.
+/// Memory is short if all tasks stall for this share of the time and its use is near the threshold.
 const STALLED_SHORT: f64 = 0.5;
-/// A limit from this on is none. Version 1 has no other word for it.
+/// A limit of at least this means no limit. Version 1 has no other way to say it.
 const UNLIMITED_BYTES: u64 = 1 << 60;
 /// The most bytes of a file that are read. The longest of them, `memory.stat`, has about 2 KiB.
 const FILE_BYTES_MAX: usize = 16 << 10;
@@ -36,8 +36,8 @@ pub(crate) struct Figures {
     pub(crate) limit_bytes: u64,
     /// The part of the use that is shared memory.
     pub(crate) shared_bytes: u64,
-    /// The share of the time since the last look in which nothing went on for want of memory. 0 where the use is not
-    /// near the threshold, and where the kernel does not say.
+    /// The share of the time since the last look in which all tasks stalled for lack of memory. 0 if the use is not
+    /// near the threshold, or if the kernel does not report it.
     pub(crate) stalled: f64,
 }
 
@@ -47,7 +47,7 @@ impl Figures {
         self.used_bytes as f64 / self.limit_bytes as f64
     }
 
-    /// Whether memory is short: more than the threshold is in use, a share of the limit, or nothing goes on.
+    /// Whether memory is short: more than the threshold, a share of the limit, is in use, or all tasks stall.
     pub(super) fn is_short(&self, threshold: f64) -> bool {
         self.share() >= threshold || self.is_near(threshold) && self.stalled >= STALLED_SHORT
     }
@@ -79,9 +79,9 @@ pub(super) struct Sources {
 #[derive(Debug)]
 struct Scope {
     files: Files,
-    /// How long all tasks together have stood still, by the kernel's count.
+    /// The file with the time in which all tasks stalled, by the kernel's count.
     pressure: Option<File>,
-    /// The last value of that, and when it was read.
+    /// The last value of that time, and when it was read.
     stalled_before: Option<(Instant, Duration)>,
 }
 
@@ -100,7 +100,7 @@ struct Usage {
 }
 
 impl Sources {
-    /// Opens what there is under `root`, which is `/` but in tests.
+    /// Opens the files that exist under `root`, which is `/` except in tests.
     pub(super) fn open(root: &Path) -> Self {
         let meminfo = open(&root.join("proc/meminfo"));
         let machine = meminfo.map(|meminfo| Scope {
@@ -113,7 +113,7 @@ impl Sources {
         Self { scopes, buffer: vec![0; FILE_BYTES_MAX].into(), reads: 0 }
     }
 
-    /// Whether nothing says how much memory is in use.
+    /// Whether no file shows how much memory is in use.
     pub(super) fn is_empty(&self) -> bool {
         self.scopes.is_empty()
     }
@@ -173,7 +173,7 @@ impl Scope {
         Some(figures)
     }
 
-    /// The share of the time since the last call in which nothing went on.
+    /// The share of the time since the last call in which all tasks stalled.
     fn stalled(&mut self, reader: &mut Reader<'_>, now: Instant) -> f64 {
         let total = self.pressure.as_ref().and_then(|file| full_stalls(reader.read(file)?));
         let Some(total) = total else { return 0.0 };
@@ -186,7 +186,7 @@ impl Scope {
     }
 }
 
-/// Opens a file that stays open: not as a standard descriptor, also where the program has closed those.
+/// Opens a file that stays open. Its descriptor is never a standard one, even if the program has closed those.
 fn open(path: &Path) -> Option<File> {
     Some(above_standard(File::open(path).ok()?.into()).ok()?.into())
 }
@@ -205,7 +205,7 @@ impl Reader<'_> {
     }
 }
 
-/// Bytes of its own that a process has in memory, without what it shares with others.
+/// Bytes that a process has in memory, without memory that it shares with others.
 pub(crate) fn own_bytes(pid: u32) -> Option<u64> {
     of_process(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
 }
@@ -225,7 +225,7 @@ fn of_machine(text: &str) -> Option<Usage> {
     Some(Usage { used, limit, shared: kilobytes(text, "Shmem:").unwrap_or(0) })
 }
 
-/// From a file that has one number. `max` is none.
+/// The number in a file that has only one. `max` means that there is no limit.
 fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
@@ -248,8 +248,8 @@ fn without_cache(all: Usage, text: &str, version: Version) -> Usage {
     Usage { used: all.used.saturating_sub(cache), shared: value("shmem").min(all.used), ..all }
 }
 
-/// The time for which all tasks have stood still, by a pressure file's line
-/// `full avg10=0.00 avg60=0.00 avg300=0.00 total=13534624`.
+/// The time in which all tasks stalled, from a pressure file's line `full avg10=0.00 avg60=0.00 avg300=0.00
+/// total=13534624`.
 fn full_stalls(text: &str) -> Option<Duration> {
     let line = text.lines().find_map(|line| line.strip_prefix("full "))?;
     let total = line.split(' ').find_map(|field| field.strip_prefix("total="))?;

@@ -35,14 +35,14 @@ use crate::wire::RunningCall;
 /// How long callers may take to say which calls run. A process none of whose threads waits looks at its mail several
 /// times a second.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
-/// A process that uses less than one of so many parts of the limit is not ended: that would not help.
+/// A process is not ended if it uses less than the limit divided by this number: that would not help.
 const USELESS_PART: u64 = 1000;
-/// Nor is one that uses less than this, because the process that takes its place uses about as much.
+/// A process is not ended if it uses less than this, because the process that takes its place uses about as much.
 const USELESS_BYTES: u64 = 4 << 20;
 /// How often the monitor says that there is nothing that it could end.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// So many of the processes that use most memory are named when one is ended.
+/// When a process is ended, the message names this many of the processes that use most memory.
 const LARGEST_SHOWN: usize = 5;
 
 /// The options of the monitor.
@@ -54,7 +54,7 @@ pub(crate) struct MemoryOptions {
     pub(crate) interval: Duration,
     /// How often a call may be retried because its process was ended.
     pub(crate) retries: u32,
-    /// The directory that the system's files are in: `/`, but in tests.
+    /// The directory of the system's files: `/`, except in tests.
     pub(crate) root: PathBuf,
 }
 
@@ -73,9 +73,9 @@ enum Stage {
     Calm,
     Asking {
         since: Instant,
-        /// The workers about which no caller has said anything yet.
+        /// The workers about which no caller has answered yet.
         open: HashSet<OwnerId>,
-        /// The calls that run in the others; `None`: none does.
+        /// The calls that run in the other workers; `None`: no call runs.
         calls: HashMap<OwnerId, Option<RunningCall>>,
     },
     Ending {
@@ -120,7 +120,7 @@ pub(super) struct End {
 pub(super) enum Step {
     /// Ask the callers which calls run.
     Ask,
-    /// End a process. The calls run, as far as callers have said.
+    /// End a process. The map has the calls that run, as far as callers have answered.
     End(Figures, HashMap<OwnerId, Option<RunningCall>>),
 }
 
@@ -178,7 +178,7 @@ impl Monitor {
         }
     }
 
-    /// Returns the process that must be killed now; `None` if there is none. Says which one, and why.
+    /// Returns the process that must be killed now, if there is one. Logs the choice and its reason.
     pub(super) fn choose(&mut self, figures: &Figures, mut users: Vec<User>, now: Instant) -> Option<u64> {
         users.sort_by_key(|user| Reverse(user.own_bytes));
         let useful_bytes = USELESS_BYTES.max(figures.limit_bytes / USELESS_PART);
@@ -219,7 +219,7 @@ impl Monitor {
         matches!(self.stage, Stage::Ending { .. })
     }
 
-    /// A process has ended. Returns how, if this part has killed it.
+    /// A process has ended. If this part has killed it, returns the description of its end.
     pub(super) fn ended(&mut self, token: u64, now: Instant) -> Option<End> {
         let Stage::Ending { token: killed, end } = self.stage else { return None };
         if killed != token {

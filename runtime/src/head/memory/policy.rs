@@ -18,7 +18,7 @@ pub(crate) struct Candidate<K> {
     pub(crate) token: u64,
     pub(crate) caller: K,
     pub(crate) is_retriable: bool,
-    /// Since when it has had its call: the time at which its lease was granted.
+    /// The time at which its lease was granted: since then it has had its call.
     pub(crate) since: Instant,
 }
 

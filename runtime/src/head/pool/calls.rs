@@ -33,7 +33,7 @@ mod stream;
 mod worker;
 
 const STEPS: usize = 400;
-/// Rounds in which all that runs goes on a little.
+/// The most rounds at the end of a life. In each round everything continues a little.
 const ROUNDS_MAX: usize = 3000;
 /// Records of a round.
 const RECORDS_MAX: usize = 20_000;
@@ -41,9 +41,9 @@ const DRIVERS: u64 = 2;
 const HEAD: u64 = 50;
 /// Tokens of workers begin behind it.
 const TOKENS: u64 = 100;
-/// How deep calls make calls.
+/// The greatest depth of calls that make calls.
 const DEPTH_MAX: usize = 4;
-/// Processes that the driver has room for, where that is limited, are fewer.
+/// The number of processes for which the driver has room is below this, where it is limited.
 const ROOM_MAX: usize = 8;
 /// How long calls of each function run: those of the first are sent ahead, those of the third in pairs while many wait,
 /// and those of the last never.
@@ -59,7 +59,7 @@ fn every_call_comes_to_its_end() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Record {
     // To the head.
-    /// So many workers, for calls of which demand.
+    /// The number of the demand, and the number of workers wanted for it.
     Want(usize, u32),
     Return {
         worker: u64,
@@ -427,7 +427,7 @@ impl Life {
         }
     }
 
-    /// Everything goes on but calls that have no end.
+    /// Everything continues, except calls that have no end.
     fn round(&mut self, has_end: impl Fn(&Self, u64, u64) -> bool) {
         let mut delivered = 0;
         loop {
@@ -469,7 +469,8 @@ impl Life {
         self.arrange();
     }
 
-    /// Calls that are not over, but the one that is held and those that wait for it, and those that nobody waits for.
+    /// The calls that are not over. Three kinds are left out: the call that is held, the calls that wait for it, and
+    /// those for which no process waits.
     fn left(&self, held: Option<u64>) -> Vec<u64> {
         let mut excused = BTreeSet::new();
         let mut waits = held;

@@ -29,7 +29,7 @@ impl Ledger {
         Self { total, used: nothing(), elsewhere: nothing(), groups: nothing() }
     }
 
-    /// Of all resources, only these are here, with single GPUs.
+    /// Sets the resources that are here, with single GPUs. Other drivers may have the others.
     pub(super) fn set_here(&mut self, here: &Resources) {
         let elsewhere = self.total.less(here).less(&self.groups);
         self.used.subtract(&std::mem::take(&mut self.elsewhere));
@@ -49,7 +49,7 @@ impl Ledger {
         self.groups.subtract(offer);
     }
 
-    /// All that there is, with single GPUs.
+    /// All resources, with single GPUs.
     pub(super) fn total(&self) -> &Resources {
         &self.total
     }
@@ -70,18 +70,18 @@ impl Ledger {
         *was = now;
     }
 
-    /// Whether so much is free.
+    /// Whether a demand fits into the free resources.
     pub(super) fn has(&self, demand: &Resources) -> bool {
         self.has_with(demand, &self.used)
     }
 
-    /// Whether so much is free, of these GPUs.
+    /// Whether a demand fits into the free resources, with these GPUs.
     pub(super) fn has_on(&self, demand: &Resources, gpus: &[usize]) -> bool {
         demand.on_gpus(gpus).fits(&self.total, [&self.used])
     }
 
-    /// Whether so much is free beside `reserved`, of the resources that both demand. GPUs that are reserved are not
-    /// chosen yet, so beside them there are none.
+    /// Whether a demand fits beside `reserved`, considering the resources that both demand. Reserved GPUs are not
+    /// chosen yet, so beside them no GPU counts as free.
     pub(super) fn has_beside(&self, demand: &Resources, reserved: &Resources) -> bool {
         match (demand.gpu_count(), reserved.gpu_count()) {
             (0, _) => demand.fits(&self.total, [&self.used, reserved]),
@@ -90,12 +90,12 @@ impl Ledger {
         }
     }
 
-    /// A demand with the GPUs that lack least of it when `coming` is given back.
+    /// A demand with the best GPUs after `coming` is given back: those that lack least of it.
     pub(super) fn on_best_gpus(&self, demand: &Resources, coming: &Resources) -> Resources {
         demand.on_gpus(&self.best_gpus(demand, &self.total.less(&self.used.less(coming)))).into_owned()
     }
 
-    /// The GPUs that lack least of a demand when so much is free.
+    /// The best GPUs for a demand when `free` is free: those that lack least of it.
     pub(super) fn best_gpus(&self, demand: &Resources, free: &Resources) -> Vec<usize> {
         if demand.gpu_count() == 0 {
             return Vec::new();
@@ -108,12 +108,12 @@ impl Ledger {
         demand.beyond(&self.total.less(&self.used.less(coming)))
     }
 
-    /// Whether so much would be free if only `kept` were taken.
+    /// Whether a demand would fit if only `kept` were taken.
     pub(super) fn has_but(&self, demand: &Resources, kept: &Resources) -> bool {
         self.has_with(demand, kept)
     }
 
-    /// Whether so much would be free if `taken` were taken.
+    /// Whether a demand would fit if `taken` were taken.
     fn has_with(&self, demand: &Resources, taken: &Resources) -> bool {
         if demand.gpu_count() == 0 {
             return demand.fits(&self.total, [taken]);

@@ -10,12 +10,12 @@ use crate::demand::Demand;
 use crate::resources::Resources;
 
 impl<C: Caller> Pool<C> {
-    /// Of all resources, only these are here. Other drivers may have the others.
+    /// Sets the resources that are here. Other drivers may have the others.
     pub(in crate::head) fn set_here(&mut self, here: &Resources) {
         self.ledger.set_here(here);
     }
 
-    /// The demands that do not fit into what is free, and how many of each, at most `max`.
+    /// The demands that do not fit into the free resources, and the number of each, at most `max`.
     pub(in crate::head) fn lacked(&self, max: u32) -> HashMap<Resources, u32> {
         let (mut free, mut lacked) = (self.ledger.free_with_gpus(), HashMap::new());
         // The resources of a placement group belong to this driver already.
@@ -41,12 +41,12 @@ impl<C: Caller> Pool<C> {
         of_actors
     }
 
-    /// The time until a caller that wants something begins or ends to reserve it.
+    /// The time until a want begins or ends to reserve.
     pub(in crate::head) fn wants_change_in(&self, now: Instant) -> Option<Duration> {
         self.wants.iter().filter(|want| self.is_poor(want)).map(|want| want.changes_in(now)).min()
     }
 
-    /// Recalls workers until so much is free, or comes free.
+    /// Recalls workers until the `owed` resources are free or about to be free.
     pub(in crate::head) fn recall_for(&mut self, owed: &Resources) -> Vec<Decision<C>> {
         let mut decisions = Vec::new();
         loop {

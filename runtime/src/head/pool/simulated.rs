@@ -24,7 +24,7 @@ pub(in crate::head) fn for_each_seed(module: &'static str, run: impl Fn(u64)) {
     println!("{count} schedules of the head's {module}, {:.0} a minute", count as f64 / minutes);
 }
 
-/// Says how to see a failure again.
+/// Prints the line that replays a failure.
 struct Replay {
     module: &'static str,
     seed: u64,

@@ -85,7 +85,7 @@ struct Schedule {
     token_last: u64,
     actor_last: u64,
     processes: BTreeMap<u64, Process>,
-    /// How many workers each caller still wants for calls of which demand, and since when.
+    /// The number of workers that each caller still wants for calls of each demand, and since when.
     wants: BTreeMap<(End, usize), (u32, Instant)>,
     /// Actors that wait for a process, and demand nothing.
     actors: usize,
@@ -340,7 +340,7 @@ impl Schedule {
         }
     }
 
-    /// Time passes; who takes too long to end is killed.
+    /// Time passes. Processes that take too long to end are killed.
     fn pass(&mut self, time: Duration) {
         self.now += time;
         for token in self.pool.kill_late(self.now) {
@@ -352,7 +352,7 @@ impl Schedule {
 
     // ---- the end ----
 
-    /// Everybody is served by and by, when calls end; and what is not needed is gone a little later.
+    /// When calls end, every caller is served eventually. Processes that are not needed are gone a little later.
     fn end(mut self) {
         let mut rounds = 0;
         while !self.wants.is_empty()
@@ -431,7 +431,7 @@ impl Schedule {
         wanted.map(|(token, _)| *token).collect()
     }
 
-    /// A demand of calls and actors that there may be.
+    /// A random demand of calls and actors.
     fn any_demand(&mut self) -> usize {
         let which = self.random.below(self.demands.len());
         if self.gone.contains(&which) { 0 } else { which }

@@ -47,15 +47,15 @@ struct Grantable {
 }
 
 impl<C: Caller> Pool<C> {
-    /// The processes to start, when so many actors wait for a usual one.
+    /// The processes to start, when this many actors wait for a usual process.
     pub(in crate::head) fn lacking(&self, actors: usize, now: Instant) -> Vec<NewProcess> {
         let mut lacking = self.needed(actors, now);
         lacking.truncate(self.limit().saturating_sub(self.workers.len()));
         lacking
     }
 
-    /// The same, as if there could be any number of processes. Those of other environments come first: the usual ones
-    /// may be kept for nothing.
+    /// The same without a limit of processes. Processes of other environments come first, because usual ones may be
+    /// kept without need.
     fn needed(&self, actors: usize, now: Instant) -> Vec<NewProcess> {
         let mut needed = Vec::new();
         let mut for_usual = 0;
@@ -75,7 +75,7 @@ impl<C: Caller> Pool<C> {
         needed
     }
 
-    /// The request to refuse, when the limit of processes is reached and none of them goes on.
+    /// The request to refuse, when the limit of processes is reached and no process continues.
     pub(in crate::head) fn refuse(&mut self, actors: usize, now: Instant) -> Option<Refused<C>> {
         let is_full = self.workers.len() >= self.limit();
         // A placement group needs no process.
@@ -111,8 +111,8 @@ impl<C: Caller> Pool<C> {
         }
     }
 
-    /// Ends the processes that are spent, and have no calls left. Those that are not needed are spent from now on.
-    /// So many actors wait for a usual one.
+    /// Ends the processes that are spent and have no calls left. Makes processes that are not needed spent. `actors` is
+    /// the number of actors that wait for a usual process.
     pub(in crate::head) fn end_surplus(&mut self, actors: usize, now: Instant) -> Vec<Decision<C>> {
         for token in self.surplus(actors, now) {
             self.change(token, |worker| worker.set_spent(false, now));
@@ -123,8 +123,8 @@ impl<C: Caller> Pool<C> {
         decisions
     }
 
-    /// The processes that have been idle for a while and are not needed, and idle ones in the way of processes of
-    /// other environments that cannot start.
+    /// The processes that have been idle for a while and are not needed, and idle ones that prevent the start of
+    /// processes of other environments.
     fn surplus(&self, actors: usize, now: Instant) -> Vec<u64> {
         let idle = self.workers.active().filter(|(_, worker)| {
             matches!(worker.job, Job::Idle { since } if now.duration_since(since) >= SURPLUS_KEPT)
@@ -152,7 +152,7 @@ impl<C: Caller> Pool<C> {
         surplus
     }
 
-    /// Whether it is an idle process of another environment than the usual one, which nobody wants.
+    /// Whether it is an idle process of an environment other than the usual one, and no caller wants it.
     pub(super) fn is_spare(&self, worker: &Worker<C>) -> bool {
         let is_wanted = || self.wants.iter().any(|want| *want.demand.environment() == worker.environment);
         !worker.environment.is_usual() && worker.is_idle() && !is_wanted()
@@ -162,8 +162,8 @@ impl<C: Caller> Pool<C> {
         self.count(|worker| worker.environment == *environment && worker.serves(now))
     }
 
-    /// The workers of each environment that could be granted, at most as many as are kept, if there were processes
-    /// enough, and no other environments.
+    /// The number of workers of each environment that could be granted, at most the number that is kept, if there were
+    /// enough processes and only this environment.
     fn grantable(&self, now: Instant) -> Vec<Grantable> {
         let reserved = self.reserving(now).and_then(|position| self.wants.iter().nth(position));
         let mut grantable: Vec<Grantable> = Vec::new();
@@ -248,8 +248,7 @@ impl<C: Caller> Pool<C> {
         self.processes_max.min(with_room.max(self.workers.actors() + 1).max(PROCESSES_MIN))
     }
 
-    /// The number of processes that are only there because calls wait for others, when a warning is due for the first
-    /// time.
+    /// The number of processes that exist only because calls wait for others, if a warning is due for the first time.
     pub(in crate::head) fn many_blocked(&mut self) -> Option<usize> {
         let blocked = self.workers.blocked();
         let worth_saying = BLOCKED_WORTH_SAYING.max(4 * self.kept).min(self.limit() / 2).max(1);

@@ -44,7 +44,7 @@ impl<C: Caller> Seeker<C> {
     }
 }
 
-/// Somebody waits for processes for calls of one demand.
+/// A want: one caller, actor or group waits for processes for one demand.
 #[derive(Debug)]
 pub(super) struct Want<C> {
     pub(super) seeker: Seeker<C>,
@@ -59,18 +59,17 @@ impl<C> Want<C> {
         matches!(self.seeker, Seeker::Group(_))
     }
 
-    /// Whether it reserves what it demands, if it has no worker.
+    /// Whether it reserves its demand, if it has no worker.
     pub(super) fn is_reserving(&self, now: Instant) -> bool {
         self.waited(now).is_some_and(|(doublings, _)| doublings % 2 == 0)
     }
 
-    /// When it begins or ends to reserve next.
+    /// The time until it begins or ends to reserve.
     pub(super) fn changes_in(&self, now: Instant) -> Duration {
         self.waited(now).map_or_else(|| PATIENCE.saturating_sub(now - self.since), |(_, next)| next)
     }
 
-    /// How often the time that it has waited is twice its patience and twice that again, and the time until it is so
-    /// once more.
+    /// The number of doublings of its patience that it has waited through, and the time until the next one.
     fn waited(&self, now: Instant) -> Option<(u32, Duration)> {
         let waited = now.saturating_duration_since(self.since);
         let doublings = (waited.as_nanos() / PATIENCE.as_nanos()).checked_ilog2()?;
@@ -96,7 +95,7 @@ impl<C: Caller> Wants<C> {
         self.0.iter()
     }
 
-    /// A caller wants so many more workers of a demand. Replaces its earlier request.
+    /// A caller wants this many more workers of a demand. Replaces its earlier request.
     pub(super) fn set(&mut self, caller: &C, demand: Demand, workers: u32, now: Instant) {
         let same = |want: &Want<C>| want.seeker.is(caller) && want.demand == demand;
         match self.0.iter().position(same) {
@@ -109,7 +108,7 @@ impl<C: Caller> Wants<C> {
         }
     }
 
-    /// These actors wait for a process, and no others do.
+    /// Sets the actors that wait for a process. It replaces all earlier ones.
     pub(super) fn set_actors(&mut self, actors: HashMap<u64, &Demand>, now: Instant) {
         let mut new = actors;
         self.0.retain(|want| match want.seeker {
@@ -129,7 +128,7 @@ impl<C: Caller> Wants<C> {
         self.0.push(Want { seeker: Seeker::Group(group), demand, workers: 1, since: now });
     }
 
-    /// A placement group does not wait any more, and no call or actor waits for a resource of it.
+    /// A placement group no longer waits, and no call or actor waits for one of its resources.
     pub(super) fn remove_group(&mut self, group: u64) -> Vec<Want<C>> {
         let is_of_it = |want: &mut Want<C>| match want.seeker {
             Seeker::Group(number) => number == group,
@@ -152,7 +151,7 @@ impl<C: Caller> Wants<C> {
         self.0.remove(position)
     }
 
-    /// One worker is granted to the want at this position. The next one that it wants is granted in its turn.
+    /// One worker is granted to the want at this position. It goes to the end of the order for its next one.
     pub(super) fn served(&mut self, position: usize, now: Instant) -> (Seeker<C>, Demand) {
         let mut want = self.0.remove(position);
         let served = (want.seeker.clone(), want.demand.clone());

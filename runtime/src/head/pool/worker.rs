@@ -12,8 +12,8 @@ use crate::resources::Resources;
 
 /// The longest time until a process registers. After that it is given up: its message was lost, or it hangs.
 pub(super) const START_PATIENCE: Duration = Duration::from_secs(30);
-/// If the lease of a worker ends while the worker may be busy, it reports within this time that it is free, or it is
-/// busy.
+/// After the end of its lease, a worker that may be busy reports within this time that it is free. If it does not, it
+/// counts as busy.
 pub(super) const FREE_PATIENCE: Duration = Duration::from_millis(100);
 /// The time before a broken process is killed. Usually it is already ending, and its own exit reason tells more.
 pub(super) const BROKEN_PATIENCE: Duration = Duration::from_millis(100);
@@ -40,7 +40,7 @@ pub(in crate::head) struct Worker<C> {
     pub(super) blocked: bool,
     /// It begins no more calls, and ends when it has none left.
     pub(super) spent: bool,
-    /// It is spent and waits for no other call, so it keeps what is not CPUs until it has ended.
+    /// It is spent and waits for no other call, so it keeps its resources other than CPUs until it has ended.
     pub(super) keeps: bool,
     /// Since when the process is broken: its connection is closed, or its records cannot be read.
     pub(in crate::head) broken: Option<Instant>,
@@ -85,7 +85,7 @@ impl<C: Caller> Worker<C> {
             && self.lessee.as_ref().is_some_and(|lessee| lessee.id() == caller.id())
     }
 
-    /// It begins no more calls. Until it has ended, it `keeps` what its calls demanded beside CPUs.
+    /// It begins no more calls. If it `keeps`, it has the resources of its calls other than CPUs until it has ended.
     pub(super) fn set_spent(&mut self, keeps: bool, now: Instant) {
         (self.spent, self.keeps) = (true, keeps);
         if matches!(self.job, Job::Idle { .. }) {
@@ -149,7 +149,7 @@ impl<C: Caller> Worker<C> {
         is_late || self.broken.is_some_and(|since| now.duration_since(since) > BROKEN_PATIENCE)
     }
 
-    /// Whether it will do something that others may wait for; its end counts too.
+    /// Whether it will do something for which others may wait. Its end counts too.
     pub(super) fn goes_on(&self, now: Instant) -> bool {
         match self.job {
             Job::Starting { .. } | Job::Exiting { .. } => true,

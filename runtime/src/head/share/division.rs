@@ -13,7 +13,8 @@ use crate::resources::Resources;
 
 /// More leases than this are not granted.
 const LEASES_MAX: usize = 1 << 20;
-/// After a restart nothing is granted for so long, because drivers may have leases of which this does not know yet.
+/// The time after a restart in which no lease is granted, because drivers may have leases that this process does not
+/// know yet.
 const RESUME_WINDOW: Duration = Duration::from_secs(1);
 
 /// A driver, or a lease.
@@ -36,7 +37,7 @@ pub(crate) struct Division {
     /// The leases that are granted, and the driver that has each.
     leases: BTreeMap<u64, u64>,
     lease_last: u64,
-    /// Nothing is granted before.
+    /// The time before which nothing is granted.
     begins: Option<Instant>,
     /// The drivers that ask what is free.
     asked: Vec<u64>,
@@ -101,7 +102,7 @@ impl Division {
         }
     }
 
-    /// The time until something has to be done without a message; `None`: nothing has.
+    /// The time until work is due without a message; `None`: no work is due.
     pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         match self.begins {
             Some(begins) => Some(begins.saturating_duration_since(now)),

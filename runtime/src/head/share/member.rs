@@ -23,7 +23,7 @@ use super::{FromSession, Lease, ToSession};
 use crate::mail::link::Link;
 use crate::resources::Resources;
 
-/// A lease that is not needed is returned after so long.
+/// The time after which a lease that is not needed is returned.
 const IDLE_KEPT: Duration = Duration::from_secs(1);
 /// The most leases for one demand that are asked for at a time.
 const WANTED_MAX: u32 = 1024;
@@ -95,13 +95,13 @@ impl Share {
         self.connection.as_ref().map(|connection| (connection.as_fd(), connection.events()))
     }
 
-    /// The time until something has to be done without a message; `None`: nothing has.
+    /// The time until work is due without a message; `None`: no work is due.
     pub(in crate::head) fn timeout(&self, now: Instant) -> Option<Duration> {
         self.idle.map(|since| (since + IDLE_KEPT).saturating_duration_since(now))
     }
 
-    /// Handles the messages that have arrived, and returns leases. Comes before the pool hands anything out: what
-    /// others need more goes first. Returns what the pool is to carry out.
+    /// Handles the messages that have arrived, and returns leases. It is called before the pool hands anything out,
+    /// because other drivers may need some resources more. Returns the decisions that the pool carries out.
     pub(in crate::head) fn before<C: Caller>(
         &mut self,
         pool: &mut Pool<C>,
@@ -113,7 +113,8 @@ impl Share {
         self.recall(pool)
     }
 
-    /// Asks for what the pool lacks. Comes after it has handed out what it has.
+    /// Asks for the resources that the pool lacks. It is called after the pool has handed out the resources that it
+    /// has.
     pub(in crate::head) fn after<C: Caller>(&mut self, pool: &Pool<C>, now: Instant) {
         let wanted = pool.lacked(WANTED_MAX);
         let is_idle = wanted.is_empty() && !self.unneeded(pool).is_empty();
@@ -162,7 +163,7 @@ impl Share {
 
     // ---- what is free ----
 
-    /// A process asks what no driver uses.
+    /// A process asks which resources no driver uses.
     pub(in crate::head) fn ask_free(&mut self, link: &Arc<Link>, request: u64) {
         match &mut self.connection {
             Some(connection) => {
@@ -173,7 +174,7 @@ impl Share {
         }
     }
 
-    /// The answers that have come: what is free and not this driver's.
+    /// The answers that have come: the free resources that are not this driver's.
     pub(in crate::head) fn take_answers(&mut self) -> Vec<(Arc<Link>, u64, Resources)> {
         std::mem::take(&mut self.answers)
     }
@@ -196,14 +197,14 @@ impl Share {
 
     // ---- leases ----
 
-    /// The pool may hand out what there are leases for.
+    /// Lets the pool hand out the resources for which there are leases.
     fn account<C: Caller>(&self, pool: &mut Pool<C>) {
         let mut here = Resources::default();
         self.leases.values().for_each(|held| here.add(&held.lease.resources()));
         pool.set_here(&here);
     }
 
-    /// The leases that are for nothing which is in use.
+    /// The leases whose resources are not in use.
     fn unneeded<C: Caller>(&self, pool: &Pool<C>) -> Vec<u64> {
         let free = pool.free_with_gpus();
         let is_free = |held: &&Held| held.lease.resources().is_within(&free);

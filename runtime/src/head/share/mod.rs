@@ -24,11 +24,11 @@ use crate::resources::Resources;
 pub(crate) enum ToSession {
     /// The first message of a driver, with the leases that it has from a process that was killed.
     Join { leases: Vec<Lease> },
-    /// The driver wants so many more leases for this. Replaces its earlier request for them.
+    /// The driver wants this many more leases for a demand. Replaces its earlier request for it.
     Want { demand: Resources, leases: u32 },
-    /// The driver does not need a lease any more.
+    /// The driver no longer needs a lease.
     Return { lease: u64 },
-    /// The driver keeps a lease that was recalled: actors have what it is for.
+    /// The driver keeps a lease that was recalled, because actors have its resources.
     Keep { lease: u64 },
     /// Asks which resources no driver has. Answered by `Free`.
     AskFree,
@@ -40,7 +40,7 @@ pub(crate) enum ToSession {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FromSession {
     Granted(Lease),
-    /// Another driver needs it more: return it as soon as so much is free.
+    /// Another driver needs the lease more: return it as soon as its resources are free.
     Recall {
         lease: u64,
     },
@@ -55,7 +55,7 @@ pub(crate) enum FromSession {
 pub(crate) struct Lease {
     pub(crate) number: u64,
     pub(crate) demand: Resources,
-    /// The GPUs, as many as the demand says.
+    /// The GPUs, in the number that the demand gives.
     pub(crate) gpus: Vec<usize>,
 }
 

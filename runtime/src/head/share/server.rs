@@ -12,7 +12,7 @@ use nix::unistd::geteuid;
 use super::{Division, ToSession};
 use crate::wire;
 
-/// The most messages that wait for a driver to read them. One that lets more pile up is taken for dead.
+/// The most messages that wait for a driver to read them. A driver for which more messages wait counts as dead.
 const WAITING_MAX: usize = 1 << 16;
 /// The most messages of one driver that are read before others have their turn.
 const MESSAGES_IN_TURN: usize = 64;
@@ -80,8 +80,8 @@ impl AsFd for Connection {
     }
 }
 
-/// Serves drivers until one says that the session stops, or `stopped` becomes readable. Returns the connections, whose
-/// ends tell that the session has stopped.
+/// Serves drivers until one of them stops the session, or `stopped` becomes readable. Returns the connections. When
+/// they are closed, the other ends know that the session has stopped.
 pub(crate) fn serve(listener: &Socket, stopped: BorrowedFd<'_>, mut division: Division) -> Vec<Connection> {
     let mut drivers: BTreeMap<u64, Connection> = BTreeMap::new();
     let mut driver_last = 0;

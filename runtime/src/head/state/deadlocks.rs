@@ -34,8 +34,8 @@ impl State {
     }
 }
 
-/// The circle for its report. If a process does not name its running function, it is the one that the process before it
-/// waits for.
+/// The circle for its report. If a process does not name its running function, the function is taken from the wait of
+/// the process before it.
 fn waiting_calls(cycle: Vec<(OwnerId, Waits)>, pid: impl Fn(OwnerId) -> u32) -> Vec<WaitingCall> {
     let of_before: Vec<String> = cycle.iter().map(|(_, waits)| waits.waits_for.clone()).collect();
     let calls = cycle.into_iter().enumerate().map(|(position, (process, waits))| {

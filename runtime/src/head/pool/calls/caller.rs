@@ -77,7 +77,7 @@ impl Life {
         is_any || its.leases.has_waiting()
     }
 
-    /// Cancels a call. It is over at once, and what it has made is cancelled where it runs.
+    /// Cancels a call. It is over at once. The calls that it has made are cancelled in its process.
     pub(super) fn cancel(&mut self, call: u64) {
         self.made(call).is_over = true;
         let caller = self.calls[&call].caller;
@@ -148,7 +148,7 @@ impl Life {
         self.send_ready(caller);
     }
 
-    /// A worker has run a call, or declined it: then there is no time.
+    /// A worker has run a call, or declined it; a declined call has no run time.
     pub(super) fn on_over(&mut self, caller: u64, call: u64, ran_nanos: Option<u64>, has_failed: bool) {
         let function = key(self.calls[&call].function);
         let its = self.callers.get_mut(&caller).expect("it lives");

@@ -45,7 +45,7 @@ impl Stream {
         }
     }
 
-    /// Takes an item, which must be the next one. Returns how many the worker is told that were taken.
+    /// Takes an item, which must be the next one. Returns the number of taken items that the worker is told.
     fn take(&mut self, call: u64) -> Option<u64> {
         let (item, tell) = self.items.take()?;
         assert_eq!(number_of(&item), self.taken, "an item of {call} out of order");
@@ -117,7 +117,7 @@ impl Life {
 
     // ---- the worker ----
 
-    /// Whether the running call of a worker is a stream that has items to send, and wants to.
+    /// Whether the running call of a worker is a stream that still has items to send.
     pub(super) fn has_items_left(&self, token: u64, call: u64) -> bool {
         let server = &self.servers[&token];
         let is_wanted = !server.cancelled && self.callers.contains_key(&self.calls[&call].caller);

@@ -9,7 +9,7 @@ impl Life {
         self.arrange();
     }
 
-    /// A worker does one thing of those that it could.
+    /// A worker takes one of its possible steps.
     pub(super) fn go_on(&mut self, token: u64) {
         let choice = self.random.below(4);
         let server = self.server(token);
@@ -93,7 +93,8 @@ impl Life {
         self.say_if_free(token);
     }
 
-    /// Declines the calls that wait. A detached call whose caller is gone stays: nobody would send it elsewhere.
+    /// Declines the calls that wait. A detached call whose caller is gone stays, because no process would send it
+    /// elsewhere.
     pub(super) fn decline_queue(&mut self, token: u64) {
         let queue = std::mem::take(&mut self.server(token).queue);
         for (caller, call) in queue {
@@ -143,7 +144,7 @@ impl Life {
         }
     }
 
-    /// A caller is gone, and nobody waits for its calls. Those that are detached go on.
+    /// A caller is gone, and no process waits for its calls. Detached calls continue.
     pub(super) fn on_caller_gone(&mut self, token: u64, caller: u64) {
         let calls = &self.calls;
         let goes_on = |(its, call): &(u64, u64)| *its != caller || calls[call].is_detached;
@@ -156,7 +157,7 @@ impl Life {
         self.say_if_free(token);
     }
 
-    /// Cancels the calls that a call has made, but those that are detached.
+    /// Cancels the calls that a call has made, except detached ones.
     fn cancel_children(&mut self, token: u64, call: u64) {
         let is_its = |other: &Call| other.parent == Some(call) && other.caller == token && !other.is_over;
         let is_cancelled = |other: &Call| is_its(other) && !other.is_detached;

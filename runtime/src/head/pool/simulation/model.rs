@@ -19,10 +19,10 @@ pub(super) struct Process {
     pub(super) exiting: bool,
     /// It begins no more calls.
     pub(super) spent: bool,
-    /// It is spent, and keeps what is not CPUs until it has ended.
+    /// It is spent, and keeps its resources other than CPUs until it has ended.
     pub(super) keeps: bool,
     pub(super) actor: bool,
-    /// It may still run what somebody asked of it, and has been asked whether it does.
+    /// It may still run a call of an earlier caller, and has been asked whether it does.
     pub(super) finishing: Option<Instant>,
     pub(super) asked: bool,
 }
