@@ -29,7 +29,7 @@ const KNOWN_MAX: usize = 4096;
 pub(crate) struct Calls {
     recorder: Arc<Recorder>,
     known: FxHashMap<(u64, u64), Known>,
-    /// The one that was asked for last, which the next call has as likely as not.
+    /// The name that was used last. The next call often has the same one.
     last: ((u64, u64), u16),
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Calls {
 #[derive(Debug)]
 struct Known {
     number: u16,
-    /// Addresses of their texts stand for the name in calls: here they stay what they are.
+    /// The names. Calls identify a name by the address of its text, so the texts must stay alive here.
     _names: [Option<Name>; 2],
 }
 
@@ -255,7 +255,7 @@ pub(crate) struct Runs {
     name: Cell<u16>,
 }
 
-/// The numbers of the names that the host has said.
+/// The numbers of the names that the host has given.
 #[derive(Debug, Default)]
 struct Names {
     known: FxHashMap<u64, Said>,
@@ -323,7 +323,7 @@ impl Runs {
         self.recorder.as_ref().is_some_and(|recorder| recorder.records(Kind::Ran))
     }
 
-    /// So many ticks in nanoseconds.
+    /// Converts a number of ticks to nanoseconds.
     pub(crate) fn nanos(&self, ticks: u64) -> u64 {
         self.watch.nanos(ticks)
     }
@@ -363,7 +363,7 @@ impl Runs {
         recorder.end_run();
     }
 
-    /// The call, whose time nobody wants, is over.
+    /// The call, whose time is not recorded, is over.
     #[inline]
     pub(crate) fn over_untimed(&self, failed: bool) {
         if let Some(recorder) = &self.recorder {
@@ -376,8 +376,8 @@ impl Runs {
     }
 }
 
-/// A call that runs in an actor, beside others: any thread may run it. The process has one place to say what runs now,
-/// so such a call has an event when it begins, too.
+/// A call that runs in an actor beside others, on any thread. The recorder has room for only one running call of a
+/// process, so such a call also has an event when it begins.
 #[derive(Debug)]
 pub(crate) struct RunBeside {
     recorder: Arc<Recorder>,

@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The units of an amount of 1. Memory is counted in the same units, so that an amount means the same everywhere.
+/// The units of an amount of 1. Memory is counted in the same units, so that all amounts have one unit.
 const UNITS: u64 = 10_000;
-/// A resource that every session has; a call demands 1 of it if it says nothing else.
+/// A resource that every session has. A call demands 1 of it by default.
 const CPU: &str = "CPU";
 const GPU: &str = "GPU";
 const MEMORY: &str = "memory";
-/// The names of single GPUs, which the head counts beside their sum, begin so.
+/// The beginning of the names of single GPUs, which the head counts in addition to their sum.
 const EACH_GPU: &str = "GPU:";
 /// The first part of the name of a placement group's resource. The head counts these resources in addition to those of
 /// the session. The group's number follows, then the number of the bundle, or `*` for the sum of all bundles, then the
@@ -151,7 +151,7 @@ impl Resources {
         usize::try_from(self.units_of(GPU).div_ceil(UNITS)).unwrap_or(usize::MAX)
     }
 
-    /// The same, together with the parts of these GPUs, of which there are [so many](Self::gpu_count).
+    /// The same, together with the parts of these GPUs. Their number must be the [number of GPUs](Self::gpu_count).
     pub(crate) fn on_gpus(&self, gpus: &[usize]) -> Cow<'_, Self> {
         let mut all = Cow::Borrowed(self);
         for gpu in gpus {
@@ -196,8 +196,8 @@ impl Resources {
         name.strip_prefix(GROUP)?.split(':').next()?.parse().ok()
     }
 
-    /// The best GPUs for this, among those of which `total` says the number and `free` says how much of each is free:
-    /// those that lack least, and of these those with least left.
+    /// The best GPUs for this: those that lack least of it, and of these, those with least left. `total` has the number
+    /// of GPUs, and `free` the free part of each.
     pub(crate) fn best_gpus(&self, total: &Self, free: &Self) -> Vec<usize> {
         let each = self.each_gpu();
         let rank = |gpu: &usize| {
@@ -251,7 +251,7 @@ impl Resources {
         }
     }
 
-    /// Subtracts what is there of `other`.
+    /// Subtracts `other`, as far as it is there.
     pub(crate) fn subtract(&mut self, other: &Self) {
         for (name, units) in &other.units {
             if let Some(rest) = self.units.get_mut(&**name) {
@@ -409,7 +409,7 @@ impl Placement {
     }
 }
 
-/// An amount that cannot be.
+/// An invalid amount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BadAmount {
     /// The option.
@@ -428,7 +428,7 @@ impl Amounts {
         amounts.into_iter().map(|(name, amount)| (name.into(), amount.into())).collect()
     }
 
-    /// These, with those of `defaults` that were not given here.
+    /// These amounts. Those that are not set are taken from `defaults`.
     pub(crate) fn or(self, defaults: Self) -> Self {
         Self {
             num_cpus: self.num_cpus.or(defaults.num_cpus),
@@ -439,7 +439,7 @@ impl Amounts {
         }
     }
 
-    /// The resources that these are, with so many CPUs where nothing was said about them.
+    /// The resources of these amounts, with `cpus_default` CPUs if their number was not given.
     pub(crate) fn resolve(&self, cpus_default: f64) -> Result<Resources, BadAmount> {
         let mut resources = Resources::default();
         let cpus = self.num_cpus.unwrap_or(cpus_default);
@@ -476,7 +476,7 @@ fn units(field: &'static str, name: &str, amount: f64) -> Result<u64, BadAmount>
     Err(BadAmount { field, value: format!("{amount} {name}"), expected })
 }
 
-/// The units of GPUs. Whole ones are given out as they are, so a number above 1 is whole.
+/// The units of GPUs. Whole GPUs are given out whole, so a number above 1 must be whole.
 fn gpu_units(amount: f64) -> Result<u64, BadAmount> {
     let units = units("num_gpus", GPU, amount)?;
     if units <= UNITS || units.is_multiple_of(UNITS) {

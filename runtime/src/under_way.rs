@@ -54,14 +54,15 @@ impl UnderWay {
         self.items_taken.load(Ordering::SeqCst)
     }
 
-    /// The caller has taken so many items. The wakers must be woken.
+    /// Notes the number of items that the caller has taken. The wakers must be woken.
     #[must_use]
     pub(crate) fn set_items_taken(&self, items: u64) -> Vec<Waker> {
         self.items_taken.fetch_max(items, Ordering::SeqCst);
         self.take_wakers()
     }
 
-    /// Has a future woken when something about the call changes. The caller checks afterwards whether it has.
+    /// Registers a future, which is woken when the state of the call changes. The caller checks afterwards whether it
+    /// has changed.
     pub(crate) fn wake_when_changed(&self, waker: &Waker) {
         let waker = waker.clone();
         let mut wakers = self.wakers.lock();

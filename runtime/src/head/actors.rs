@@ -31,6 +31,7 @@ const LOOK_SOON: Duration = Duration::from_millis(20);
 const LOOK_SELDOM: Duration = Duration::from_millis(500);
 /// The most bytes of names in one record, unless one name alone has more.
 const NAMES_BYTES_MAX: usize = 4 << 10;
+/// The bytes that a name takes in a record, in addition to its text.
 const NAME_BYTES: usize = 16;
 
 struct Actor {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::file::DIRECTORY;
 use super::{MetricDescription, MetricKind};
 
-/// The most bytes of a file of metrics; a longer file is something else.
+/// The most bytes of a file of metrics; a longer file is ignored.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// The most values of a series.
 const VALUES_MAX: usize = 10_000;

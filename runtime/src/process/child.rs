@@ -35,12 +35,11 @@ pub(crate) struct Child {
     pidfd: OwnedFd,
 }
 
-/// A child, and the pipes that its command asked for.
+/// A child, and the pipes that its command requested.
 pub(crate) type Started = (Child, Option<OwnedFd>, Option<OwnedFd>);
 
 impl Child {
-    /// Starts a process, in a group of its own. The program is executed afresh (`posix_spawn`): nothing of this
-    /// process's memory is copied.
+    /// Starts a process, in a group of its own. It uses `posix_spawn`, so no memory of this process is copied.
     pub(crate) fn start(command: &mut Command) -> io::Result<Started> {
         let mut started = command.process_group(0).spawn()?;
         let stdout = started.stdout.take().map(|pipe| above_standard(pipe.into())).transpose()?;
@@ -155,7 +154,7 @@ impl Child {
         Ok(Some(reason))
     }
 
-    /// How it ended, from the kernel's record in the descriptor, if somebody else has waited for the child.
+    /// How it ended, from the kernel's record in the descriptor. This is for a child for which other code has waited.
     fn reason_kept(&self) -> Option<ExitReason> {
         // SAFETY: plain numbers, of which all zeroes are some.
         let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
@@ -179,7 +178,7 @@ impl AsFd for Child {
 
 enum Peek {
     Runs,
-    /// It has ended, and nobody has waited for it.
+    /// It has ended, and no code has waited for it.
     Ended,
     NoChild,
 }

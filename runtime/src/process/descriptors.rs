@@ -16,11 +16,12 @@ pub(crate) const SESSION: usize = 48;
 const PROCESS: usize = 10;
 /// The descriptors that stay free for short uses.
 const KEPT_FREE: usize = 4;
-/// As many as the largest session needs. Not more: some programs close every possible descriptor number in a loop when
-/// they start a child.
+/// The limit that the largest session needs. It is not higher, because some programs close every possible descriptor
+/// number in a loop when they start a child.
 const WANTED: u64 = 1 << 16;
 
-/// Raises the soft limit where the hard one allows; returns what it is then. Processes that this one starts inherit it.
+/// Raises the soft limit where the hard one allows; returns the new soft limit. Processes that this one starts inherit
+/// it.
 pub(crate) fn raise_limit() -> u64 {
     let resource = Resource::RLIMIT_NOFILE;
     let Ok((soft, hard)) = getrlimit(resource) else { return 0 };
@@ -45,8 +46,8 @@ fn limit() -> usize {
         .map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX))
 }
 
-/// How many descriptors this process has open. The size of the directory says so from Linux 6.2 on, where nothing has
-/// to be opened for it.
+/// The number of open descriptors of this process. From Linux 6.2 on, the size of the directory is this number, so no
+/// file has to be opened.
 fn open() -> usize {
     const OF_THIS_PROCESS: &str = "/proc/self/fd";
     let by_size = fs::metadata(OF_THIS_PROCESS).map_or(0, |directory| directory.size() as usize);

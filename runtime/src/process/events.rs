@@ -39,7 +39,7 @@ const USUAL: [Kind; 8] = [
 ];
 
 /// The kinds of events that this process records, as bits; 0 for none. The start of the session has checked the
-/// variables. Here a value that cannot be understood counts as if it were not set.
+/// variables. Here a bad value counts as if the variable were not set.
 pub(crate) fn kinds() -> u32 {
     let given = std::env::var(EVENTS).ok().and_then(|text| kinds_in(&text));
     let kinds = given.unwrap_or_else(|| bits(&USUAL));

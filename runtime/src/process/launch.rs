@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// How to start a process that becomes what its last argument says: one that calls [`run_role`](crate::run_role) before
-/// it does anything else.
+/// How to start a process that takes the role in its last argument. The program must call [`run_role`](crate::run_role)
+/// before it does anything else.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Launch {
@@ -16,8 +16,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// The arguments in front of the role.
     pub arguments: Vec<OsString>,
-    /// Whether lists of processes show what the process is for in place of the program's name. An interpreter finds its
-    /// libraries by that name, so it keeps it.
+    /// Whether lists of processes show the role of the process in place of the program's name. An interpreter must keep
+    /// its name, because it finds its libraries by it.
     pub is_renamed: bool,
     /// Environment variables in addition to those of this process.
     pub environment: Vec<(OsString, OsString)>,

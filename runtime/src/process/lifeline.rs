@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::child::pidfd;
 
-/// The most last words that are read at a time.
+/// The most reports of stack overflows that are read at a time.
 const LAST_WORDS_MAX: usize = 1000;
 
 /// The driver's end.
@@ -80,8 +80,8 @@ impl Drop for Lifeline {
     }
 }
 
-/// Tells the driver that the stack of the process with this token has overflowed. For a signal's handler: it does
-/// nothing but to make one system call.
+/// Tells the driver that the stack of the process with this token has overflowed. For a signal's handler: it only makes
+/// one system call.
 pub(crate) fn last_words(socket: RawFd, token: u64) {
     let bytes = token.to_le_bytes();
     // SAFETY: the bytes outlive the call. The number may stand for anything by now: nothing but a write can come of it.
@@ -128,7 +128,7 @@ impl Watched {
         self.is_cut_within(Duration::ZERO)
     }
 
-    /// Blocks until the session is over, or for so long. Returns `true` if it is over.
+    /// Blocks until the session is over, or until the timeout has passed. Returns `true` if the session is over.
     pub(crate) fn is_cut_within(&self, timeout: Duration) -> bool {
         // The driver sends nothing: the socket's end is all that it can tell.
         let mut descriptors =
@@ -151,8 +151,8 @@ impl Watched {
 /// Takes over a descriptor that the process was started with.
 ///
 /// # Safety
-/// The number came with the role from the process that started this one, which left the descriptor open for just this
-/// purpose; and each is taken over once.
+/// The number came with the role from the process that started this one, which left the descriptor open for this
+/// purpose. Each is taken over once.
 unsafe fn inherited(raw: RawFd) -> OwnedFd {
     // SAFETY: the caller says that it is open, and that nothing else in this process owns it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
@@ -166,7 +166,7 @@ static CANARY: AtomicI32 = AtomicI32::new(-1);
 
 /// Ends the process if user code has closed descriptors that are not its own, as a process that forks in order to
 /// become a daemon does. Such a process can no longer send or receive calls. It exits, so that its callers get an
-/// error. One system call; nothing in a process that is no worker.
+/// error. One system call; in a process that is not a worker, it does nothing.
 pub(crate) fn end_if_descriptors_are_gone() {
     let canary = CANARY.load(Ordering::Relaxed);
     // SAFETY: asks about a number, which may stand for anything now.

@@ -20,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const MARK: u8 = 0x1e;
 /// A line longer than this is forwarded in pieces.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// A longer name is no label: each line gets it, and lines may be short.
+/// A longer name is not accepted as a label, because each line gets the name, and lines may be short.
 const NAME_BYTES_MAX: usize = 128;
 /// The name for lines without a label.
 const NO_NAME: &str = "worker";
@@ -79,9 +79,9 @@ pub struct OutputSink(Arc<TakeOutput>);
 type TakeOutput = dyn Fn(bool, &[u8]) -> io::Result<bool> + Send + Sync;
 
 impl OutputSink {
-    /// A sink that calls this function, on a thread of the session, with whether the lines are for standard error, and
-    /// the lines. It returns whether it has taken them; those that it has not go to this process's own output. It may
-    /// block: then workers that print wait.
+    /// A sink that calls this function on a thread of the session. Its arguments are whether the lines are for standard
+    /// error, and the lines. It returns whether it has taken them; otherwise they go to this process's own output. It
+    /// may block: then workers that print wait.
     pub fn new(take: impl Fn(bool, &[u8]) -> io::Result<bool> + Send + Sync + 'static) -> Self {
         Self(Arc::new(take))
     }
@@ -114,16 +114,16 @@ impl std::fmt::Display for Stream {
 }
 
 impl Stream {
-    /// Writes all of it. Somebody may have made the output non-blocking, for every process that has it: then this waits
-    /// until it takes more.
+    /// Writes all of the bytes. Another process may have made the output non-blocking for every process that has it:
+    /// then this waits until the output takes more.
     ///
-    /// Past the lock that the standard library has for the output: user code may hold that one while it waits for what
-    /// is written here. So an unfinished line of this process's own may come later, or be split.
+    /// This does not take the standard library's lock of the output, because user code may hold that lock while it
+    /// waits for this text. So an unfinished line of this process's own may appear later, or be split.
     ///
     /// A closed output takes everything, as it does from `println!`.
     ///
     /// # Errors
-    /// The system's: nobody can read it any more, or the disk is full.
+    /// The system's: the output has no reader any more, or the disk is full.
     pub(crate) fn write_all(self, bytes: &[u8]) -> io::Result<()> {
         self.write_all_in_parts(bytes, || {})
     }
@@ -235,7 +235,7 @@ impl Default for Splitter {
 }
 
 impl Splitter {
-    /// Appends to `out` what `bytes` complete.
+    /// Appends the lines that `bytes` complete to `out`.
     pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Lines) {
         for &byte in bytes {
             match (&mut self.label, byte) {

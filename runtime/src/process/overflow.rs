@@ -14,11 +14,11 @@ use crate::process::stack;
 
 /// The handler's stack.
 const HANDLER_STACK_BYTES: usize = 64 << 10;
-/// How far below the stack a fault can be that comes of its growing: what a function takes at once is touched page by
-/// page, and the kernel keeps a gap of this size.
+/// The greatest distance below the stack of a fault that the growth of the stack causes. A function touches its frame
+/// page by page, and the kernel keeps a gap of this size.
 const BELOW_BYTES: usize = 1 << 20;
 
-/// The data of the handler, made before, because a handler may not ask for anything.
+/// The data of the handler. It is made in advance, because a handler must not request anything from the system.
 #[derive(Debug)]
 struct Known {
     /// The lowest address of the stack.

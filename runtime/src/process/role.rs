@@ -37,7 +37,7 @@ pub(crate) struct WorkerRole {
     /// The resources of the session.
     pub(crate) resources: Resources,
     pub(crate) spin: std::time::Duration,
-    /// What [`Environment::told`](crate::environment::Environment::told) returns.
+    /// The description of its environment, from [`Environment::told`](crate::environment::Environment::told).
     pub(crate) environment: Told,
     /// The namespace of actors for which none is named.
     pub(crate) namespace: String,
@@ -59,7 +59,7 @@ pub(crate) struct StoreRole {
     pub(crate) link: Option<OsString>,
 }
 
-/// The process of a session that drivers share. The rest stands in a file of the directory.
+/// The process of a session that drivers share. A file of the directory has all other data.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct SessionRole {
     /// The session's directory.

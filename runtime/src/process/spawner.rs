@@ -35,7 +35,7 @@ const STANDARD: [RawFd; 3] = [0, 1, 2];
 /// Starts processes; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Spawner {
-    /// `None` where there is no such thread.
+    /// The thread; `None` if the system did not allow one.
     thread: Option<Thread>,
 }
 
@@ -56,7 +56,7 @@ struct Sent {
 }
 
 impl Spawner {
-    /// Starts the thread. It does without one if the system refuses anything.
+    /// Starts the thread. If the system refuses anything, processes are started without one.
     pub(crate) fn new() -> Self {
         let thread = Thread::start().inspect_err(|error| {
             tracing::debug!(%error, "processes are started with this process's own table of descriptors");

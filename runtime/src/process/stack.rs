@@ -43,7 +43,7 @@ impl StackLimit {
         address() < self.0
     }
 
-    /// Whether at most `bytes` are left up to the limit.
+    /// Whether at most `bytes` are left before the limit.
     #[inline(always)]
     #[must_use]
     pub fn is_within(self, bytes: usize) -> bool {
@@ -51,7 +51,7 @@ impl StackLimit {
     }
 }
 
-/// About where the stack ends now. Stacks grow downwards.
+/// The approximate end of the stack now. Stacks grow downwards.
 #[inline(always)]
 fn address() -> usize {
     let here = 0u8;
@@ -74,7 +74,7 @@ pub(crate) fn bounds() -> Option<Range<usize>> {
     known.then(|| start.addr()..start.addr() + bytes)
 }
 
-/// Runs `work` where no more than half of what a limit keeps is left of the stack.
+/// Runs `work` with little stack left: half of the reserve that a limit keeps.
 #[cfg(test)]
 pub(crate) fn near_the_end<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     #[inline(never)]

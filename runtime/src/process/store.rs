@@ -12,8 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Connects to the session's store, as the client of a process that is this. Nobody listens while the store is
-/// restarted after a kill. When the session's directory is gone, there will be no store any more.
+/// Connects to the session's store, as the client of a process that `what` describes. While the store is restarted
+/// after a kill, no process listens. When the session's directory is gone, there will be no store again.
 pub(crate) fn connect(what: &str, socket: &Path) -> Result<Client, ClientError> {
     let deadline = Instant::now() + PATIENCE;
     loop {

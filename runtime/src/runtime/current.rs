@@ -15,7 +15,7 @@ use crate::submit;
 
 static RUNTIME: ArcSwapOption<Runtime> = ArcSwapOption::const_empty();
 
-/// The runtime of this process, borrowed: it costs no count.
+/// The runtime of this process, borrowed without a change of its reference count.
 #[derive(Debug)]
 pub struct RuntimeRef(Guard<Option<Arc<Runtime>>>);
 

@@ -151,7 +151,7 @@ impl Runtime {
         self.links.head()
     }
 
-    /// Asks the head something, and waits for the answer to the request's number.
+    /// Asks the head a question, and waits for its answer. `question` gets the number of the request.
     pub(crate) fn ask<'a>(&self, question: impl FnOnce(u64) -> ToHead<'a>) -> Result<Answer, Failure> {
         let request = self.submitter.next_id();
         self.submitter.questions.ask(&question(request))?;
@@ -187,7 +187,7 @@ impl Runtime {
         }
     }
 
-    /// Ends the actor of this process: behind the running call, and for good.
+    /// Ends the actor of this process, after the running call and permanently.
     pub(crate) fn exit_actor(&self) -> Result<(), Error> {
         let executor = self.executor.as_ref().ok_or(Error::NotInActor)?;
         let actor = executor.actor().ok_or(Error::NotInActor)?;
@@ -199,7 +199,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Runs no more calls than the one that runs.
+    /// Begins no more calls. The running call continues.
     pub(crate) fn stop_serving(&self) {
         if let Some(executor) = &self.executor {
             executor.stop();
@@ -341,7 +341,7 @@ impl Runtime {
         }
     }
 
-    /// The running call was cancelled: what waits in it ends, and so do the calls that it made.
+    /// The running call was cancelled: its waits end, and so do the calls that it made.
     fn on_cancelled(&self, Cancelled { call, recursive, wakers }: Cancelled) {
         if recursive {
             self.submitter.cancel(&|task| task.parent == call, false, true);
@@ -374,7 +374,7 @@ impl Runtime {
         self.wait_for_results(deadline, &teller, behind, look).unwrap_or_default()
     }
 
-    /// The same for results, of which `teller` tells the head.
+    /// The same for results. `teller` reports the wait to the head.
     ///
     /// # Errors
     /// [`Failure::Deadlock`]: the results will never come.
@@ -408,12 +408,12 @@ impl Runtime {
     }
 
     /// Waits for the head until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the session
-    /// is over. A cancelled call waits too: the head answers at once, and its answer may hold something.
+    /// is over. A cancelled call waits too: the head answers at once, and its answer may contain a handle.
     pub(crate) fn wait_for_head<R>(&self, look: impl FnMut() -> Option<R>) -> Option<R> {
         self.wait_to_the_end(None, || None, Awaited::default, || (WaitFor::Unknown, [0; 2]), look)
     }
 
-    /// Calls `sleeps` each time before the thread sleeps, which says when to call it again at the latest.
+    /// Calls `sleeps` each time before the thread sleeps. `sleeps` returns the latest time of its next call.
     fn wait_to_the_end<R>(
         &self,
         deadline: Option<Instant>,
@@ -501,7 +501,7 @@ impl Runtime {
         }
     }
 
-    /// Has the threads that wait look again.
+    /// Wakes the threads that wait, so that they look again.
     pub(crate) fn wake_waiting(&self) {
         self.waiters.announce();
     }
@@ -522,7 +522,7 @@ impl Runtime {
         self.waiters.is_over()
     }
 
-    /// How many results of calls were failures, ever.
+    /// The number of results of calls that were failures.
     pub(crate) fn failures(&self) -> u64 {
         self.waiters.failures()
     }
@@ -542,7 +542,8 @@ impl Runtime {
     }
 }
 
-/// Says once what to write where a thread of an asynchronous executor blocks. They are known by tokio's names.
+/// Logs once what to write instead if a thread of an asynchronous executor blocks. Such threads are recognized by
+/// tokio's names.
 fn warn_on_async_thread() {
     static WARNED: AtomicBool = AtomicBool::new(false);
     let thread = std::thread::current();

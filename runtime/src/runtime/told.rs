@@ -17,11 +17,11 @@ use crate::error::{Failure, WaitingCall};
 use crate::submit::Awaited;
 use crate::wire::{Need, ToHead, Waits};
 
-/// How long a wait lasts before the head is told.
+/// How long a wait lasts before it is reported to the head.
 const TELL_AFTER: Duration = Duration::from_millis(100);
-/// The longest pause between two looks at what has changed.
+/// The longest pause between two checks for changes.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// The most results of a wait that are told.
+/// The most results of a wait that are reported.
 pub(crate) const RESULTS_MAX: usize = 64;
 
 /// The reason of a wait.
@@ -34,7 +34,7 @@ pub(crate) struct Awaits {
     pub(crate) at: &'static Location<'static>,
 }
 
-/// The wait of the thread that runs the calls, as it was told.
+/// The wait of the thread that runs the calls, as it was reported.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     current: Mutex<Option<Current>>,
@@ -133,7 +133,7 @@ impl Runtime {
     }
 }
 
-/// Tells the head about one wait. Dropped when the wait is over.
+/// Reports one wait to the head. Dropped when the wait is over.
 pub(crate) struct Teller<'a, F> {
     runtime: &'a Runtime,
     /// The reason of the wait; `None` if it is not reported.
@@ -141,7 +141,7 @@ pub(crate) struct Teller<'a, F> {
     may_tell: OnceCell<bool>,
     /// When to look next, and the pause before.
     next: Cell<Option<(Instant, Duration)>>,
-    /// The number of the wait, once it is told.
+    /// The number of the wait, once it is reported.
     number: Cell<Option<u64>>,
 }
 
@@ -155,7 +155,7 @@ impl<'a, F: Fn() -> Option<Awaits>> Teller<'a, F> {
         Self { runtime, awaits, may_tell, next: Cell::new(None), number: Cell::new(None) }
     }
 
-    /// The thread is about to sleep. Returns when it is to wake for this.
+    /// The thread is about to sleep. Returns the time at which it must wake to report.
     pub(super) fn sleeps(&self) -> Option<Instant> {
         let is_bound = || self.runtime.executor.as_ref().is_some_and(|executor| executor.is_bound_to_wait());
         if !self.may_tell.get_or_init(is_bound) {

@@ -85,8 +85,8 @@ pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<A
     start_in(Place::take(state), start)
 }
 
-/// In a forked child, the session is its parent's: nobody there ends it, nor what is starting or ending. Looked at
-/// before the lock, which a thread of the parent may have had.
+/// In a forked child, the session belongs to its parent: the child must not end it, and must not wait for a start or an
+/// end. This is checked before the lock is taken, because a thread of the parent may have held it.
 fn check_process() -> Result<()> {
     let process = PROCESS.load(Ordering::Acquire);
     if process == 0 || process == std::process::id() { Ok(()) } else { Err(ClientError::ForkedChild.into()) }

@@ -22,24 +22,24 @@ use nix::unistd::geteuid;
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
-    /// The link to it, where it is not where sessions are looked for.
+    /// The link to it, if it is not in the directory that is searched for sessions.
     pub(super) link: Option<PathBuf>,
-    /// Held while the session lives: a directory whose lock is free is left over from one that was killed.
+    /// Held while the session lives. A directory whose lock is free belongs to a session that was killed.
     _lock: Lock,
-    /// Whether it stays.
+    /// Whether the directory stays after the drop.
     is_left: bool,
 }
 
-/// The lock of a session's directory. Of a session that drivers share, its process and each driver have it.
+/// The lock of a session's directory. In a session that drivers share, its process and each driver hold it.
 pub(super) type Lock = Flock<File>;
 
 const LOCK: &str = "lock";
 const SESSION: &str = "session-";
 const FRESH: &str = "new-";
 const LINK: &str = "link-";
-/// How often sessions that end may get in the way of one that starts.
+/// The most attempts to make a directory, while sessions that end remove it again.
 const TRIES_MAX: u32 = 100;
-/// How long a directory may stay without its lock at most; it takes some microseconds.
+/// The age from which a directory without a lock counts as abandoned. Usually it is locked within microseconds.
 const FRESH_MAX: Duration = Duration::from_secs(3600);
 
 impl Directory {
@@ -182,14 +182,15 @@ fn make_base(base: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a directory that its user alone can use. A umask may take that away from the user, too.
+/// Makes a directory that only its user can use. Sets the mode afterwards, because a umask may remove the user's own
+/// permissions.
 fn create_for_this_user(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
 /// Where sessions are made, unless a builder says otherwise: in the first of these that can be written to. Relative
-/// paths in the environment mean nothing, as the specification of these directories has it.
+/// paths in the environment are ignored, as the specification of these directories requires.
 fn bases() -> Vec<PathBuf> {
     let variable = |name| {
         std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute() && path.is_dir())
@@ -223,7 +224,7 @@ pub fn sessions() -> Vec<PathBuf> {
     sockets
 }
 
-/// Lists a session that is elsewhere. Without a link it is only not found by [`sessions`].
+/// Makes a link to a session that is elsewhere. Without it, only [`sessions`] does not find the session.
 fn link_to(session: &Path) -> Option<PathBuf> {
     let bases = bases();
     if session.parent().is_some_and(|base| bases.iter().any(|known| known == base)) {
@@ -256,7 +257,7 @@ fn is_own_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
 }
 
-/// Whether the session of a directory is alive; `None` for what is not (yet) a session's.
+/// Whether the session of a directory is alive; `None` if the directory is not a session's (yet).
 pub(super) fn is_live(directory: &Path) -> Option<bool> {
     directory.file_name()?.to_str()?.strip_prefix(SESSION)?;
     if !directory.is_absolute() || !is_own_directory(directory) {
@@ -276,7 +277,7 @@ fn is_locked(directory: &Path) -> Option<bool> {
     }
 }
 
-/// Whether it was made for a session that never got to lock it.
+/// Whether it was made for a session that never locked it.
 fn is_abandoned(directory: &Path) -> bool {
     let is_fresh =
         directory.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(FRESH));
@@ -287,7 +288,7 @@ fn is_abandoned(directory: &Path) -> bool {
         && is_locked(directory) != Some(true)
 }
 
-/// Removes what sessions left whose driver and store were killed together, and links that lead to no session.
+/// Removes the directories of sessions whose driver and store were killed together, and links that lead to no session.
 fn remove_left_over(base: &Path) {
     for path in entries(base) {
         if is_link(&path) {

@@ -29,7 +29,7 @@ struct Variable {
 /// The variable that says which session to join.
 pub(super) const ADDRESS: &str = "MOBULA_ADDRESS";
 
-/// The table of them stands in the documentation of `mobula::Builder`.
+/// All variables. The documentation of `mobula::Builder` has a table of them.
 const VARIABLES: [Variable; 21] = [
     Variable {
         name: ADDRESS,
@@ -250,8 +250,7 @@ const VARIABLES: [Variable; 21] = [
 
 const BYTES: &str = "a number of bytes, such as 1073741824, 1024M or 1G";
 
-/// The variables that say something about a driver, and nothing about the session. The others are not asked when a
-/// session is joined.
+/// The variables about a driver, and not about the session. The others are not read when a session is joined.
 const OF_DRIVERS: [&str; 7] = [
     ADDRESS,
     "MOBULA_WORKERS",
@@ -262,7 +261,7 @@ const OF_DRIVERS: [&str; 7] = [
     events::CALL_SITES,
 ];
 
-/// The options, with those of the environment that they leave open. They can be.
+/// The options. Those that are not set come from the environment. All of them are valid.
 pub(super) fn complete(
     mut options: SessionOptions,
     value_of: impl Fn(&str) -> Option<OsString>,
@@ -311,7 +310,7 @@ fn parsed<T: std::str::FromStr>(value: &OsStr) -> Option<T> {
     value.to_str()?.trim().parse().ok()
 }
 
-/// A number of bytes. `K`, `M`, `G` and `T` stand for 1024 bytes, and for 1024 times as much each.
+/// A number of bytes. `K` stands for 1024 bytes, and each of `M`, `G` and `T` for 1024 times the one before.
 fn bytes(value: &OsStr) -> Option<u64> {
     let text = value.to_str()?.trim();
     let shift = "KMGT".find(text.chars().next_back()?).map(|position| 10 * (position as u32 + 1));

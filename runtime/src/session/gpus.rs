@@ -18,7 +18,7 @@ pub(super) enum Found {
     Nothing,
     /// Those that `CUDA_VISIBLE_DEVICES` names, and no others may be used.
     Named(Vec<String>),
-    /// So many are in the machine.
+    /// The number of GPUs in the machine.
     Machine(u32),
 }
 
@@ -48,7 +48,7 @@ impl Found {
     }
 }
 
-/// The names in `CUDA_VISIBLE_DEVICES`. As for CUDA, what follows a name that cannot be does not count.
+/// The names in `CUDA_VISIBLE_DEVICES`. As in CUDA, an invalid name and all names after it are ignored.
 fn named(visible: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let possible = |name: &&str| !(name.is_empty() || name.starts_with('-') || *name == "NoDevFiles");

@@ -53,14 +53,14 @@ pub fn start_or_join(options: SessionOptions) -> Result<Session> {
 
 /// Keeps a session alive. The session ends when its last guard is dropped.
 ///
-/// Actors end first: the destructors of their state run, and may still use the session. One that runs a call ends
-/// behind it; one that has not ended after 2 seconds is killed. Then all other processes end, even during a call. When
-/// the driver itself is killed, or exits without dropping this, its processes are killed at once, and no destructor
-/// runs.
+/// Actors end first: the destructors of their state run, and may still use the session. An actor that runs a call ends
+/// after it. An actor that has not ended after 2 seconds is killed. Then all other processes end, even during a call.
+/// When the driver itself is killed, or exits without dropping this, its processes are killed at once, and no
+/// destructor runs.
 ///
-/// Values and buffers that were got stay readable afterwards. References and actor handles do not outlast it: every
-/// operation on them then is [`Failure::SessionOver`](crate::Failure::SessionOver), also when another session has
-/// begun, except that dropping them is fine.
+/// Values and buffers that the program has received stay readable afterwards. References and actor handles do not
+/// outlast the session: every operation on them fails with [`Failure::SessionOver`](crate::Failure::SessionOver), even
+/// when another session has begun. They can still be dropped.
 ///
 /// ```
 /// use mobula::{Error, Failure};
@@ -81,8 +81,8 @@ impl UnwindSafe for Session {}
 impl RefUnwindSafe for Session {}
 
 impl Session {
-    /// Ends the session as its drop does, and gives its actors so much time: each finishes the call that it runs, and
-    /// its destructor runs and may use the session. What they print still appears. Returns when all processes of the
+    /// Ends the session as its drop does, and gives its actors `timeout`: each finishes the call that it runs, and its
+    /// destructor runs and may use the session. What they print still appears. Returns when all processes of the
     /// session have ended.
     ///
     /// ```
@@ -119,9 +119,8 @@ impl Session {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// Calls that have not begun do not run: to finish them first, get their results, or
-    /// terminate the actors (`mobula::terminate`). If other guards of the session are left, it goes on, and
-    /// ends with the last of them.
+    /// Calls that have not begun do not run: to finish them first, get their results, or terminate the actors
+    /// (`mobula::terminate`). If the session has other guards, it continues, and ends with the last of them.
     ///
     /// # Errors
     /// [`Error::Timeout`]: some actors did not end in time, and were killed. `wanted` is the number of those that were,
@@ -149,8 +148,8 @@ impl Session {
         &self.current.running.socket
     }
 
-    /// The client of this process, for raw objects, names and statistics. It is the one that the session itself uses:
-    /// a clone of it, which costs an addition to a count.
+    /// The client of this process, for raw objects, names and statistics. It is a clone of the client that the session
+    /// itself uses, which costs an addition to a count.
     ///
     /// ```
     /// let session = mobula::init()?;
@@ -173,7 +172,7 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// The options, with what the environment gives. They can be, in this process.
+/// The options, completed from the environment and valid in this process.
 fn complete(options: SessionOptions) -> Result<SessionOptions> {
     if runtime::current::is_worker() {
         return Err(Error::InWorker);

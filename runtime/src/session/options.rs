@@ -29,14 +29,14 @@ pub struct SessionOptions {
     /// The worker processes that are kept for calls of functions; more start when resources are free for more calls.
     /// From 1 to 1000. `None`: one for each CPU.
     pub workers: Option<usize>,
-    /// The resources that calls and actors can demand. CPUs that are not given: one for each of the `workers`, or as
-    /// many as this process may run on. GPUs that are not given: those that are found. Memory that is not given: that
+    /// The resources that calls and actors can demand. The default number of CPUs is one for each of the `workers`, or
+    /// the number that this process may run on. The default GPUs are those that are found. The default memory is that
     /// of the machine without the store's capacity.
     pub amounts: Amounts,
     /// The GPUs that were found.
     pub(super) gpus: Found,
-    /// Processes that the session may have at a time, actors included; more than `workers`. `None`: what the limits of
-    /// this process, its control groups and the machine have room for.
+    /// Processes that the session may have at a time, actors included; more than `workers`. `None`: the number for
+    /// which the limits of this process, its control groups and the machine have room.
     pub max_processes: Option<usize>,
     /// The capacity of the store in bytes. `None`: 30 % of the memory that this process may have.
     pub capacity_bytes: Option<u64>,
@@ -49,7 +49,7 @@ pub struct SessionOptions {
     pub address: Option<PathBuf>,
     /// The directory in which the session's directory is made. `None`: the user's runtime directory.
     pub session_dir: Option<PathBuf>,
-    /// The namespace of named actors, where none is named with them. `None`: "default".
+    /// The namespace of named actors whose options name none. `None`: "default".
     pub namespace: Option<String>,
     /// Whether the output of workers appears in this process's output, with a prefix. `None`: yes.
     pub forward_output: Option<bool>,
@@ -58,14 +58,14 @@ pub struct SessionOptions {
     pub log_dir: Option<PathBuf>,
     /// The most bytes of log files. 0: no log files. `None`: 64 MiB.
     pub log_bytes_max: Option<u64>,
-    /// Where it goes in place of this process's output.
+    /// The function that gets the output, in place of this process's output.
     pub output: Option<OutputSink>,
     /// The longest time for which a waiting process looks for mail before it sleeps. `None`: 30 µs.
     pub spin: Option<Duration>,
     /// The share of the memory, of the machine or of a control group, that may be in use before a worker is ended. More
     /// than 0, at most 1. `None`: 0.95.
     pub memory_usage_threshold: Option<f64>,
-    /// The time between two looks at the memory that is in use. With zero nobody looks. `None`: 250 ms.
+    /// The time between two looks at the memory that is in use. With zero there are no looks. `None`: 250 ms.
     pub memory_monitor_interval: Option<Duration>,
     /// How often a call whose worker was ended because memory was short is retried, if it may be retried at all.
     /// `None`: without limit.
@@ -110,7 +110,7 @@ impl SessionOptions {
         }
     }
 
-    /// The resources of the session, whose store has so much memory.
+    /// The resources of the session, whose store has this capacity.
     pub(super) fn resources(&self, capacity_bytes: u64) -> Result<Resources> {
         let machine = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let cpus = self.workers.unwrap_or_else(machine) as f64;
@@ -149,7 +149,7 @@ impl SessionOptions {
         self.workers.unwrap_or_else(|| resources.cpus_ceiling().clamp(1, WORKERS_MAX))
     }
 
-    /// The most processes, workers included, of which so many are kept.
+    /// The most processes, including the `workers` that are kept.
     pub(super) fn processes_max(&self, workers: usize) -> usize {
         self.max_processes.unwrap_or_else(|| surroundings::default_processes_max(workers))
     }
@@ -186,7 +186,7 @@ impl SessionOptions {
         }
     }
 
-    /// Refuses what cannot be.
+    /// Refuses invalid options.
     pub(super) fn check(&self) -> Result<()> {
         let cannot = |field, value: String, expected: &str| {
             Err(Error::Config { field, value, expected: expected.to_owned() })

@@ -31,7 +31,7 @@ use crate::runtime::{Place, Runtime, current};
 /// The namespace of a session that names none.
 const NAMESPACE_DEFAULT: &str = "default";
 
-/// A session and everything of it that is this process's. Dropping it ends that.
+/// A session, with all parts of it that belong to this process. Dropping it ends them.
 pub(super) struct Running {
     home: Option<Home>,
     pub(super) socket: PathBuf,
@@ -43,7 +43,7 @@ pub(super) struct Running {
 
 /// Where the session's store is.
 enum Home {
-    /// In a directory of this session's own, which is removed behind the store.
+    /// In a directory of this session's own, which is removed after the store has ended.
     Own { store: Option<Store>, _directory: Directory },
     /// In a session that other drivers share.
     Shared(Joined),
@@ -203,8 +203,8 @@ fn start_detached(
 }
 
 impl Running {
-    /// Ends the session. The actors have `timeout` for what they run and for their destructors, and are killed then.
-    /// Returns how many were. Does nothing the second time.
+    /// Ends the session. The actors have `timeout` for their running calls and their destructors; then they are killed.
+    /// Returns the number of actors that were killed. Does nothing the second time.
     pub(super) fn end(&mut self, timeout: Duration) -> usize {
         // In a forked child, all of this belongs to the parent.
         if self.runtime.client.is_forked_child() {

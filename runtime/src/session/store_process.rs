@@ -11,8 +11,8 @@ use crate::process::lifeline::Watched;
 use crate::process::output::{self, Stream};
 use crate::process::role::StoreRole;
 
-/// How long a store that was started again waits for the first client of the one before. The driver is such a client:
-/// while it lives, it comes back, however long it has to wait for a processor.
+/// How long a restarted store waits for the first client of the previous store. The driver is such a client: while it
+/// lives, it comes back, even if it has to wait long for a processor.
 const FIRST_RESUME_WINDOW: Duration = Duration::from_secs(60);
 
 /// The main function of the store's process. Returns the exit code.
@@ -70,7 +70,7 @@ fn config_of(role: &StoreRole) -> mobula_store::Config {
 mod tests {
     use super::*;
 
-    /// Else a busy machine loses the session: its store would begin anew before the driver had a processor.
+    /// Otherwise a busy machine loses the session: its store would start empty before the driver had a processor.
     #[test]
     fn a_store_that_is_started_again_gives_the_driver_time_to_come_back() {
         let lifeline = crate::process::lifeline::Lifeline::new().unwrap();

@@ -81,12 +81,12 @@ pub(super) fn default_capacity_bytes() -> u64 {
 /// The most processes that a session can have. The store has a client slot for each, and one for each of as many that
 /// have just died.
 pub(super) const PROCESSES_MAX: usize = 30_000;
-/// The threads and the memory that are reckoned for a process of the session.
+/// The threads and the memory that are counted for a process of the session.
 const THREADS_EACH: u64 = 4;
 const MEMORY_BYTES_EACH: u64 = 16 << 20;
 /// Client slots of the store for clients that are not processes of the session.
 const OTHER_CLIENTS: usize = 64;
-/// The fewest client slots of a store: a slot costs next to nothing.
+/// The fewest client slots of a store. A slot costs almost nothing.
 const CLIENTS_MIN: usize = 1024;
 
 /// The default limit of processes: as many as there is room for, or half as many where the resource is shared with
@@ -109,7 +109,8 @@ pub(super) fn default_processes_max(workers: usize) -> usize {
     room.clamp(workers + 1, PROCESSES_MAX)
 }
 
-/// The client slots of the store of a session with so many processes. The store remembers dead clients for a while.
+/// The client slots of the store of a session with this limit of processes. The store remembers dead clients for a
+/// while.
 pub(super) fn clients_max(processes_max: usize) -> u32 {
     let clients = (2 * processes_max + OTHER_CLIENTS).max(CLIENTS_MIN);
     clients.min(usize::from(u16::MAX)) as u32

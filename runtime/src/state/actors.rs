@@ -53,7 +53,7 @@ pub struct ActorState {
 }
 
 impl Snapshot {
-    /// The actor that a person means: by its name, or by its number behind `actor:`.
+    /// The actor with a name, or with a number after `actor:`.
     pub(super) fn actor_meant(&self, target: &str) -> Option<&ActorRecord> {
         let number = target.strip_prefix("actor:").and_then(|number| number.parse::<u64>().ok());
         let is_it = |actor: &&ActorRecord| match number {

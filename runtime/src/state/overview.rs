@@ -125,7 +125,7 @@ pub struct ProcessCounts {
     pub blocked: u64,
     /// Those that are actors.
     pub actors: u64,
-    /// Those that end, or finish a last call.
+    /// Those that are ending, or finish a last call.
     pub ending: u64,
 }
 

@@ -74,9 +74,9 @@ pub struct Postmortem {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct LastEvent {
-    /// When.
+    /// When it was recorded, in seconds since 1970.
     pub at: f64,
-    /// What, in words.
+    /// A description in words.
     pub text: String,
 }
 

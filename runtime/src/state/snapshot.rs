@@ -57,7 +57,7 @@ pub struct HeadReport {
     pub wanted: Vec<Wanted>,
 }
 
-/// Workers that a process wants and has not got.
+/// Workers that a process wants and does not have.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -116,9 +116,9 @@ pub(super) struct Process {
 /// ```
 #[derive(Debug)]
 pub struct Snapshot {
-    /// When, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// The time of the snapshot, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) now: u64,
-    /// The same by the clock on the wall.
+    /// The same time as wall-clock time, since 1970.
     wall: Duration,
     scale: Scale,
     /// In the order in which they have connected.
@@ -302,7 +302,7 @@ impl Process {
     }
 }
 
-/// The scale by the moment that is longest ago, among those that can be.
+/// The scale from the oldest plausible moment.
 fn scale(began: impl Iterator<Item = Moment>) -> Scale {
     let now = Moment::now();
     let is_past =
@@ -355,7 +355,7 @@ impl Snapshot {
         &self.stats
     }
 
-    /// Events of living processes that were overwritten before this look: what is older than the others is missing.
+    /// Events of living processes that were overwritten before this look: the oldest events are missing.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -378,7 +378,7 @@ impl Snapshot {
         self.scale.nanos(tick).min(self.now)
     }
 
-    /// So many ticks in nanoseconds.
+    /// Converts a number of ticks to nanoseconds.
     pub(super) fn length(&self, ticks: u64) -> u64 {
         self.scale.length(ticks)
     }

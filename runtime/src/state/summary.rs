@@ -34,11 +34,11 @@ pub struct FunctionSummary {
     pub pending: u64,
     /// Those that run.
     pub running: u64,
-    /// Those that have ended well.
+    /// Those that have succeeded.
     pub finished: u64,
     /// Those that have failed.
     pub failed: u64,
-    /// The middle of their times: half of the calls took longer.
+    /// The median of their times: half of the calls took longer.
     pub p50_s: Option<f64>,
     /// One call of a hundred took longer.
     pub p99_s: Option<f64>,

@@ -31,7 +31,7 @@ pub enum TaskPhase {
     Pending,
     /// It runs.
     Running,
-    /// It has ended well.
+    /// It has succeeded.
     Finished,
     /// It has failed.
     Failed,

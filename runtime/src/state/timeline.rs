@@ -52,7 +52,7 @@ pub struct TraceEvent {
     pub ph: &'static str,
     /// When it began.
     pub ts: f64,
-    /// How long it took, of an `X`.
+    /// The length of an `X`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dur: Option<f64>,
     /// The process.
@@ -65,10 +65,10 @@ pub struct TraceEvent {
     /// An arrow ends at the event that encloses it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bp: Option<&'static str>,
-    /// Of a moment: its process, and no more.
+    /// The scope of a moment: its process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub s: Option<&'static str>,
-    /// More of it.
+    /// Its arguments.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub args: Map<String, Value>,
 }

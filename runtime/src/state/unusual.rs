@@ -16,7 +16,7 @@ const WAIT_S: f64 = 2.0;
 const LONG_S: f64 = 30.0;
 /// The same for a thread that waits for memory.
 const MEMORY_S: f64 = 0.5;
-/// Events of the last this many seconds are reported.
+/// Events are reported if they are at most this many seconds old.
 const LATELY_S: f64 = 60.0;
 /// This many waiting calls of an actor are reported.
 const CROWD: u64 = 1_000;

@@ -58,7 +58,7 @@ pub struct WhyLink {
     pub for_s: Option<f64>,
 }
 
-/// There is no such task, process, object or actor, or nothing is known of it any more.
+/// There is no such task, process, object or actor, or it is no longer known.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -81,7 +81,7 @@ pub struct NoSuchTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Node {
     Task(CallId),
-    /// By the bits of its client's id.
+    /// A process, by the bits of its client's id.
     Process(u64),
     Object(ObjectId),
     Actor(u64),
@@ -100,7 +100,7 @@ struct Walk<'a> {
 }
 
 impl Snapshot {
-    /// Why a task, a process, an actor or an object does not go on. A chain that comes back to itself is a deadlock.
+    /// Why a task, a process, an actor or an object does not continue. A chain that comes back to itself is a deadlock.
     ///
     /// ```
     /// # struct Counter(u64);

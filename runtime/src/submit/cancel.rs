@@ -81,7 +81,7 @@ impl Submitter {
         self.cancel_with(is_chosen, &failure, force, recursive)
     }
 
-    /// Cancels the calls that have reached a limit, by their numbers: their failure says so.
+    /// Cancels the calls that have reached a limit, by their numbers. Their failure names the limit.
     pub(super) fn time_out(&self, reached: &FxHashMap<u64, TimeLimit>) {
         let failure = |task: &Task| {
             let limit = reached.get(&task.id).copied().unwrap_or(TimeLimit::Deadline);

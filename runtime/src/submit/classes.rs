@@ -70,7 +70,7 @@ impl<C, W> Classes<C, W> {
         self.all_mut().find_map(Leases::next)
     }
 
-    /// The demands of which the head does not know yet how many workers are wanted, and that number.
+    /// The demands with a changed number of wanted workers, which the head does not know yet, and that number.
     pub(crate) fn wants(&mut self) -> Vec<(Demand, u32)> {
         let usual = self.usual.want().map(|workers| (Demand::default(), workers));
         let others = &mut self.others;
@@ -93,12 +93,12 @@ impl<C, W> Classes<C, W> {
         self.all_mut().for_each(|leases| leases.recall(worker));
     }
 
-    /// Removes the lease of a worker that cannot be reached any more.
+    /// Removes the lease of a worker that can no longer be reached.
     pub(crate) fn gone(&mut self, worker: OwnerId) -> Option<W> {
         self.all_mut().find_map(|leases| leases.gone(worker))
     }
 
-    /// Removes and returns the leases that are over, and forgets the demands that are not in use any more.
+    /// Removes and returns the leases that are over, and forgets the demands that are no longer in use.
     pub(crate) fn take_ended(&mut self, now: Instant) -> Vec<Ended> {
         let ended = self.all_mut().flat_map(|leases| leases.take_ended(now)).collect();
         self.others.retain(|_, leases| leases.is_in_use());
@@ -129,7 +129,7 @@ mod tests {
         classes.next().map(|(call, room)| (call, room.take()))
     }
 
-    /// Else each call would wait for the head.
+    /// Otherwise each call would wait for the head.
     #[test]
     fn a_loop_of_calls_with_one_demand_asks_the_head_once() {
         let (mut classes, key, now) = (Classes::<u32, ()>::default(), Key::from_bits(1), Instant::now());

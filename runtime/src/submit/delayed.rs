@@ -16,9 +16,9 @@ const DELAY_MAX: Duration = Duration::from_secs(60);
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Delayed {
-    /// By the time at which they are due, and their numbers.
+    /// The calls that are retried later, by the times at which they are due, and their numbers.
     calls: BTreeMap<(Instant, u64), Arc<Task>>,
-    /// By their numbers.
+    /// The calls for which the program decides, by their numbers.
     undecided: BTreeMap<u64, Undecided>,
 }
 
@@ -46,12 +46,13 @@ impl Delayed {
         std::mem::replace(&mut self.calls, later).into_values().collect()
     }
 
-    /// The program is to be asked whether a call that failed is retried.
+    /// Adds a failed call for which the program decides whether it is retried.
     pub(super) fn add_undecided(&mut self, task: Arc<Task>, failure: Failure) {
         self.undecided.insert(task.id, Undecided { task, failure, is_asked: false });
     }
 
-    /// A call of which the program is to be asked by this thread. It stays, so that a thread that cancels it finds it.
+    /// The next call for which this thread asks the program. The call stays in the map, so that a thread that cancels
+    /// it finds it.
     pub(super) fn next_undecided(&mut self) -> Option<(Arc<Task>, Failure)> {
         let next = self.undecided.values_mut().find(|undecided| !undecided.is_asked)?;
         next.is_asked = true;
@@ -77,8 +78,8 @@ impl Delayed {
     }
 }
 
-/// The time before the retry of this number, from 1 on: twice as long each time, up to [`DELAY_MAX`], and then between
-/// half of that and all of it. So calls that failed at the same time do not come back at the same time.
+/// The time before the retry of this number, from 1 on. It doubles with each retry, up to [`DELAY_MAX`]. A random time
+/// between half of that and all of it is used, so that calls that failed together are not retried together.
 pub(super) fn delay(first: Duration, retry: u32) -> Duration {
     let doubled = first.saturating_mul(1u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX));
     let longest = doubled.min(DELAY_MAX.max(first));

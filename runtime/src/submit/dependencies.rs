@@ -76,7 +76,7 @@ impl Dependencies {
         Ok(())
     }
 
-    /// A call does not wait for arguments any more. Returns `false` if it was cancelled meanwhile.
+    /// Removes a call that no longer waits for arguments. Returns `false` if it was cancelled meanwhile.
     pub(super) fn release(&self, task: &Task) -> bool {
         if task.arguments.results().next().is_none() {
             return true;
@@ -117,7 +117,7 @@ impl Dependencies {
         Ok(None)
     }
 
-    /// A future does not wait any more for the promises of other processes.
+    /// Removes a future that no longer waits for the promises of other processes.
     pub(super) fn remove_waiter(&self, waiter: &Arc<Waiter>) {
         if self.count.load(Ordering::Acquire) > 0 {
             let mut foreign = self.foreign.lock();
@@ -137,7 +137,7 @@ impl Dependencies {
         self.any() && self.foreign.lock().iter().any(|foreign| foreign.cell.is_ready())
     }
 
-    /// Removes the promises that are settled. Returns what waited for each.
+    /// Removes the promises that are settled. Returns the calls and futures that waited for them.
     pub(super) fn take_settled(&self) -> Vec<Dependent> {
         let mut foreign = self.foreign.lock();
         let settled = foreign.extract_if(.., |foreign| foreign.cell.is_ready());
@@ -147,7 +147,7 @@ impl Dependencies {
         settled
     }
 
-    /// Removes and returns all that waits for promises of other processes: the session is over.
+    /// Removes and returns all calls and futures that wait for promises of other processes: the session is over.
     pub(super) fn take_all(&self) -> Vec<Dependent> {
         std::mem::take(&mut *self.foreign.lock()).into_iter().map(|foreign| foreign.dependent).collect()
     }

@@ -22,8 +22,7 @@ const AHEAD_NANOS: u64 = 200_000;
 const AHEAD_NANOS_MANY: u64 = 3_000_000;
 /// A call that runs for at most this long may have one more call behind it, while many calls wait.
 const PAIR_NANOS_MAX: u64 = 5_000_000;
-/// A call that takes more than this many times as long as the calls before it, and `SURPRISE_NANOS`, counts as if it
-/// took so long.
+/// The time of a call counts at most as this many times that of the calls before it, plus `SURPRISE_NANOS`.
 const SURPRISE_MAX: u64 = 4;
 const SURPRISE_NANOS: u64 = 1_000;
 /// The most calls that are sent ahead to one worker.
@@ -238,7 +237,7 @@ impl<C, W> Leases<C, W> {
         }
     }
 
-    /// Removes the lease of a worker that cannot be reached any more.
+    /// Removes the lease of a worker that can no longer be reached.
     pub(crate) fn gone(&mut self, worker: OwnerId) -> Option<W> {
         self.leases.remove(&worker).map(|lease| lease.worker)
     }

@@ -74,7 +74,7 @@ use crate::wire::ToHead;
 
 /// When more calls than this are under way, each keeps only the memory that it needs.
 const CROWD: usize = 4096;
-/// The time of nothing.
+/// The value if no time is due.
 const NEVER: u64 = u64::MAX;
 
 /// The calls of this process whose results are not there yet; see the module's documentation.
@@ -172,7 +172,7 @@ impl Submitter {
     }
 
     /// Whether [`return_idle_workers`](Self::return_idle_workers), [`reach_lost_actors`](Self::reach_lost_actors) or
-    /// [`look_after_forgotten`](Self::look_after_forgotten) may have something to do later, for which nothing comes.
+    /// [`look_after_forgotten`](Self::look_after_forgotten) may have work later for which no record arrives.
     pub(crate) fn needs_ticks(&self) -> bool {
         // SeqCst: the background poller reads them after it has said that it sleeps.
         let all = [&self.has_leases, &self.has_lost_actors, &self.has_forgotten];
@@ -344,7 +344,7 @@ impl Submitter {
         let _ = head.send(&ToHead::KillActor { actor, restarts }, Vec::new());
     }
 
-    /// Asks the head, the first time, to say where an actor is and what becomes of it.
+    /// Asks the head, the first time, to report where an actor is and how its state changes.
     fn watch_actor(&self, actor: u64, state: &mut State) {
         if state.actors.add(actor)
             && let Some(head) = self.links.head()
@@ -478,7 +478,7 @@ impl Submitter {
         self.settler.end_future();
     }
 
-    /// A future that waits for something else than results is to be woken.
+    /// Wakes later a future that does not wait for results.
     pub(crate) fn wake_later(&self, waker: Waker) {
         self.settler.wake_later(waker);
     }

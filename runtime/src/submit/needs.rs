@@ -10,9 +10,9 @@ use crate::call::result_cell::ResultCell;
 use crate::call::task::Task;
 use crate::wire::Need;
 
-/// How long a chain of calls may be, of which each is an argument of the next.
+/// The greatest length of a chain of calls in which each is an argument of the next.
 const CHAIN_MAX: usize = 64;
-/// The most needs of one result that are told.
+/// The most needs of one result that are reported.
 const NEEDS_MAX: usize = 32;
 
 impl Submitter {
@@ -76,7 +76,7 @@ impl Submitter {
         }
     }
 
-    /// A call that is not over, and where it is; `None` where that is about to change.
+    /// A call that is not over, and where it is; `None` while that is about to change.
     fn find(&self, call: u64) -> Option<(Arc<Task>, Place)> {
         let state = self.state.lock();
         if let Some((task, process)) = state.running.sent_call(call) {
@@ -97,7 +97,7 @@ impl Submitter {
 enum Place {
     Sent(OwnerId),
     WaitsForWorker,
-    /// Behind these calls, of which some wait for arguments.
+    /// It waits behind these calls, some of which wait for arguments.
     WaitsForActor {
         actor: u64,
         before: Vec<Arc<Task>>,

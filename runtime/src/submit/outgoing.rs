@@ -11,7 +11,7 @@ use crate::error::{Failure, Result, TimeLimit};
 use crate::mail::link::{Link, TooLarge};
 use crate::wire::{Call, CallBegin, Callee, ToHead};
 
-/// A thread that makes calls looks at the mail after so many calls.
+/// The number of calls after which a thread that makes calls looks at the mail.
 const LOOK_PERIOD: u64 = 64;
 /// The same after a call that could not be sent at once.
 const LOOK_PERIOD_WAITING: u64 = 8;
@@ -21,7 +21,7 @@ enum Sent {
     Now,
     /// It waits for room in the ring.
     Backlogged,
-    /// It has to wait for something.
+    /// It was not sent: it has to wait.
     Not(Arc<Task>),
 }
 
@@ -29,8 +29,8 @@ impl Submitter {
     /// Accepts a call, which is sent as soon as its arguments are there and a process can run it. Returns `true` when
     /// it is time to look at the mail.
     ///
-    /// A thread that makes many calls without waiting for them looks now and then, so that results do not pile up and
-    /// the next calls find room.
+    /// A thread that makes many calls without waiting for them looks at regular intervals, so that results do not pile
+    /// up and the next calls find room.
     pub(crate) fn submit(&self, task: Arc<Task>) -> bool {
         let number = task.id;
         if let Some(deadline) = task.limits().and_then(|limits| limits.deadline) {
@@ -296,7 +296,7 @@ impl Submitter {
     }
 }
 
-/// The memory of the arguments goes to the next call, but for what they need. For a call that was just made.
+/// Gives the spare memory of the arguments of a call that was just made to the next call.
 fn give_back_spare_memory(task: &mut Arc<Task>) {
     if let Some(task) = Arc::get_mut(task) {
         task.arguments.values.give_back_spare_memory();

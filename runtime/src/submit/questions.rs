@@ -62,7 +62,7 @@ impl Questions {
         Self { client, links, answers: Mutex::default(), names: Mutex::default(), ends: Mutex::default() }
     }
 
-    /// Asks the head something; its [`answer`](Self::answer) comes by the question's number.
+    /// Asks the head a question; its [`answer`](Self::answer) is found by the question's number.
     ///
     /// # Errors
     /// [`Failure::SessionOver`]; [`Failure::NameTooLong`].

@@ -29,9 +29,9 @@ pub(super) struct LostCalls {
 
 /// Calls of a process that is gone, each group in the order in which the calls were made.
 pub(super) struct Divided {
-    /// They are sent again.
+    /// Calls that are sent again.
     pub(super) again: Vec<Arc<Task>>,
-    /// They have begun, and may not be retried.
+    /// Calls that have begun, and may not be retried.
     pub(super) failed: Vec<Arc<Task>>,
 }
 
@@ -50,7 +50,7 @@ impl RunningCalls {
         self.calls.insert(task.id, RunningCall { task, on: link.peer, link: link.id, number });
     }
 
-    /// Whether there are so many calls that the memory of each counts.
+    /// Whether there are many calls, so that each should keep little memory.
     pub(super) fn is_crowded(&self) -> bool {
         self.calls.len() > CROWD
     }
@@ -102,7 +102,7 @@ impl RunningCalls {
     }
 
     /// A link to a process is lost. The calls of functions that were sent through it wait until the head says how the
-    /// process ended. Returns their number. The calls of actors stay: the head says what became of the actor.
+    /// process ended. Returns their number. The calls of actors stay, because the head reports the state of the actor.
     pub(super) fn lose(&mut self, link: &Arc<Link>, pid: impl FnOnce() -> u32) -> usize {
         let is_lost =
             |call: &RunningCall| call.link == link.id && matches!(call.task.target, Target::Function { .. });
@@ -143,8 +143,8 @@ impl RunningCalls {
     }
 }
 
-/// Decides what becomes of the calls of a process that is gone. It has begun those up to the record of number `begun`;
-/// they are sent again if they may be retried, and the others if that may be done once more.
+/// Divides the calls of a process that is gone. The process had begun the calls up to the record of number `begun`:
+/// they are sent again if they may be retried. The other calls are sent again if they have not been sent too often.
 pub(super) fn divide(
     calls: Vec<RunningCall>,
     begun: u64,

@@ -24,7 +24,7 @@ pub(super) struct Settler {
     /// Wakers of futures whose results are there. They run code of an executor, so they are called only where nothing
     /// is locked.
     woken: Mutex<Vec<Waker>>,
-    /// Whether there are any, or the program is to be asked about retries, which runs its code, too.
+    /// Whether there are such wakers, or retries for which the program decides, which runs its code, too.
     has_woken: AtomicBool,
 }
 
@@ -51,12 +51,12 @@ impl Settler {
         self.unsettled.fetch_sub(count, Ordering::AcqRel);
     }
 
-    /// All of them are: the session is over.
+    /// All of them are sent, or settled: the session is over.
     pub(super) fn end_all(&self) {
         self.unsettled.store(0, Ordering::Release);
     }
 
-    /// Whether so many calls are unsent that the memory of each counts.
+    /// Whether many calls are unsent, so that each should keep little memory.
     pub(super) fn is_crowded(&self) -> bool {
         self.unsettled.load(Ordering::Relaxed) > CROWD
     }
@@ -79,7 +79,7 @@ impl Settler {
         self.futures.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A future does not wait any more.
+    /// A future no longer waits.
     pub(super) fn end_future(&self) {
         self.futures.fetch_sub(1, Ordering::AcqRel);
     }
@@ -96,7 +96,7 @@ impl Settler {
         self.has_woken.store(true, Ordering::SeqCst);
     }
 
-    /// The program is to be asked whether a call is retried.
+    /// Notes that the program decides whether a call is retried.
     pub(super) fn decide_later(&self) {
         // SeqCst: before the look at who sleeps.
         self.has_woken.store(true, Ordering::SeqCst);
@@ -132,7 +132,7 @@ impl Settler {
         Ok((handle, promised))
     }
 
-    /// Settles a cell. Returns what waited for it.
+    /// Settles a cell. Returns the calls and futures that waited for it.
     #[must_use = "it waits"]
     pub(super) fn settle(&self, cell: &ResultCell, settled: Settled) -> Vec<Dependent> {
         let (dependents, promise) = cell.settle(&self.client, settled);

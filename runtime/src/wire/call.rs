@@ -23,7 +23,7 @@ impl Callee {
     pub(crate) const TERMINATE: Self = Self::Method(u32::MAX);
 }
 
-/// How many objects the result of a call becomes.
+/// The number of objects that the result of a call becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returns {
     /// One, of any type.
@@ -32,13 +32,13 @@ pub enum Returns {
     Tuple(u32),
     /// The elements of a list that must be this long.
     List(u32),
-    /// A stream of items, each an object, of which at most so many are in flight: sent, and not taken by the caller.
-    /// The one result of the call is its end.
+    /// A stream of items, each of which is an object. The number is the limit of items in flight: items that are sent
+    /// and not yet taken by the caller. The one result of the call is its end.
     Stream(u32),
 }
 
 impl Returns {
-    /// That number.
+    /// The number of objects.
     #[must_use]
     pub fn count(self) -> usize {
         match self {
@@ -59,7 +59,7 @@ pub(crate) struct Call {
     pub(crate) arguments: u32,
     /// Whether and when the call may begin, if it has time limits: its caller is told when it does.
     pub(crate) limits: Option<CallBegin>,
-    /// The call goes on when its caller is gone.
+    /// Whether the call continues when its caller is gone.
     pub(crate) is_detached: bool,
     /// The number of retries so far.
     pub(crate) attempt: u16,
@@ -77,7 +77,7 @@ impl CallContext {
     pub const BYTES: usize = 32;
 }
 
-/// The time by which a call must begin, if it runs at all.
+/// The time by which a call must begin. After it, the call never runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CallBegin {
     /// In nanoseconds of the clock that all processes share; `u64::MAX`: at any time.
@@ -115,8 +115,8 @@ struct CallLayout {
     /// A function's key, or a method's number.
     callee: u64,
     is_method: u32,
-    /// 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream; bits for what follows, and for
-    /// what else is said; in the upper 16 bits the number of retries.
+    /// The low bits: 0 for one result, 1 for those of a tuple, 2 for those of a list, 3 for a stream. The bits above
+    /// are flags. The upper 16 bits are the number of retries.
     shape: u32,
     returns: u32,
     arguments: u32,
@@ -154,8 +154,7 @@ impl Call {
         }
     }
 
-    /// The call at the front of a record; `None` if there is no call. Its payloads begin behind
-    /// so many [`bytes`](Self::bytes).
+    /// The call at the front of a record; `None` if there is no call. Its payloads begin after [`bytes`](Self::bytes).
     pub(crate) fn read(record: &[u8]) -> Option<Self> {
         let layout: CallLayout = bytemuck::pod_read_unaligned(record.get(..Self::BYTES)?);
         let callee = match layout.is_method {
@@ -205,7 +204,7 @@ impl Call {
 
 /// A bit of the shape: the time by which the call must begin follows.
 const LIMITED: u32 = 1 << 8;
-/// A bit of the shape: the call goes on when its caller is gone.
+/// A bit of the shape: the call continues when its caller is gone.
 const DETACHED: u32 = 1 << 9;
 /// A bit of the shape: the context in which the call was made follows.
 const TRACED: u32 = 1 << 10;
@@ -268,7 +267,7 @@ impl CancelPromised {
     }
 }
 
-/// The caller has taken items of a stream: as many others may be sent.
+/// The caller has taken items of a stream: the same number of further items may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
     /// The number of the call, as the caller chose it.
@@ -379,7 +378,7 @@ impl Item {
     }
 }
 
-/// A stream has ended well, to the caller. The payload of the call's one result follows.
+/// A stream has ended without an error, to the caller. The payload of the call's one result follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamEnd {
     pub(crate) task: u64,

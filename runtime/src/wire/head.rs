@@ -16,11 +16,11 @@ use crate::wire::waits::{Need, Waits};
 pub(crate) enum ToHead<'a> {
     /// A process that the head started is ready to serve.
     Register { token: u64, pid: u32, build_id: u64 },
-    /// A process that the head started cannot serve: what had to run first failed.
+    /// A process that the head started cannot serve: a function that had to run first has failed.
     InitFailed { token: u64, error: TaskError },
-    /// The caller wants so many more workers, for calls of this demand. Replaces its earlier request for them.
+    /// The caller wants this many more workers, for calls of this demand. Replaces its earlier request for them.
     Want { demand: Demand, workers: u32 },
-    /// A caller does not need a worker any more.
+    /// A caller no longer needs a worker.
     Return {
         worker: OwnerId,
         /// It may still run calls of other processes.
@@ -28,16 +28,16 @@ pub(crate) enum ToHead<'a> {
     },
     /// The worker has no calls left. Answers `SayWhenFree`.
     Free,
-    /// The worker begins no more calls: it has run as many of a function as there may be.
+    /// The worker begins no more calls, because it has reached the limit of calls of a function.
     Spent {
         /// Calls that it made are not over. It ends after them.
         waits: bool,
     },
-    /// This worker waits for results of other calls, and gives its place up meanwhile.
+    /// This worker waits for results of other calls, and gives its CPUs back meanwhile.
     Blocked,
     /// The worker does not wait any more.
     Unblocked,
-    /// That process wrote an unreadable record: it cannot be relied upon any more.
+    /// That process wrote an unreadable record, so it is faulty.
     Broken { process: OwnerId },
     /// The sender's call that runs in a worker; `None`: none does. Answers `AskCall`.
     Runs { worker: OwnerId, call: Option<RunningCall> },
@@ -60,7 +60,7 @@ pub(crate) enum ToHead<'a> {
     },
     /// The arguments of the actor's constructor will never be there.
     AbandonActor { actor: u64, failure: Failure },
-    /// Asks what becomes of an actor. Answered by `ActorAt` or `ActorOver` once it is known, and again at each change;
+    /// Asks for the state of an actor. Answered by `ActorAt` or `ActorOver` once it is known, and again at each change;
     /// and by `ActorRestarts`.
     WatchActor { actor: u64 },
     /// Asks for the resources that are free. Answered by `Resources`.
@@ -84,11 +84,11 @@ pub(crate) enum ToHead<'a> {
     /// Asks to be told when the process of an actor that ends has ended. Answered by `ActorEnded`.
     AwaitActorEnd { request: u64, actor: u64 },
     /// The wait of this process, reported by itself (`round` is 0), or as an answer to `AskWait`, with those of the
-    /// calls that are with it; `None`: it does not wait.
+    /// calls that it has; `None`: it does not wait.
     Waits { round: u64, waits: Option<Waits>, holds: Vec<(OwnerId, u64)> },
     /// The needs of a promise of this process. Answers `AskPromise`.
     PromiseNeeds { round: u64, object: ObjectId, needs: Vec<Need> },
-    /// The actor in this process ends itself: behind the running call, and for good.
+    /// The actor in this process ends itself, after the running call and permanently.
     ActorExits { actor: u64 },
     KillActor {
         actor: u64,
@@ -121,7 +121,7 @@ pub(crate) enum Obeyed {
     Done,
     /// The head has no such process.
     NotHere,
-    /// The call is over, or never was.
+    /// The call is over, or never existed.
     NoSuchCall,
     /// It is a call of an actor, which cannot be cancelled with force.
     IsOfActor,
@@ -180,7 +180,7 @@ pub(crate) struct GroupRecord {
 /// A record from the head.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromHead<'a> {
-    /// A worker to send calls of this demand to.
+    /// A worker for calls of this demand.
     Granted {
         demand: Demand,
         worker: OwnerId,
@@ -268,8 +268,8 @@ pub(crate) enum FromHead<'a> {
         request: u64,
         cancel: CancelCall,
     },
-    /// To a process that waits: whether it still does, and which of these calls are with it and not answered. Each is
-    /// named by the process that made it, and its number. Answered by `Waits`.
+    /// Asks a process that waits whether it still waits, and which of these calls it has and has not answered. A call
+    /// is named by the process that made it, and its number. Answered by `Waits`.
     AskWait {
         round: u64,
         calls: Vec<(OwnerId, u64)>,

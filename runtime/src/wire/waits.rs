@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::demand::Demand;
 
-/// The wait of a process: the only thread that runs its calls waits for results, and not for a limited time.
+/// The wait of a process: the only thread that runs its calls waits for results, without a time limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waits {
     /// The number of the wait, as the process counts.
@@ -18,7 +18,7 @@ pub(crate) struct Waits {
     pub(crate) at: Option<String>,
     /// How many of the results must come.
     pub(crate) needed: u32,
-    /// The results that are not there: what each needs. All of it must come.
+    /// The needs of each result that is not there. All needs of a result must be met.
     pub(crate) results: Vec<Vec<Need>>,
 }
 
@@ -33,6 +33,6 @@ pub(crate) enum Need {
     Actor { actor: u64 },
     /// A worker for calls of this demand.
     Worker { demand: Demand },
-    /// Something that may come by itself.
+    /// A result that may come by itself.
     Unknown,
 }

@@ -57,8 +57,8 @@ pub(crate) fn run(role: WorkerRole, host: &'static dyn Host) -> i32 {
     }
 }
 
-/// Ends the process as soon as the session is over, and with it what user code has forked. Has an actor end that gets
-/// SIGTERM.
+/// Ends the process, and the processes that user code has forked, as soon as the session is over. Ends the actor when
+/// the process gets SIGTERM.
 fn end_with(lifeline: Arc<Watched>) {
     let watch = move || {
         let ends = |termination: &Termination| {
@@ -89,8 +89,8 @@ fn end_with(lifeline: Arc<Watched>) {
     }
 }
 
-/// Ends the process's group, which the head has made for it: this process, and what user code has forked. Does nothing
-/// if user code has taken the process to another group.
+/// Ends the process's group, which the head has made for it: this process, and the processes that user code has forked.
+/// Does nothing if user code has taken the process to another group.
 fn end_group() {
     // SAFETY: signals to this process and its children; nothing of them is needed any more.
     unsafe {
@@ -102,7 +102,7 @@ fn end_group() {
 
 /// Why a worker ends.
 enum Served {
-    /// The head does not need it any more.
+    /// The head no longer needs it.
     UntilExit,
     UntilSessionOver,
 }

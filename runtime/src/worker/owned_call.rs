@@ -78,7 +78,7 @@ impl OwnedCall {
     }
 
     /// Runs the call on this thread, and answers it: with the results that `run` gives, or with its failure. A call
-    /// that its caller does not want any more does not run.
+    /// that its caller no longer wants does not run.
     pub fn run(self, run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
         self.run_as(true, run);
     }
@@ -114,7 +114,7 @@ impl OwnedCall {
         .await;
     }
 
-    /// Does not run the call, and answers nothing: the process ends, and the caller hears of that.
+    /// Does not run the call, and gives no answer: the process ends, and the caller learns of that.
     pub fn abandon(mut self) {
         self.0 = None;
     }

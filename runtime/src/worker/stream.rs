@@ -26,7 +26,7 @@ pub(super) struct Items<'a> {
     /// The most items that are sent and not taken.
     in_flight_max: u64,
     sent: Cell<u64>,
-    /// In an actor that may have several calls under way: this one.
+    /// This call, in an actor that may have several calls under way.
     under_way: Option<Arc<UnderWay>>,
 }
 
@@ -64,8 +64,8 @@ impl<'a> Items<'a> {
         self.sent.get()
     }
 
-    /// Whether there is room for another item: in flight, and in the ring. A caller that is gone takes none, and
-    /// nothing is kept for it.
+    /// Whether there is room for another item: in flight, and in the ring. There is always room if the caller is gone,
+    /// because nothing is kept for it.
     fn has_room(&self) -> bool {
         self.to.is_closed() || self.is_within_flight() && !self.to.is_backlogged()
     }

@@ -18,7 +18,7 @@ use crate::resources::Resources;
 use crate::wire;
 
 const FILE: &str = "session";
-/// The first line. Its number is that of the layout of what follows, and of the records between drivers and the
+/// The first line. Its number is the version of the layout of the rest, and of the records between drivers and the
 /// session's process.
 const FIRST_LINE: &str = concat!("mobula session 1, started by mobula ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -59,7 +59,7 @@ impl Description {
         std::fs::rename(&part, directory.join(FILE))
     }
 
-    /// Reads that of a session.
+    /// Reads the description of a session.
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE);
         let bad = |reason: String| {

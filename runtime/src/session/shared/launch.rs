@@ -20,7 +20,7 @@ use crate::process::role::{Role, SessionRole};
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// The file that is locked by the process that starts it.
 const STARTING: &str = "starting";
-/// Where the messages of the process go: the output of the process that starts it is not its own.
+/// The file for the messages of the process, because it does not use the output of the process that starts it.
 const LOG: &str = "log";
 /// The first word of a process that serves.
 pub(super) const READY: &str = "ready";
@@ -100,7 +100,7 @@ pub(super) fn reach_process(
     }
 }
 
-/// Sees to it that a process that this one has started leaves nothing when it ends, which may be much later.
+/// Waits in the background for the end of a process that this one has started, so that it leaves no zombie.
 fn reap(mut child: Child) {
     let wait = move || _ = child.wait();
     let _ = std::thread::Builder::new().name("mobula-reaper".into()).stack_size(64 << 10).spawn(wait);

@@ -17,7 +17,7 @@ use crate::head::share::{self, Division};
 use crate::process::output::{self, Stream};
 use crate::process::role::SessionRole;
 
-/// How long a store that was started again waits for the first client of the one before. A driver is such a client.
+/// How long a restarted store waits for the first client of the previous store. A driver is such a client.
 const FIRST_RESUME_WINDOW: Duration = Duration::from_secs(60);
 /// Connections of drivers that wait to be accepted.
 const BACKLOG: i32 = 256;
