@@ -19,7 +19,7 @@ use crate::registry::Class;
 use crate::results::ReturnTuple;
 use crate::value::{self, Reference};
 
-/// A class of actors; implemented by `#[mobula::remote]` on an `impl` block, and not by hand.
+/// A class of actors. `#[mobula::remote]` on an `impl` block implements it; do not implement it by hand.
 ///
 /// It is the bound of code that takes actors of any class:
 ///
@@ -51,8 +51,8 @@ use crate::value::{self, Reference};
 /// # Ok::<(), mobula::Error>(())
 /// ```
 pub trait Actor: 'static {
-    /// The methods that a handle offers: those of the class, as remote calls. A handle derefs to it; programs have no
-    /// need to name it.
+    /// The methods that a handle offers: those of the class, as remote calls. A handle derefs to this type; programs
+    /// need not name it.
     type Methods;
     #[doc(hidden)]
     fn class() -> &'static Class;
@@ -123,7 +123,7 @@ pub trait Actor: 'static {
 /// A [detached](crate::Lifetime::Detached) actor needs no handle.
 ///
 /// Handles that actors hold count like all others. So actors that hold handles to each other, or an actor that holds
-/// its own, live on when no other handle is left: they end with the session, or by [`kill`](fn@kill). To avoid that,
+/// its own, stay alive when no other handle is left: they end with the session, or by [`kill`](fn@kill). To avoid that,
 /// let one of them drop its handle (in a method that takes it out of the state), or look the other actor up by its name
 /// ([`get_actor`]) when it is needed.
 #[must_use = "the actor ends when its last handle is dropped"]
@@ -254,9 +254,9 @@ pub fn get_actor_in<A: Actor>(name: &str, namespace: &str) -> Result<ActorHandle
     Ok(ActorHandle::from_raw(RawActor::new(actor, class)))
 }
 
-/// Ends an actor now, and for good: its process is killed, even during a call, and unfinished calls fail. No destructor
-/// of its state runs, and it is not restarted. Costs a round trip to the head. When this returns, no call of the actor
-/// succeeds any more.
+/// Ends an actor now and permanently: its process is killed, even during a call, and unfinished calls fail. No
+/// destructor of its state runs, and it is not restarted. Costs a round trip to the head. When this returns, no call of
+/// the actor succeeds any more.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -290,9 +290,9 @@ pub fn kill<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
     handle.raw().actor.kill()
 }
 
-/// Kills the process of an actor, as a crash ends it, without ending the actor: it is restarted if its options allow
-/// it, and is over otherwise. Killing an actor that has no process yet, or is between two, counts as a restart, too.
-/// Returns at once; calls that are made meanwhile may still reach the old process.
+/// Kills the process of an actor, as a crash would: the actor is restarted if its options allow it, and is over
+/// otherwise. Killing an actor that has no process yet, or is between two, counts as a restart, too. Returns at once;
+/// calls that are made meanwhile may still reach the old process.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -334,10 +334,10 @@ pub fn kill_process<A: Actor>(handle: &ActorHandle<A>) -> Result<()> {
     handle.raw().actor.kill_process()
 }
 
-/// Has an actor end itself, and waits until it has, for at most `timeout`: the calls that this process made before are
-/// finished, its destructor has run, and its process is gone. It is not restarted. Calls that come later fail with
-/// [`ActorEnd::Exited`](crate::ActorEnd::Exited), and so do calls with a [`Reply`](crate::Reply) that have begun and
-/// are not answered within ten seconds.
+/// Lets an actor end itself, and waits until it has ended, for at most `timeout`: the calls that this process made
+/// before are finished, its destructor has run, and its process is gone. It is not restarted. Calls that come later
+/// fail with [`ActorEnd::Exited`](crate::ActorEnd::Exited), and so do calls with a [`Reply`](crate::Reply) that have
+/// begun and are not answered within ten seconds.
 ///
 /// ```
 /// use std::time::Duration;
@@ -384,9 +384,9 @@ pub fn terminate<A: Actor>(handle: &ActorHandle<A>, timeout: Duration) -> Result
     handle.raw().actor.terminate(timeout)
 }
 
-/// Ends the actor whose method calls this, for good. The method is left at once, as by a panic, but nothing is printed:
-/// destructors of its values run, and then that of the state. Its call, calls that wait, and later ones fail with
-/// [`ActorEnd::Exited`](crate::ActorEnd::Exited).
+/// Ends the actor whose method calls this, permanently. The method is left at once, as by a panic, but nothing is
+/// printed: destructors of its values run, and then that of the state. Its call, calls that wait, and later ones fail
+/// with [`ActorEnd::Exited`](crate::ActorEnd::Exited).
 ///
 /// ```
 /// use mobula::{ActorEnd, Error, Failure};
@@ -413,7 +413,7 @@ pub fn terminate<A: Actor>(handle: &ActorHandle<A>, timeout: Duration) -> Result
 /// restarted all the same.
 ///
 /// # Panics
-/// Always, in a way. Where no actor's method runs, with the text of
+/// Always: this is how the method is left. Outside a method of an actor, the text of the panic is that of
 /// [`Error::NotInActor`](crate::Error::NotInActor).
 pub fn exit_actor() -> ! {
     match mobula_runtime::exit_actor() {
@@ -493,8 +493,8 @@ pub fn constructor_arguments<A: Actor>(options: &ActorOptions) -> ArgumentList {
     arguments
 }
 
-/// Makes an actor. Costs a round trip to the head, for a place. The process starts, and the constructor runs, in the
-/// meantime; the actor's calls report every error.
+/// Makes an actor. Costs a round trip to the head, which reserves the actor. The process starts and the constructor
+/// runs meanwhile; the actor's calls report every error.
 pub fn create<A: Actor>(options: &ActorOptions, arguments: ArgumentList) -> ActorHandle<A> {
     let class = A::class();
     let actor = ActorRef::create(class.definition(), options, arguments);

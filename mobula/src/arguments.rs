@@ -29,8 +29,8 @@ use crate::object_ref::ObjectRef;
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// A value is encoded before the call returns: one copy, of a small one into the request and of a large one into the
-/// store. A reference costs a clone of it, however large the value.
+/// A value is encoded before the call returns: a small value is copied into the request, and a large one into the
+/// store. A reference costs a clone of the reference, even for a large value.
 #[diagnostic::on_unimplemented(
     message = "this argument is of type `{T}` or `ObjectRef<{T}>`, not `{Self}`",
     label = "neither a value of type `{T}` nor a reference to one",

@@ -12,7 +12,7 @@
 //! assert_eq!(numbers.len(), 3);
 //! ```
 
-/// Arrays, their builders, and what they are taken apart into.
+/// Arrays, their builders, and their parts.
 ///
 /// ```
 /// use mobula::arrow::array::{Array, StringBuilder};

@@ -56,7 +56,7 @@ pub fn cancel_with<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>, options: 
     mobula_runtime::cancel(&*runtime()?, &refs, options)
 }
 
-/// Whether the call that runs in this process was cancelled: a long call asks now and then, and returns early. Always
+/// Whether the call that runs in this process was cancelled: a long call asks at intervals, and returns early. Always
 /// false in a driver.
 ///
 /// ```
@@ -131,9 +131,9 @@ impl<T> ObjectRef<T> {
     /// ```
     ///
     /// - A call that has not begun is removed, and never runs.
-    /// - A call that runs goes on, but learns of it: [`is_cancelled`], [`cancelled`], and each `get` or `wait` in it,
-    ///   which returns [`Failure::Cancelled`](crate::Failure::Cancelled). The calls that it made are cancelled too.
-    ///   With [`force`](CancelOptions::force) its process is ended, and replaced.
+    /// - A call that runs continues, but learns of the cancellation by [`is_cancelled`], [`cancelled`], and each `get`
+    ///   or `wait` in it, which returns [`Failure::Cancelled`](crate::Failure::Cancelled). The calls that it made are
+    ///   cancelled too. With [`force`](CancelOptions::force) its process is ended, and replaced.
     /// - A call that is over stays as it is.
     ///
     /// A call whose caller has died is cancelled in the same way. Dropping a reference cancels nothing; see

@@ -19,7 +19,7 @@ use crate::object_ref::{IntoRef, ObjectRef};
 #[must_use = "an iterator does nothing before it is asked for items"]
 pub struct AsCompleted<T> {
     pending: Vec<Numbered<T>>,
-    /// Those that are known to be ready.
+    /// The references that are known to be ready.
     ready: VecDeque<Numbered<T>>,
 }
 
@@ -35,8 +35,8 @@ impl<T> AsRef<Ref> for Numbered<T> {
 /// Iterates over the references in the order in which they become ready, each with its position among those that were
 /// given. Each step waits until one more is ready.
 ///
-/// A failed task is ready: its `get` returns the error at once. When the session ends, so is every reference that is
-/// left.
+/// A failed task is ready: its `get` returns the error at once. When the session ends, every remaining reference is
+/// ready, too.
 ///
 /// ```
 /// #[mobula::remote]
@@ -53,8 +53,8 @@ impl<T> AsRef<Ref> for Numbered<T> {
 /// ```
 ///
 /// # Cost
-/// A step for which a reference is known to be ready costs nothing else. The others look at each reference that is
-/// left, one or two loads, and make a system call only where this thread has to sleep. No value is read.
+/// A step costs almost nothing if a reference is already known to be ready. Otherwise it looks at each remaining
+/// reference (one or two loads), and makes a system call only if this thread has to sleep. No value is read.
 pub fn as_completed<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>) -> AsCompleted<T> {
     let numbered =
         refs.into_iter().enumerate().map(|(index, reference)| Numbered(index, reference.into_ref()));

@@ -23,7 +23,7 @@ macro_rules! event {
 
 /// A number of an event.
 pub trait EventNumber {
-    /// As it is recorded.
+    /// The number in its recorded form.
     fn of(number: Self) -> i64;
 }
 

@@ -7,7 +7,7 @@ use crate::ref_stream::ObjectRefStream;
 use crate::registry::Function;
 use crate::results::ReturnTuple;
 
-/// How many items of a stream are in flight at most where nothing is said about that.
+/// The default limit of items of a stream in flight.
 pub const IN_FLIGHT_MAX: u32 = 128;
 
 impl Function {

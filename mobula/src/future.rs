@@ -79,7 +79,7 @@ pub struct WaitFuture<T> {
     /// `None` once the references have been given back.
     refs: Option<Refs<T>>,
     num_ready: usize,
-    /// Why there is no wait.
+    /// The wait, or the reason why there is none.
     waiting: Result<Waiting, Option<mobula_runtime::Error>>,
 }
 

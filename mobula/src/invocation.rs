@@ -54,7 +54,7 @@ impl<'a, 'c> Arguments<'a, 'c> {
         value.map_err(|error| caused(error.into()).into())
     }
 
-    /// Says that all have been taken.
+    /// Checks that all arguments have been taken.
     ///
     /// # Errors
     /// When there are more.
@@ -74,7 +74,7 @@ impl<'a, 'c> Arguments<'a, 'c> {
         self.0.later()
     }
 
-    /// How the caller wants the result.
+    /// The form in which the caller wants the result.
     pub fn wanted(&mut self) -> Wanted<'_, 'c> {
         Wanted(self.0)
     }

@@ -93,15 +93,15 @@ pub use mobula_runtime::{
 pub use mobula_client as client;
 
 // Crates whose types stand in signatures of this crate, in the version that they mean.
-/// The crate whose `Bytes` become [`value::Bytes`], and the other way round, without a copy.
+/// The crate `bytes`. Its `Bytes` become [`value::Bytes`] without a copy, and the reverse.
 pub use bytes;
-/// The crate of the elements `f16` and `bf16` of tensors.
+/// The crate `half`, which has the elements `f16` and `bf16` of tensors.
 #[cfg(feature = "half")]
 pub use half;
-/// The crate whose arrays tensors are seen as.
+/// The crate `ndarray`. Its views show tensors.
 #[cfg(feature = "ndarray")]
 pub use ndarray;
-/// The crate of the complex elements of tensors.
+/// The crate `num_complex`, which has the complex elements of tensors.
 #[cfg(feature = "complex")]
 pub use num_complex;
 

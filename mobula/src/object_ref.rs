@@ -44,8 +44,8 @@ use crate::value::{self, Reference, References, Source};
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// A reference is equal to its clones, in all processes, and to no other. The values make no difference: two calls of
-/// one function give two references, and so do two puts of one value. So it can be the key of a map.
+/// A reference is equal to its clones, in all processes, and to no other. The values do not matter: two calls of one
+/// function give two references, and so do two puts of one value. So it can be the key of a map.
 ///
 /// # Dropping
 ///
@@ -53,7 +53,7 @@ use crate::value::{self, Reference, References, Source};
 /// and its result is dropped. The drop waits for nothing. It is allowed after the session has ended.
 ///
 /// So this type is not `#[must_use]`: a call may be made for its effect alone, as in Ray. But no process learns whether
-/// such a call has failed. Where that matters, keep the reference and [`get`](Self::get) it.
+/// such a call has failed. If that matters, keep the reference and [`get`](Self::get) it.
 ///
 /// ```
 /// use mobula::prelude::*;
@@ -169,7 +169,8 @@ impl<T: DeserializeOwned> ObjectRef<T> {
         read(&self.to, runtime.client())
     }
 
-    /// As [`get`](Self::get), but gives up after `timeout`. The call goes on, and a later `get` can have its result.
+    /// As [`get`](Self::get), but gives up after `timeout`. The call continues, and a later `get` can return its
+    /// result.
     ///
     /// ```
     /// use std::time::Duration;
@@ -427,7 +428,7 @@ fn runtime_of(session: SessionNumber) -> Result<RuntimeRef> {
     check_thread(mobula_runtime::runtime_of(session)?)
 }
 
-/// A thread that ends drops its thread-local values, also those that reading and writing values need.
+/// Refuses a thread that is ending: it drops its thread-local values, also those for reading and writing values.
 fn check_thread(runtime: RuntimeRef) -> Result<RuntimeRef> {
     if value::context::is_there() { Ok(runtime) } else { Err(Error::ThreadEnding) }
 }
@@ -460,7 +461,7 @@ impl<T> PartialOrd for ObjectRef<T> {
     }
 }
 
-/// By [`id`](ObjectRef::id): an order for maps and sets that says nothing about the values.
+/// By [`id`](ObjectRef::id): an order for maps and sets, which is independent of the values.
 impl<T> Ord for ObjectRef<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.to.id().cmp(&other.to.id())
@@ -484,7 +485,7 @@ impl<T> fmt::Debug for ObjectRef<T> {
 }
 
 impl<T> Serialize for ObjectRef<T> {
-    /// Writes its position among the references of the value that is being encoded, and its own id where that is not
+    /// Writes its position among the references of the value that is being encoded, and its own id if it differs from
     /// the object's.
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let (handle, id) = self.to.export().map_err(S::Error::custom)?;

@@ -14,7 +14,7 @@ use crate::value;
 
 /// A type whose values can go to another process: serde can write and read it, and it borrows from nothing.
 ///
-/// Those bounds stand on the implementation alone: as supertraits, each would be an error of its own.
+/// These bounds are only on the implementation, because each supertrait would cause an error message of its own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot go to another process: it needs serde's `Serialize` and `Deserialize`",
     label = "does not implement both `Serialize` and `Deserialize`",

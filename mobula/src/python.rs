@@ -45,7 +45,7 @@ pub fn function(name: impl Into<String>) -> PythonCall {
     PythonCall { name, interpreter: None, options: TaskOptions::new(), arguments }
 }
 
-/// A call of a Python function, which is being put together: what [`function`] returns.
+/// The builder of a call of a Python function, from [`function`].
 ///
 /// ```
 /// let call = mobula::python::function("math:hypot").arg(&3.0).arg(&4.0);
@@ -76,7 +76,7 @@ impl PythonCall {
         self
     }
 
-    /// Adds the value of a reference to the arguments. It is waited for, and stays where it is.
+    /// Adds the value of a reference to the arguments. The call waits for the value, which is not copied.
     ///
     /// ```
     /// let _mobula = mobula::init()?;

@@ -40,9 +40,9 @@ use crate::object_ref::{ObjectRef, runtime};
 ///
 /// # Back-pressure
 ///
-/// The function is never more than `max_in_flight` items ahead of what was taken from the stream (128, if nothing is
-/// said): then it waits. So the memory of a stream is bounded, however long it is. The CPUs of a function that waits
-/// are free for other calls.
+/// The function is never more than `max_in_flight` items (default: 128) ahead of the items that were taken from the
+/// stream: then it waits. So the memory of a stream is bounded, even if the stream is long. The CPUs of a function that
+/// waits are free for other calls.
 ///
 /// ```
 /// #[mobula::remote(streaming, max_in_flight = 8)]
@@ -79,8 +79,8 @@ use crate::object_ref::{ObjectRef, runtime};
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// With `max_retries`, a function whose worker has died runs again from its beginning, and the stream goes on behind
-/// the items that have come already. So the function must make the same items each time.
+/// With `max_retries`, a function whose worker has died runs again from its beginning, and the stream continues after
+/// the items that have already come. So the function must make the same items each time.
 ///
 /// # Methods
 ///

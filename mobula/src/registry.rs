@@ -26,8 +26,8 @@ pub static CLASSES: [Class];
 #[linkme::distributed_slice]
 pub static WORKER_INITS: [WorkerInit];
 
-/// The key that tells a registered function from all others: its name, and its place in the program, because functions
-/// in different bodies may share a name.
+/// The key that identifies a registered function: its name, and its place in the program, because functions in
+/// different bodies may share a name.
 const PLACE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 fn placed(name: u64, place: usize) -> Key {
@@ -96,7 +96,7 @@ impl WorkerInit {
     }
 }
 
-/// How often a worker runs a function that demands so many GPUs, if nothing is said about that.
+/// The default number of calls that a worker runs of a function with this demand of GPUs.
 pub const fn max_calls_with_gpus(gpus: f64) -> u32 {
     if gpus > 0.0 { 1 } else { UNLIMITED }
 }
@@ -143,7 +143,7 @@ pub(crate) enum Constructor {
 /// How many calls of an actor run at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Concurrency {
-    /// Outside all groups. `None`: what is usual for the kind of method.
+    /// Outside all groups. `None`: the default for the kind of method.
     pub max: Option<u32>,
     /// In each group, by its name.
     pub groups: &'static [(&'static str, u32)],
@@ -375,7 +375,8 @@ pub(crate) fn class(key: Key) -> Option<(&'static Class, Caller)> {
 /// A number that two builds of a program (practically) never share: made from every registered name, and from where
 /// the linker placed each function relative to this one.
 ///
-/// Any change of code moves what lies behind it, and relative places do not depend on where the program was loaded.
+/// Any change of code moves the code after it. Relative places do not depend on the address at which the program was
+/// loaded.
 pub(crate) fn fingerprint() -> u64 {
     let mut hash = hash_of(concat!(env!("CARGO_PKG_VERSION"), "/", module_path!()));
     let mut mix = |value: u64| hash = (hash ^ value).wrapping_mul(PLACE).rotate_left(29);

@@ -306,7 +306,7 @@ impl<T> Reply<T> {
         self.place.as_ref().map(|place| Caller(place.reply.caller()))
     }
 
-    /// Waits as a future until the caller does not want the answer any more: one side of a `select!`.
+    /// Waits as a future until the caller no longer wants the answer: one side of a `select!`.
     ///
     /// ```
     /// use mobula::Reply;
@@ -365,8 +365,8 @@ pub fn take_reply<T: Portable>(
 }
 
 thread_local! {
-    /// The replies that a panic has dropped, while this thread runs a method: the panic is not described before its
-    /// unwinding is over.
+    /// The replies that a panic has dropped while this thread runs a method. They are answered later, because the
+    /// panic's text is known only after the unwinding.
     static LOST: RefCell<Option<Vec<Place>>> = const { RefCell::new(None) };
 }
 

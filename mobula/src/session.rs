@@ -11,8 +11,8 @@ use crate::takeover::takes_over;
 
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// Starts a session with the default [options](Builder): a store, and one worker process for each CPU. Everything is
-/// gone when the returned guard is dropped, also by a panic, and when this process is killed.
+/// Starts a session with the default [options](Builder): a store, and one worker process for each CPU. All of it ends
+/// when the returned guard is dropped, also by a panic, and when this process is killed.
 ///
 /// ```
 /// let _mobula = mobula::init()?;
@@ -64,8 +64,8 @@ pub fn init_or_join() -> Result<Session> {
 }
 
 /// Stops a session that drivers share. Its address is `auto`, its directory, or its store's socket, as in
-/// [`Builder::address`]. Every process of it ends but its drivers, whose operations are
-/// [`Failure::SessionOver`](crate::Failure::SessionOver) from then on.
+/// [`Builder::address`]. All of its processes end, except the drivers. From then on, the drivers' operations fail with
+/// [`Failure::SessionOver`](crate::Failure::SessionOver).
 ///
 /// ```
 /// # let directory = tempfile::tempdir().expect("a directory");
@@ -92,11 +92,11 @@ pub fn stop(address: impl AsRef<Path>) -> Result<()> {
 ///
 /// All builders of this crate ([`TaskOptions`](crate::TaskOptions) and [`ActorOptions`](crate::ActorOptions) too) have
 /// the same style: `new` has the defaults, each setter has the name of its option, takes the builder and returns it. So
-/// a chain needs no variable. A value that cannot be is an error of the call that uses the options.
+/// a chain needs no variable. An invalid value is an error of the call that uses the options.
 ///
 /// # Environment variables
-/// They give the options that the program does not set. A variable that is not set, or is empty, gives nothing. A value
-/// that cannot be is an error of [`init`](Self::init) that names the variable.
+/// They give the options that the program does not set. A variable that is not set, or is empty, gives nothing. An
+/// invalid value is an error of [`init`](Self::init) that names the variable.
 ///
 /// | variable | option | example |
 /// |---|---|---|
@@ -124,7 +124,7 @@ pub fn stop(address: impl AsRef<Path>) -> Result<()> {
 ///
 /// [`memory_monitor_interval`]: Self::memory_monitor_interval
 ///
-/// `K`, `M`, `G` and `T` behind a number of bytes stand for 1024 bytes, and for 1024 times as much each.
+/// After a number, `K` stands for 1024 bytes, and each of `M`, `G` and `T` for 1024 times the one before.
 #[derive(Debug, Clone)]
 #[must_use = "no session starts before `init` is called"]
 pub struct Builder {
@@ -151,12 +151,12 @@ impl Builder {
         Self::default()
     }
 
-    /// The worker processes that are kept: so many start with the session, and are there as long as it lasts. More
+    /// The worker processes that are kept: this number starts with the session, and exists as long as it lasts. More
     /// start while [resources](Self::num_cpus) are free for more tasks, also while tasks wait for results of others;
     /// they end when they have been idle for a second. From 1 to 1000. Default: one for each CPU.
     ///
-    /// Where the [number of CPUs](Self::num_cpus) is not given, the session has one for each worker. Then so many tasks
-    /// run at the same time, unless they say [what they demand](crate::TaskOptions::num_cpus).
+    /// If the [number of CPUs](Self::num_cpus) is not given, the session has one for each worker. Then the same number
+    /// of tasks run at a time, unless their options [demand](crate::TaskOptions::num_cpus) more or less.
     ///
     /// ```
     /// #[mobula::remote]
@@ -173,10 +173,10 @@ impl Builder {
         self
     }
 
-    /// The number of CPUs that tasks and actors can demand. A task demands one, if it does not
-    /// [say otherwise](crate::TaskOptions::num_cpus); so many tasks run at the same time. Default: one for each of the
-    /// [`workers`](Self::workers), if their number is given; otherwise one for each core that this process may run on,
-    /// by its affinity mask and the quotas of its control groups.
+    /// The number of CPUs that tasks and actors can demand. A task [demands](crate::TaskOptions::num_cpus) one by
+    /// default, so this number of tasks run at the same time. Default: one for each of the [`workers`](Self::workers),
+    /// if their number is given; otherwise one for each core that this process may run on, by its affinity mask and the
+    /// quotas of its control groups.
     ///
     /// ```
     /// use mobula::{Error, Failure};
@@ -190,7 +190,7 @@ impl Builder {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// The number is only counted with. It may be more or less than the machine has.
+    /// CPUs are only counted. The number may be more or less than the machine has.
     pub fn num_cpus(mut self, cpus: impl Into<f64>) -> Self {
         self.options.amounts.num_cpus = Some(cpus.into());
         self
@@ -206,7 +206,7 @@ impl Builder {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// The number is only counted with: it may be more than the machine has, for tests. It cannot be more than
+    /// GPUs are only counted: for tests, the number may be more than the machine has. It cannot be more than
     /// `CUDA_VISIBLE_DEVICES` names. With 0, that variable stays in workers as it is; otherwise, each worker sees the
     /// GPUs that it was given, and no others.
     pub fn num_gpus(mut self, gpus: u32) -> Self {
@@ -215,7 +215,7 @@ impl Builder {
     }
 
     /// The memory that tasks and actors can demand, in bytes; see [`TaskOptions::memory`](crate::TaskOptions::memory).
-    /// It is only counted with. Default: the memory of the machine, or of the control group (container) that this
+    /// Memory is only counted. Default: the memory of the machine, or of the control group (container) that this
     /// process is in, without the [store's](Self::capacity_bytes).
     ///
     /// ```
@@ -245,9 +245,10 @@ impl Builder {
     }
 
     /// The number of processes that the session may have at a time: workers, also those whose calls only wait for
-    /// others, and actors. Beyond that, calls wait until processes become free. If none will, because all wait for
-    /// others, one of the calls that need one more fails with [`Failure::ProcessLimit`](crate::Failure::ProcessLimit).
-    /// So does an actor that would leave fewer than [`workers`](Self::workers) for calls.
+    /// others, and actors. Beyond that, calls wait until processes become free. If no process can become free, because
+    /// all wait for others, one of the calls that need another process fails with
+    /// [`Failure::ProcessLimit`](crate::Failure::ProcessLimit). So does an actor that would leave fewer than
+    /// [`workers`](Self::workers) for calls.
     ///
     /// ```
     /// use mobula::{Error, Failure};
@@ -273,7 +274,7 @@ impl Builder {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// The limit is lower while this process has too few descriptors for so many (`RLIMIT_NOFILE`, 10 for each): the
+    /// The limit is lower while this process has too few descriptors (`RLIMIT_NOFILE`, 10 for each process): the
     /// session starts no process that it could not serve.
     ///
     /// Default: the room in the limits of this process, its control groups and the machine: descriptors (10 in this
@@ -344,7 +345,7 @@ impl Builder {
         self
     }
 
-    /// The namespace of actors' names, where none is named with them. Default: `default`. See
+    /// The namespace of actors' names for actors whose options name none. Default: `default`. See
     /// [`ActorOptions::namespace`](crate::ActorOptions::namespace).
     ///
     /// ```
@@ -372,13 +373,13 @@ impl Builder {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// Each driver has workers of its own, which run its program, in its environment, and print to its output. They
-    /// end with it, and so do its tasks and its actors. Drivers share objects by name
-    /// ([`Session::client`](crate::Session::client)), the memory, and the resources: each gets as many as any other, if
-    /// it has use for them. What the session has cannot be set here: [`num_cpus`](Self::num_cpus),
+    /// Each driver has workers of its own, which run its program, in its environment, and print to its output. They end
+    /// with it, and so do its tasks and its actors. Drivers share objects by name
+    /// ([`Session::client`](crate::Session::client)), the memory, and the resources: each driver gets the same share,
+    /// if it uses it. The resources of the session cannot be set here: [`num_cpus`](Self::num_cpus),
     /// [`num_gpus`](Self::num_gpus), [`memory`](Self::memory), [`resources`](Self::resources),
     /// [`capacity_bytes`](Self::capacity_bytes) and the options of spilling are then errors. Their environment
-    /// variables are not asked.
+    /// variables are not read.
     pub fn address(mut self, address: impl Into<PathBuf>) -> Self {
         self.options.address = Some(address.into());
         self
@@ -443,32 +444,33 @@ impl Builder {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// A process looks for a shorter time, or not at all, where looking has not paid off lately, as on a machine whose
-    /// cores are all busy.
+    /// A process looks for a shorter time, or not at all, if recent looks found nothing, as on a machine whose cores
+    /// are all busy.
     pub fn spin(mut self, spin: Duration) -> Self {
         self.options.spin = Some(spin);
         self
     }
 
-    /// The share of the memory that may be in use before the session ends one of its processes: of the machine's, or of
-    /// that of a control group (container) that this process is in, wherever less is left. More than 0, at most 1.
-    /// Default: 0.95.
+    /// The share of the memory that may be in use before the session ends one of its processes. It is the memory of the
+    /// machine, or of a control group (container) that this process is in: the one with less memory left. More than 0,
+    /// at most 1. Default: 0.95.
     ///
     /// ```
     /// let _mobula = mobula::Builder::new().memory_usage_threshold(0.9).init()?;
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// Otherwise the kernel would end some process when there is no memory left: maybe this one, or the store. What
-    /// other programs use counts, too, and so do the store's objects. File cache does not count. When the kernel says
-    /// that nothing goes on for want of memory (PSI) for half of the time, nine tenths of the share count as all of it.
+    /// Otherwise the kernel would end some process when there is no memory left, perhaps this one, or the store. Memory
+    /// of other programs counts, too, and so do the store's objects. File cache does not count. If the kernel reports
+    /// that all tasks stall for lack of memory (PSI) for half of the time, nine tenths of the share are enough.
     ///
     /// # The process that is ended
     /// An idle one that has memory goes first. Otherwise, it runs a call that may be retried
     /// ([`max_retries`](crate::TaskOptions::max_retries) is more than 0) or an actor that may be restarted, if there is
-    /// one. Of those, it belongs to the caller that has most of them, and has got its work last. The time that counts
-    /// is that at which the caller got the worker, which it keeps for calls that follow each other closely. A process
-    /// that uses less than a thousandth of the memory, or less than 4 MiB, is not ended: that would not help.
+    /// one. Of these, the session chooses the caller that has most of them, and of its processes, the one that got its
+    /// work last. The time of the work is that of the worker's lease, which a caller keeps for calls that follow each
+    /// other closely. A process that uses less than a thousandth of the memory, or less than 4 MiB, is not ended: that
+    /// would not help.
     ///
     /// The call is [retried](Self::task_oom_retries), or fails with
     /// [`ExitReason::OutOfMemory`](crate::ExitReason::OutOfMemory) in
@@ -481,7 +483,7 @@ impl Builder {
         self
     }
 
-    /// The time between two looks at the memory that is in use. With zero, nobody looks, and no process is ended.
+    /// The time between two looks at the memory that is in use. With zero there are no looks, and no process is ended.
     /// Default: 250 ms. A look takes about one system call for the machine, and three for each control group that has a
     /// limit.
     ///
@@ -496,18 +498,18 @@ impl Builder {
         self
     }
 
-    /// How often a call is retried because its process was ended for want of memory;
-    /// [`UNLIMITED`](crate::UNLIMITED) is possible. Default: that.
+    /// How often a call is retried because its process was ended for lack of memory. Default:
+    /// [`UNLIMITED`](crate::UNLIMITED).
     ///
     /// ```
     /// let _mobula = mobula::Builder::new().task_oom_retries(3).init()?;
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// These retries do not count as [`max_retries`](crate::TaskOptions::max_retries); but a call that has none of
-    /// those is not retried for this reason either. The first retry comes after about a second, and the time doubles up
-    /// to a minute. If no other call of the same caller was left to end, the call is not retried: it would not fit
-    /// another time either.
+    /// These retries do not count as [`max_retries`](crate::TaskOptions::max_retries), but a call with `max_retries` 0
+    /// is not retried for this reason either. The first retry comes after about a second, and the time doubles up to a
+    /// minute. If no other call of the same caller was left to end, the call is not retried, because it would not fit
+    /// into memory then either.
     pub fn task_oom_retries(mut self, retries: u32) -> Self {
         self.options.task_oom_retries = Some(retries);
         self
@@ -520,7 +522,8 @@ impl Builder {
         self
     }
 
-    /// The program that workers run. Default: this one. It must be the same build: a worker of another one is refused.
+    /// The program that workers run. Default: this one. It must be the same build: a worker of another build is
+    /// refused.
     ///
     /// ```
     /// let program = std::env::current_exe().expect("the path of this program");
@@ -528,7 +531,7 @@ impl Builder {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// Where mobula is in a library that this program has loaded while it ran (`dlopen`), there is no default: see
+    /// If mobula is in a library that this program has loaded while it ran (`dlopen`), there is no default: see
     /// [`become_worker`](crate::become_worker).
     pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.worker_program = Some(program.into());
@@ -566,8 +569,8 @@ impl Builder {
     /// ```
     ///
     /// The session is one process, which has the store and divides the resources among drivers. When it is killed,
-    /// drivers go on with what they have, and one of them starts it again. If there is no driver then, the session is
-    /// over.
+    /// drivers continue with the resources that they have, and one of them starts it again. If there is no driver then,
+    /// the session is over.
     ///
     /// # Errors
     /// [`Error::Start`](crate::Error::Start), and [`Error::Config`](crate::Error::Config) for an option that cannot be.

@@ -22,7 +22,7 @@ impl<'a, E: Error + 'static> OfError<'a> for &&&Returned<'a, E> {
     }
 }
 
-/// For values that hold an error that goes from thread to thread, as most boxes do, and those of error libraries.
+/// For values that hold a `Send` and `Sync` error, as most boxes and the types of error libraries do.
 pub trait OfSendBox<'a> {
     /// The error that it holds.
     fn as_error(&self) -> Option<&'a (dyn Error + 'static)>;

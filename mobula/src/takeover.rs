@@ -25,7 +25,7 @@ use mobula_runtime::{ROLE, run_role};
 
 use crate::host::RUST;
 
-/// Whether this program's copies take the role that their first argument names.
+/// Whether copies of this program take the role in their first argument.
 static TAKES_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Whether a worker can be this same program, started again.

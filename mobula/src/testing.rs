@@ -35,7 +35,7 @@ use crate::session::Builder;
 /// same.
 ///
 /// # Panics
-/// If no session can be had: the panic says why.
+/// If there can be no session. The panic gives the reason.
 pub fn session() -> &'static Session {
     static SESSION: LazyLock<Session> = LazyLock::new(|| match Builder::new().init_or_join() {
         Ok(session) => session,

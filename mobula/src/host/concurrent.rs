@@ -25,7 +25,7 @@ use super::asynchronous::Loop;
 #[cfg(feature = "tokio")]
 use super::call_span::in_span_async;
 
-/// How many calls of `async` methods are under way at a time, if nothing is said.
+/// The default limit of calls of `async` methods under way at a time.
 const ASYNC_MAX: usize = 1000;
 
 /// An actor in its process.
@@ -61,7 +61,7 @@ pub(crate) struct Job {
 }
 
 impl ConcurrentActor {
-    /// Makes the actor. `state` is its constructor, which runs where the futures of the actor will.
+    /// Makes the actor. `state` is its constructor, which runs on the thread of the actor's futures.
     pub(crate) fn make(
         class: &'static Class,
         concurrency: Concurrency,
@@ -113,7 +113,7 @@ impl Instance for ConcurrentActor {
 }
 
 impl Shared {
-    /// Begins the calls that can. `takes_one`: this thread takes one of them.
+    /// Begins the calls that can begin. `takes_one`: this thread takes one of them.
     fn begin_calls(self: &Arc<Self>, gate: &mut Gate, takes_one: bool) {
         while let Some(begun) = gate.lanes.next() {
             #[cfg(feature = "tokio")]
@@ -133,7 +133,7 @@ impl Shared {
         }
     }
 
-    /// If there can be no more threads, a thread that is there takes the call when it is free.
+    /// Starts a thread. If the system allows no more threads, an existing thread takes the call when it is free.
     fn start_thread(self: &Arc<Self>, gate: &mut Gate) {
         #[cfg(feature = "tokio")]
         let runtime = gate.of_futures.as_ref().map(Loop::handle);
@@ -152,7 +152,7 @@ impl Shared {
         }
     }
 
-    /// Runs calls, on a thread for that, until the actor ends.
+    /// Runs calls until the actor ends. A thread of the actor does only this.
     fn run_calls(self: Arc<Self>) {
         let mut gate = self.gate.lock();
         loop {

@@ -53,7 +53,7 @@ struct Waiting<J> {
 }
 
 impl<J> Lanes<J> {
-    /// Lanes with so many places each.
+    /// Lanes with these numbers of places.
     pub(crate) fn new(places: impl IntoIterator<Item = usize>) -> Self {
         let lane = |places| Lane { places, running: 0, waiting: VecDeque::new() };
         Self { lanes: places.into_iter().map(lane).collect(), last: 0, beside: 0, is_alone: false }
@@ -65,7 +65,7 @@ impl<J> Lanes<J> {
         self.lanes[lane].waiting.push_back(Waiting { number: self.last, access, job });
     }
 
-    /// The call that begins now, if one can.
+    /// The call that begins now, if one can begin.
     pub(crate) fn next(&mut self) -> Option<Begun<J>> {
         if self.is_alone {
             return None;

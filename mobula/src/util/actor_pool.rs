@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::actor::{Actor, ActorHandle};
 use crate::object_ref::{ObjectRef, runtime};
 
-/// [`PoolMap`] makes calls for so many times the number of actors whose results are not taken: an actor that is fast
-/// goes on while a slow one has the result that is next.
+/// [`PoolMap`] makes at most this many calls for each actor whose results are not taken. So a fast actor can continue
+/// while a slow one still has the next result.
 const AHEAD: usize = 4;
 
 type Call<A, T> = Box<dyn FnOnce(&ActorHandle<A>) -> ObjectRef<T> + Send>;
@@ -23,7 +23,7 @@ type Call<A, T> = Box<dyn FnOnce(&ActorHandle<A>) -> ObjectRef<T> + Send>;
 /// [`submit`](Self::submit) makes one, and [`next`](Self::next) or [`next_unordered`](Self::next_unordered) waits for a
 /// result.
 ///
-/// An actor that has died for good takes no part any more. When all have, the calls that are left fail with
+/// An actor that has died and is not restarted gets no more calls. When all have died, the remaining calls fail with
 /// [`Failure::ActorDied`](crate::Failure::ActorDied).
 ///
 /// ```
@@ -55,7 +55,7 @@ pub struct ActorPool<A: Actor, T> {
     idle: VecDeque<ActorHandle<A>>,
     /// The number of actors that are idle or have a call, and have not died.
     actors: usize,
-    /// One that has died: it has the calls when there is no other.
+    /// An actor that has died: it gets the calls when there is no other.
     dead: Option<ActorHandle<A>>,
     /// Calls that were made and whose results were not taken, in their order.
     made: VecDeque<Made<A, T>>,
@@ -102,7 +102,8 @@ impl<A: Actor, T> ActorPool<A, T> {
         Self { idle, actors, dead: None, made: VecDeque::new(), waiting: VecDeque::new() }
     }
 
-    /// Makes a call: at once if an actor is idle, else when one is, which is seen when a result is taken.
+    /// Makes a call: at once if an actor is idle, otherwise when one is idle, which the pool notices when a result is
+    /// taken.
     ///
     /// ```
     /// # use mobula::prelude::*;
@@ -312,7 +313,7 @@ impl<A: Actor, T> ActorPool<A, T> {
         }
     }
 
-    /// Nobody wants the results of the calls so far. Those that have not begun are not made.
+    /// Drops the calls so far: their results are not wanted. Those that have not begun are not made.
     fn abandon(&mut self) {
         self.waiting.clear();
         for made in &mut self.made {
@@ -380,8 +381,8 @@ impl<A: Actor, T: DeserializeOwned> ActorPool<A, T> {
         self.take(false, None)
     }
 
-    /// As [`next`](Self::next), for so long. After [`Error::Timeout`](crate::Error::Timeout) the call goes on, and its
-    /// result can be waited for again.
+    /// As [`next`](Self::next), with a timeout. After [`Error::Timeout`](crate::Error::Timeout) the call continues, and
+    /// a later call can wait for its result.
     ///
     /// ```
     /// # use mobula::prelude::*;
@@ -431,8 +432,8 @@ impl<A: Actor, T: DeserializeOwned> ActorPool<A, T> {
     }
 
     /// Makes a call for each value, and returns the results in the order of the values. Calls are made as results are
-    /// taken: few are ahead, however many values there are. A call that fails is an error among the results, and the
-    /// others go on.
+    /// taken, so only few calls are ahead, even with many values. A call that fails is an error among the results, and
+    /// the others continue.
     ///
     /// Results of calls that were submitted before, and those that are not taken before the iterator is dropped, are
     /// left out.

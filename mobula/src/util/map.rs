@@ -10,15 +10,15 @@ use serde::de::DeserializeOwned;
 use super::progress::Progress;
 use crate::object_ref::{ObjectRef, runtime};
 
-/// Calls in flight for each CPU of the session, where nothing is said about that, and the least number of them.
+/// The default number of calls in flight for each CPU of the session, and the least default.
 const IN_FLIGHT_PER_CPU: usize = 16;
 const IN_FLIGHT_MIN: usize = 32;
 
 /// Makes a call for each item, and returns the results as they come: an iterator of them, in the order of the items.
 ///
-/// Calls are made as results are taken, so that only a bounded number is [in flight](Map::in_flight), however many
-/// items there are. Take a result, and the next call is made. `items` can be anything that can be iterated over, also
-/// something without an end; `call` makes one call of any function, or of an actor's method.
+/// Calls are made as results are taken, so that only a bounded number is [in flight](Map::in_flight), even with many
+/// items. When a result is taken, the next call is made. `items` can be any iterator, also one without an end; `call`
+/// makes one call of any function, or of an actor's method.
 ///
 /// The first error ends the iterator: it is the last result, and calls that are in flight are cancelled. So are those
 /// of an iterator that is dropped before its end.
@@ -83,8 +83,8 @@ pub struct Map<I, F, T> {
 }
 
 impl<I: Iterator, F, T> Map<I, F, T> {
-    /// Sets how many calls are made whose results are not taken, at most. Default: 16 for each CPU of the session, and
-    /// 32 at least. Fewer are good where results are large, more where calls are shorter than 10 microseconds.
+    /// Sets the most calls that are made and whose results are not taken. Default: 16 for each CPU of the session, and
+    /// at least 32. Fewer are better for large results, and more for calls shorter than 10 microseconds.
     ///
     /// ```
     /// use mobula::prelude::*;

@@ -33,7 +33,7 @@ impl Progress {
         }
     }
 
-    /// The line stays as it is, and the next output begins behind it.
+    /// The line stays as it is, and the next output begins after it.
     pub(super) fn end(self) {
         self.show(Instant::now(), "\n");
     }

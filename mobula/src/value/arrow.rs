@@ -33,10 +33,9 @@ mod visible;
 /// # Writing
 ///
 /// Buffers travel beside the stream: as aligned copies when they come from the heap, as references when they lie in the
-/// store. Only visible rows travel. A slice takes its own rows along. An array whose rows are strewn over much larger
-/// memory (views, list views, unions) gathers its rows first, and takes them alone. The values of a dictionary travel
-/// whole, because the keys that stand for them are a part of the data. Arrow's `garbage_collect_any_dictionary` makes
-/// them few.
+/// store. Only visible rows travel: of a slice, only its own rows. If the rows of an array are spread over much larger
+/// memory (views, list views, unions), they are copied together first. All values of a dictionary travel, because their
+/// keys are a part of the data. Arrow's `garbage_collect_any_dictionary` removes unused values.
 ///
 /// # Reading
 ///
@@ -47,14 +46,14 @@ mod visible;
 ///   validation.
 ///
 /// Copied parts are validated in the copy, text and offsets included. So an array cannot be made to read outside its
-/// memory, and a `&str` of it is valid UTF-8, even if the process that wrote it goes wild and writes into sealed
-/// objects. Such a process can change numbers and plain bytes while they are read. No number is wrong for Arrow by
-/// itself. But a function that checks numbers as positions and then, without a check, reads them again (as a kernel
-/// such as `arrow::compute::take` may do with its indices) can be led outside of its memory. Copy a column of positions
-/// before such a use, if its owner might go wild.
+/// memory, and a `&str` of it is valid UTF-8, even if the process that wrote it is faulty and writes into sealed
+/// objects. Such a process can change numbers and plain bytes while they are read. Every number is valid for Arrow by
+/// itself. But a function may check numbers as positions and then read them again without a check, as a kernel such as
+/// `arrow::compute::take` may do with its indices. It could then access memory outside the array. Copy a column of
+/// positions before such a use, if its owner may be faulty.
 ///
-/// A column of text therefore takes about as long to read as to copy. Where that is too much, read bytes: a
-/// `BinaryArray` of the same text stays in place, but for its offsets.
+/// A column of text therefore takes about as long to read as to copy. If that is too much, read bytes: a `BinaryArray`
+/// of the same text stays in place, except for its offsets.
 ///
 /// Data that was read and is put again goes by reference, copied parts included: they are known as copies of data in
 /// the store. A part that several arrays of a value share, such as a dictionary, is copied once.

@@ -35,7 +35,7 @@ impl Buffer {
         Self::found_in(bytes, Form::Unchanged)
     }
 
-    /// The same for bytes that may be in `form` already, and that are read in it.
+    /// The same for bytes that are read in `form`, and may already be in it.
     pub(super) fn found_in(bytes: bytes::Bytes, form: Form) -> Self {
         let region = Region::find(&bytes, form);
         Self { bytes, region }

@@ -15,8 +15,8 @@ use super::buffer::Buffer;
 /// Cloning, slicing and reading copy nothing. Bytes that were read from the store stay in it, and keep their object
 /// alive and mapped.
 ///
-/// They do not change, unless the process that wrote them goes wild and writes into sealed objects. Then their values
-/// change, and nothing else. If a check of them must stay true, for example that they are text, copy them first
+/// They do not change, unless the process that wrote them is faulty and writes into sealed objects. Then only their
+/// values change. If a check of them must stay true, for example that they are text, copy them first
 /// (`String::from_utf8(bytes.to_vec())`, not `str::from_utf8(&bytes)`).
 ///
 /// ```
@@ -152,7 +152,7 @@ impl Hash for Bytes {
 }
 
 impl fmt::Debug for Bytes {
-    /// The length and the object, not the bytes: there may be gigabytes of them.
+    /// Shows the length and the object. The bytes are left out, because they may be gigabytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bytes").field("length", &self.len()).field("object_id", &self.object_id()).finish()
     }

@@ -114,8 +114,8 @@ pub(super) fn decoding<T, R>(decoding: Decoding, read: impl FnOnce() -> R) -> (R
     if needs_companion::<T>() { within(&DECODING, decoding, read) } else { (read(), decoding) }
 }
 
-/// Whether values of a type can have something beside their stream: all but numbers, and types that are as simple. An
-/// optimizing compiler knows the answer.
+/// Whether values of a type can have buffers or references beside their stream: all types except numbers and equally
+/// simple ones. An optimizing compiler evaluates this at compile time.
 #[inline]
 fn needs_companion<T: ?Sized>() -> bool {
     macro_rules! ids {

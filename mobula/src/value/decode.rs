@@ -30,7 +30,7 @@ pub struct Source {
 }
 
 impl fmt::Debug for Source {
-    /// The place and the numbers, not the bytes: there may be gigabytes of them.
+    /// Shows the place and the numbers. The bytes are left out, because they may be gigabytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Source");
         match &self.memory {
@@ -65,8 +65,8 @@ impl Source {
         Self { memory: Memory::Object(object), references: References::Held(references) }
     }
 
-    /// As [`object`](Self::object), for an object in the store of `client`: it keeps its references alive itself, so
-    /// none is held before the value asks for it.
+    /// As [`object`](Self::object), for an object in the store of `client`. The object keeps its references alive, so
+    /// this holds none before the value needs it.
     pub(crate) fn object_of(client: &Client, object: Object) -> Self {
         let ids = object.references();
         Self { memory: Memory::Object(object), references: References::Named(client.clone(), ids) }
@@ -151,7 +151,7 @@ pub(crate) fn decode_lent<T: DeserializeOwned>(
     decode_parts(payload, layout, memory, references)
 }
 
-/// Bytes of a payload that are copied before it is known how many are needed: all of a small value's.
+/// The bytes of a payload that are copied before its header is read. A small value has no more.
 const STRUCTURE_BYTES_FIRST: usize = 256;
 
 /// A payload up to the end of its stream, copied once, because its owner can still write to it. The inline buffers

@@ -23,7 +23,7 @@ pub(super) enum Memory {
 pub(crate) enum References {
     /// By handles.
     Held(Vec<Handle>),
-    /// By ids, of which handles are made as they are asked for: the owner of the payload keeps these objects alive.
+    /// By ids. A handle is made when it is needed. Until then the owner of the payload keeps these objects alive.
     Named(Client, Vec<ObjectId>),
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Decoding {
     references: References,
     /// `None` where there are none, as in most small values.
     buffers: Option<Box<Buffers>>,
-    /// The reason why a type refused a value, where the stream's errors cannot say all of it.
+    /// The reason why a type refused a value, if the error of the stream cannot contain all of it.
     pub(super) refusal: Option<Box<ValueError>>,
 }
 

@@ -39,7 +39,7 @@ pub trait Element:
 pub(super) mod sealed {
     use bytemuck::{NoUninit, Zeroable};
 
-    /// Bounds of another crate stand here, not on `Element`: programs need not know them.
+    /// The bounds of another crate are here and not on `Element`, so that programs need not know them.
     pub trait Sealed: NoUninit + Zeroable {
         /// Whether every pattern of bits is an element.
         const IS_PLAIN: bool;

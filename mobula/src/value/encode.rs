@@ -179,7 +179,7 @@ impl Encoded {
     }
 
     /// Every object of the store that the value refers to, each once, in the order in which [`decode`](super::decode)
-    /// wants them back. The payload itself does not keep them alive: an object does, if its [`Layout`] has them.
+    /// needs them. The payload itself does not keep them alive: an object does, if its [`Layout`] has them.
     ///
     /// [`Layout`]: mobula_client::Layout
     ///
@@ -244,7 +244,7 @@ impl Encoded {
 }
 
 impl fmt::Debug for Encoded {
-    /// The lengths, not the bytes: there may be gigabytes of them.
+    /// Shows the lengths. The bytes are left out, because they may be gigabytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Encoded")
             .field("type", &String::from_utf8_lossy(self.type_name))

@@ -54,7 +54,7 @@ pub enum ValueError {
     /// The payload ends before a part that its header promises.
     #[error("the payload is cut short: {part} ends at byte {end}, but there are only {available}")]
     Truncated {
-        /// Which part of the payload.
+        /// The part of the payload that is missing.
         part: &'static str,
         /// Where it would end.
         end: u64,
@@ -66,11 +66,11 @@ pub enum ValueError {
         "buffer {buffer} ({length} bytes at {offset}) does not lie within the {available} bytes it is said to"
     )]
     BufferOutOfBounds {
-        /// Which of the payload's buffers.
+        /// The number of the buffer in the payload.
         buffer: u32,
-        /// Where it is said to start.
+        /// The offset at which the payload says that it starts.
         offset: u64,
-        /// How long it is said to be.
+        /// The length in bytes that the payload gives for it.
         length: u64,
         /// Bytes of the payload, or of the object.
         available: u64,
@@ -83,7 +83,7 @@ pub enum ValueError {
         /// How many there are.
         count: u32,
     },
-    /// The stream names the same buffers again and again, to be copied out.
+    /// The stream names the same buffers repeatedly, so that their copies would take more memory than the payload.
     #[error(
         "with buffer {buffer}, more bytes are to be copied out than the {available} that are there: each is named once"
     )]
@@ -96,7 +96,7 @@ pub enum ValueError {
     /// The payload names more references than came with it.
     #[error("the payload names reference {reference}, but {count} came with it")]
     NoSuchReference {
-        /// Which reference.
+        /// The number of the reference in the payload.
         reference: u32,
         /// How many there are.
         count: u32,
@@ -112,12 +112,12 @@ pub enum ValueError {
     /// To write or read the value would take more of the stack than the thread has left.
     #[error("the value nests deeper than the stack of this thread allows")]
     TooDeep,
-    /// The stream goes on after the value has ended.
+    /// There are bytes in the stream after the end of the value.
     #[error("{extra} bytes follow the end of a `{type_name}`")]
     TrailingBytes {
         /// The type that was asked for.
         type_name: &'static str,
-        /// How many bytes too many.
+        /// The number of bytes after the end.
         extra: usize,
     },
     /// The type's `Serialize` refused.
@@ -136,7 +136,7 @@ pub enum ValueError {
         /// How many elements there are.
         elements: usize,
     },
-    /// Bytes of a tensor that are none of its elements.
+    /// Some bytes of a tensor are not valid elements.
     #[error("the tensor has bytes that are no `{element}`")]
     Elements {
         /// The elements' type.
@@ -146,7 +146,7 @@ pub enum ValueError {
     #[cfg(feature = "arrow")]
     #[error("not valid Arrow data: {0}")]
     Arrow(#[from] crate::arrow::error::ArrowError),
-    /// There is no session in which store memory could be had.
+    /// There is no session, so there is no store memory.
     #[error("this process has no session: call `mobula::init()` first")]
     NoSession,
     /// The store refused.

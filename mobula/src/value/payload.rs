@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::ValueError;
 
-/// Every inline buffer starts at a multiple of this, as Arrow and wide vector instructions like it.
+/// Every inline buffer starts at a multiple of this: Arrow and wide vector instructions need this alignment.
 pub(super) const ALIGNMENT: usize = 64;
 
 /// Bytes of the header before the table of buffers.

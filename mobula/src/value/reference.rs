@@ -9,8 +9,8 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use super::context;
 use super::stream::{self, Extension};
 
-/// Keeps an object alive, and takes it along with the value that it stands in: as its position among the references of
-/// the payload. No other format can hold it.
+/// Keeps an object alive, and refers to it inside a value: by its position among the references of the payload. No
+/// other format can hold it.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference(pub(crate) Handle);
 

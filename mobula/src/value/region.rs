@@ -31,7 +31,7 @@ pub(super) struct Region {
 }
 
 enum Memory {
-    /// The object's own memory, which its owner can still write if it goes wild.
+    /// The object's own memory, which a faulty owner can still write.
     Mapped(Object),
     /// Memory of this process's own.
     Copied(Copied, Handle),
@@ -88,7 +88,7 @@ impl Region {
         }
     }
 
-    /// Whether another process could write it: its owner, if that goes wild.
+    /// Whether another process could write it: a faulty owner.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self.memory, Memory::Mapped(_))
     }

@@ -22,9 +22,9 @@ use super::{Element, ValueError, context};
 /// travel beside the stream: an aligned copy when they come from the heap, a reference when they lie in the store.
 ///
 /// Cloning and reading copy nothing. A tensor that was read from the store stays in it, and keeps its object alive and
-/// mapped. Its shape is read from a copy. Its numbers do not change, unless the process that wrote them goes wild and
-/// writes into sealed objects. Every value of them is a number, so nothing else can come of that. Only a `Tensor<bool>`
-/// is read from a copy on the heap, in which each element is checked, because not every byte is a `bool`.
+/// mapped. Its shape is read from a copy. Its numbers do not change, unless the process that wrote them is faulty and
+/// writes into sealed objects. Every pattern of bits is a number, so no other harm can follow. Only a `Tensor<bool>` is
+/// read from a copy on the heap, in which each element is checked, because not every byte is a `bool`.
 ///
 /// ```
 /// use mobula::value::Tensor;
@@ -62,7 +62,7 @@ impl<T: Element> Tensor<T> {
         Ok(Self::new(shape.into(), Buffer::on_heap(bytes::Bytes::from_owner(Elements(elements)))))
     }
 
-    /// A tensor over `buffer`, which is copied when it is not aligned for `T`, or can hold anything else than elements.
+    /// A tensor over `buffer`, which is copied if it is not aligned for `T`, or if it may contain invalid elements.
     pub(super) fn from_buffer(shape: &[usize], buffer: Buffer) -> Result<Self, ValueError> {
         let elements = buffer.len() / size_of::<T>();
         check_shape::<T>(shape, elements)?;
@@ -170,8 +170,8 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-/// Checks that `shape` holds as many `elements`, and that neither their bytes nor those of any of its parts are too
-/// many to be counted, which `ndarray` wants even of an empty array.
+/// Checks that `shape` has this number of `elements`. Also checks that the bytes of all axes together fit into a
+/// number, which `ndarray` requires even of an empty array.
 pub(super) fn check_shape<T>(shape: &[usize], elements: usize) -> Result<(), ValueError> {
     let error = || ValueError::Shape { shape: shape.to_vec(), elements };
     let axes = shape.iter().filter(|&&axis| axis != 0);
@@ -232,7 +232,7 @@ impl<T: Element> PartialEq for Tensor<T> {
 }
 
 impl<T: Element> fmt::Debug for Tensor<T> {
-    /// The shape and the object, not the elements: there may be gigabytes of them.
+    /// Shows the shape and the object. The elements are left out, because they may be gigabytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tensor")
             .field("element", &T::NAME)

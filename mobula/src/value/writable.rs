@@ -79,7 +79,7 @@ impl BytesMut {
         Ok(Self { writer: client.create(layout)? })
     }
 
-    /// The bytes will not change any more, and can be shared. Copies nothing: one store makes the object visible.
+    /// Makes the bytes final, so that they can be shared. Copies nothing: one store makes the object visible.
     ///
     /// ```
     /// use mobula::value::{Bytes, BytesMut};
@@ -146,7 +146,7 @@ pub struct TensorMut<T> {
 
 impl<T: Element> TensorMut<T> {
     /// A tensor in the session's store, with the length of each axis. Its elements are those that the memory held
-    /// before (`false`, of `bool`): this is for a producer that writes all of them. No system call while the memory
+    /// before (of `bool`: `false`), so this is for a producer that writes all of them. No system call while the memory
     /// that this process has leased has room.
     ///
     /// ```
@@ -283,7 +283,7 @@ impl<T: Element> TensorMut<T> {
         ArrayViewMutD::from_shape(shape, self.as_mut_slice()).expect("the shape was checked")
     }
 
-    /// The elements will not change any more, and can be shared. Copies nothing: one store makes the object visible.
+    /// Makes the elements final, so that they can be shared. Copies nothing: one store makes the object visible.
     ///
     /// ```
     /// use mobula::value::{Tensor, TensorMut};

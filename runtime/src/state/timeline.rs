@@ -43,7 +43,7 @@ const MADE_MICROS: f64 = 1.0;
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct TraceEvent {
-    /// Its arguments.
+    /// Its name, such as the function of a call, or the reason of a wait.
     pub name: String,
     /// Its category: `task` (a call that runs), `made` (one that is made), `wait`, `memory`, `mark`, `queue`,
     /// `process`.

@@ -156,8 +156,8 @@ mod tests {
         }
     }
 
-    /// Random calls and deaths: never are more permits taken than there are, and no call waits although its permits are
-    /// free.
+    /// Random calls and deaths: the permits that are taken never exceed the number of permits, and no call waits
+    /// although its permits are free.
     #[test]
     fn permits_are_neither_lost_nor_made() {
         for seed in 1..=2000_u64 {

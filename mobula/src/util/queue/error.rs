@@ -81,7 +81,7 @@ impl<T> std::error::Error for PutError<T> {
     }
 }
 
-/// Without the item: for functions that return a [`Result`](crate::Result).
+/// Drops the item. This is for functions that return a [`Result`](crate::Result).
 impl<T> From<PutError<T>> for Error {
     fn from(error: PutError<T>) -> Self {
         match error {

@@ -35,7 +35,7 @@ pub struct Parts {
 }
 
 impl fmt::Debug for Parts {
-    /// The type and the numbers, not the buffers: there may be gigabytes of them.
+    /// Shows the type and the numbers. The buffers are left out, because they may be gigabytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts")
             .field("schema", &self.schema)
@@ -140,9 +140,9 @@ fn next_array(
     Ok(unsafe { builder.skip_validation(valid) }.build()?)
 }
 
-/// Whether these are the buffers of so many texts of ASCII alone, or byte strings, from the first offset on. Then a
-/// text can begin and end anywhere, so that looking at all offsets and all bytes at once suffices. Arrow's own
-/// validation looks at one after the other, which takes several times as long; it decides about all other arrays.
+/// Whether these are valid buffers of `length` byte strings, or texts of ASCII alone, from the first offset on. ASCII
+/// text can begin and end at any byte, so one check of all offsets and one of all bytes are enough. Arrow's own
+/// validation checks one text after the other, which takes several times as long; it decides about all other arrays.
 fn is_valid_text(data_type: &DataType, length: usize, buffers: &[ArrowBuffer]) -> bool {
     let [offsets, bytes] = buffers else { return false };
     match data_type {
@@ -154,7 +154,7 @@ fn is_valid_text(data_type: &DataType, length: usize, buffers: &[ArrowBuffer]) -
     }
 }
 
-/// The bytes of so many elements, if the offsets are in order and within the bytes.
+/// The bytes of `length` elements, if the offsets are in order and within the bytes.
 fn shown<'a, O>(offsets: &[u8], length: usize, bytes: &'a [u8]) -> Option<&'a [u8]>
 where
     O: Pod + PartialOrd + TryInto<usize>,
@@ -186,7 +186,7 @@ fn settled(buffers: Vec<Buffer>, data_type: &DataType, role: Role) -> Vec<ArrowB
     buffers.into_iter().enumerate().map(settle).collect()
 }
 
-/// In which form a buffer is copied; `None` for plain data, which stays where it lies.
+/// The form in which a buffer is copied; `None` for plain data, which stays where it lies.
 fn copied_form(data_type: &DataType, role: Role, index: usize) -> Option<Form> {
     match data_type {
         DataType::Binary | DataType::LargeBinary if index == 1 => None,
@@ -282,7 +282,7 @@ mod tests {
         is_valid_text(data_type, length, &[offsets, ArrowBuffer::from_slice_ref(bytes)])
     }
 
-    /// Arrow does not look again at what this accepts, so a mistake here would be undefined behaviour.
+    /// Arrow does not check accepted data again, so a mistake here would be undefined behaviour.
     #[test]
     fn only_ascii_text_with_offsets_in_order_and_within_it_is_not_validated_by_arrow() {
         let check = |offsets: &[i32], length, bytes: &[u8], text, binary| {

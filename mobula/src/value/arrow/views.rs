@@ -62,7 +62,7 @@ struct Home {
 enum Place {
     /// The buffer has no visible part.
     Nowhere,
-    /// In another buffer, which begins later by so many bytes.
+    /// In another buffer, which begins `less` bytes later.
     Moved { buffer: u32, less: u32 },
     /// Among the gathered bytes.
     Gathered,

@@ -191,8 +191,8 @@ fn visible_runs<R: ArrowNativeType>(array: &ArrayData) -> Visible {
     Visible { offset, buffers: vec![], children }
 }
 
-/// The elements of `parts`, in a child of their own, if they are so few of `range` that this is worth its copy, and
-/// their memory would travel.
+/// The elements of `parts`, in a child of their own, if they are a small part of `range`, so that the copy is
+/// worthwhile, and their memory would travel.
 fn gathered(
     child: &ArrayData,
     range: Range<usize>,
@@ -226,7 +226,7 @@ fn has_runs(of: &DataType) -> bool {
     }
 }
 
-/// Whether so little of a range is visible that the rest should stay behind.
+/// Whether only a small part of a range is visible, so that the rest should not travel.
 pub(super) fn is_strewn(shown: usize, range: usize) -> bool {
     shown < range / 2
 }

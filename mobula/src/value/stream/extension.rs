@@ -24,7 +24,7 @@ pub(crate) enum Extension {
 }
 
 impl Extension {
-    /// No type of Rust's has such a name.
+    /// The name of the newtype struct. No Rust type has such a name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Buffer => "$mobula::buffer",

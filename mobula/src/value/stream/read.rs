@@ -98,7 +98,7 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// The same, but bytes are a list of numbers where they could be taken for text, or for an id.
+    /// The same, but bytes become a list of numbers if they could be mistaken for text, or for an id.
     fn value_with_bytes_listed<V: Visitor<'de>>(
         &mut self,
         start: usize,
@@ -230,8 +230,8 @@ impl<'de> Reader<'de> {
     }
 }
 
-/// Whether the name of a newtype struct is a request to the format: our own, or that of a crate such as `serde_json`,
-/// which calls its own private. We hand over the value as it was written. Other names that begin with `$` are users'.
+/// Whether the name of a newtype struct is a request to the format: our own, or a private one of a crate such as
+/// `serde_json`. For these, the value is passed on as it was written. Other names that begin with `$` belong to users.
 #[inline]
 fn is_request(name: &str) -> bool {
     name.starts_with('$') && (Extension::of_name(name).is_some() || name.contains("private"))
@@ -243,7 +243,7 @@ enum Place<'de> {
     Buffer(Buffer),
 }
 
-/// Numbers come as the type that is asked for where they fit: there are visitors that take nothing else.
+/// A number is passed on as the requested type if it fits, because some visitors accept no other type.
 macro_rules! integers {
     ($($deserialize:ident $visit:ident $number:ty;)*) => {$(
         #[inline]

@@ -22,7 +22,7 @@ pub(super) struct Writer<'a> {
     limit: StackLimit,
 }
 
-/// Lists of numbers, strings and binary of so many bytes go beside the stream.
+/// Lists of numbers, strings and binary of at least this size go beside the stream.
 const BESIDE_BYTES_MIN: usize = 4096;
 
 /// An array or a map.
@@ -37,7 +37,7 @@ const EXT_HEAD_BYTES: usize = 6;
 /// The bytes of the extension that stands for `Some`s around nil.
 const SOME_BYTES: usize = 7;
 
-/// Whether so many bytes go beside the stream.
+/// Whether this many bytes go beside the stream.
 fn goes_beside(bytes: usize) -> bool {
     bytes >= BESIDE_BYTES_MIN
 }

@@ -16,7 +16,7 @@ pub(in crate::value::stream) struct Compound<'w, 'a> {
     count: usize,
     /// Where the last key begins.
     key_start: usize,
-    /// Of which variant it is the content, for errors.
+    /// The variant whose content it is, for errors.
     variant: Option<&'static str>,
 }
 
