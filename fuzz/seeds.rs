@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write("read_recorder", sequences(&[12, 9, 9, 4, 8]))?;
     write("look_at_session", sequences(&[11, 3, 13, 5]))?;
     write("read_table", sequences(&[10, 6, 6, 1, 4]))?;
-    write("adopt_table", sequences(&[9, 22, 7, 10, 3, 5, 2, 2, 2, 0]))?;
+    write("take_over_table", sequences(&[9, 22, 7, 10, 3, 5, 2, 2, 2, 0]))?;
     write("operations", sequences(&[4, 1, 4, 2, 2, 1, 1, 1, 2, 3, 2, 2, 1, 1, 0]))?;
     #[cfg(feature = "values")]
     {

@@ -90,7 +90,7 @@ fn allocations_of(mut call: impl FnMut()) -> u64 {
 }
 
 #[test]
-fn a_call_allocates_the_task_and_its_slot_and_nothing_in_the_worker() {
+fn a_call_allocates_the_task_and_its_result_cell_and_nothing_in_the_worker() {
     let _session = session(2);
     let task = allocations_of(|| assert_eq!(successor::remote(1).get().unwrap(), 2));
     let actor = Total::remote();

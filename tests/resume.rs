@@ -15,8 +15,8 @@ const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 const CAPACITY: u64 = 64 << 20;
 
 /// The accounts of a store, apart from the processes' names.
-fn books(stats: &Stats) -> Vec<(u64, bool, u64, u32, u64, u64, u64)> {
-    let mut books: Vec<_> = stats
+fn summary(stats: &Stats) -> Vec<(u64, bool, u64, u32, u64, u64, u64)> {
+    let mut summary: Vec<_> = stats
         .clients
         .iter()
         .map(|client| {
@@ -25,8 +25,8 @@ fn books(stats: &Stats) -> Vec<(u64, bool, u64, u32, u64, u64, u64)> {
             (owner, client.dead, client.leased_bytes, segments, counts.0, counts.1, counts.2)
         })
         .collect();
-    books.sort_unstable();
-    books
+    summary.sort_unstable();
+    summary
 }
 
 fn wait_for_resumption(events: &Events) {
@@ -65,7 +65,7 @@ fn everything_that_anybody_has_outlives_the_daemon() {
     mortal.kill();
     named.kill();
     eventually("the dead clients are listed", || client.stats().unwrap().totals.dead_clients == 2);
-    // Within one look at their tables, the held objects of the dead are entrusted to this client.
+    // Within one look at their tables, the held objects of the dead go into escrow with this client.
     eventually("nothing is kept that nobody holds", || {
         client.stats().unwrap().clients.iter().all(|client| !client.dead || client.objects <= 4)
     });
@@ -81,7 +81,7 @@ fn everything_that_anybody_has_outlives_the_daemon() {
         _ = client.live_objects();
         store.start_again();
         wait_for_resumption(&events);
-        eventually("the books are the same", || books(&client.stats().unwrap()) == books(&before));
+        eventually("the statistics are the same", || summary(&client.stats().unwrap()) == summary(&before));
         let names: Vec<_> =
             client.names().unwrap().into_iter().map(|info| (info.name, info.object)).collect();
         assert_eq!(names, [(b"mine".to_vec(), mine.id()), (b"name".to_vec(), by_name)], "round {round}");

@@ -103,9 +103,9 @@ impl Trace {
 
     /// Looks at what lies between the marks of each round of a part.
     ///
-    /// No round may have a message of any thread. Of the marking thread's other system calls, a thread that just then
-    /// found the client's own thread at the books may have had to wait for it: so one round without any is asked for,
-    /// and none with anything but the waiting for a lock in any.
+    /// No round may have a message of any thread. The marking thread may wait for a lock that the client's own thread
+    /// holds at that moment. So at least one round must have none of its other system calls, and no round may have any
+    /// but waits for a lock.
     fn check_parts(&self, part: &str) {
         let text = self.text();
         let lines: Vec<&str> = text.lines().collect();

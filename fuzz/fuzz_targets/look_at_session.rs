@@ -13,14 +13,14 @@ use mobula_protocol::message::{Reply, Request};
 use mobula_runtime::state::{Observer, Snapshot};
 use mobula_shm::clock::Moment;
 use mobula_shm::mapping::WriteMapping;
-use mobula_shm::recorder::{Kind, Lane, RECORDER_BYTES, Recorder};
+use mobula_shm::recorder::{EventBuffer, Kind, RECORDER_BYTES, Recorder};
 use mobula_shm::table::TABLE_BYTES;
 
-/// Events of a recorder, of all lanes.
+/// Events of a recorder, of all buffers.
 const EVENTS: usize = 4096 + 4096 + 1024;
 
 /// Words of the header that say something: the layout, the beginning, the kinds and the number of names; the numbers of
-/// events of each lane; what runs; the queues; and what two threads wait for.
+/// events of each buffer; what runs; the queues; and what two threads wait for.
 const HEADER: [usize; 24] =
     [0, 1, 2, 3, 4, 8, 16, 24, 32, 33, 34, 35, 36, 40, 41, 42, 64, 65, 66, 67, 72, 73, 74, 75];
 
@@ -30,7 +30,7 @@ enum Step {
     /// An event with numbers that fit others, or do not.
     Record {
         process: u8,
-        lane: u8,
+        buffer: u8,
         kind: u8,
         detail: u8,
         name: u8,
@@ -94,11 +94,13 @@ impl Session {
         let at = |process: u8| usize::from(process) % self.processes.len();
         for step in steps {
             match *step {
-                Step::Record { process, lane, kind, detail, name, values } => {
-                    let (lane, kind) =
-                        (Lane::ALL[usize::from(lane) % 3], Kind::ALL[usize::from(kind) % Kind::ALL.len()]);
+                Step::Record { process, buffer, kind, detail, name, values } => {
+                    let (buffer, kind) = (
+                        EventBuffer::ALL[usize::from(buffer) % 3],
+                        Kind::ALL[usize::from(kind) % Kind::ALL.len()],
+                    );
                     let values = values.map(|value| self.number(value));
-                    recorders[at(process)].record(lane, kind, detail, name.into(), values);
+                    recorders[at(process)].record(buffer, kind, detail, name.into(), values);
                 }
                 Step::Spoil { process, word, value } => self.processes[at(process)]
                     .write(HEADER[usize::from(word) % HEADER.len()], self.number(value)),

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use mobula_shm::clock::{Moment, Scale};
 use mobula_shm::mapping::WriteMapping;
 use mobula_shm::memory::SharedMemory;
-use mobula_shm::recorder::{Kind, Lane, NAME_BYTES_MAX, Queue, RECORDER_BYTES, Reader, Recorder};
+use mobula_shm::recorder::{EventBuffer, Kind, NAME_BYTES_MAX, Queue, RECORDER_BYTES, Reader, Recorder};
 use mobula_shm::table::TABLE_BYTES;
 
 // `seeds.rs` knows these in their order, with the bytes of their fields.
@@ -28,7 +28,7 @@ enum Step {
     },
     /// An honest event.
     Record {
-        lane: u8,
+        buffer: u8,
         value: u64,
     },
     Name {
@@ -65,8 +65,8 @@ fn run(memory: &SharedMemory, steps: &[Step]) {
                 let place = if word < 128 { usize::from(word) } else { 512 + usize::from(word - 128) };
                 hostile.word64(place * 8).store(value, Ordering::SeqCst);
             }
-            Step::Record { lane, value } => {
-                recorder.record(Lane::ALL[usize::from(lane) % 3], Kind::Mark, lane, 0, [value; 6]);
+            Step::Record { buffer, value } => {
+                recorder.record(EventBuffer::ALL[usize::from(buffer) % 3], Kind::Mark, buffer, 0, [value; 6]);
             }
             Step::Name { text } => _ = recorder.name(&String::from_utf8_lossy(&text)),
             Step::Read { from } => read(&reader, from),
@@ -77,8 +77,8 @@ fn run(memory: &SharedMemory, steps: &[Step]) {
 
 fn read(reader: &Reader, from: u64) {
     let scale = Scale::between(reader.began(), Moment::now());
-    for lane in Lane::ALL {
-        let seen = reader.events(lane, from);
+    for buffer in EventBuffer::ALL {
+        let seen = reader.events(buffer, from);
         assert!(seen.events.len() <= 4096);
         assert!(seen.events.len() as u64 <= seen.next.saturating_sub(from));
         seen.events.iter().for_each(|event| _ = scale.nanos(event.tick));

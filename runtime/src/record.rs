@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use mobula_client::internal::clock::{self, Moment, Stopwatch};
 use mobula_client::internal::origin;
-use mobula_client::internal::recorder::{Cause, Counter, EVENT_VALUES, Kind, Lane, Queue, Recorder, WaitFor};
+use mobula_client::internal::recorder::{
+    Cause, Counter, EVENT_VALUES, EventBuffer, Kind, Queue, Recorder, WaitFor,
+};
 use mobula_client::{Client, ObjectId, OwnerId};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
@@ -102,7 +104,7 @@ impl Calls {
     #[inline]
     fn record(&self, kind: Kind, detail: u8, name: u16, values: [u64; EVENT_VALUES]) {
         if self.recorder.records(kind) {
-            self.recorder.record(Lane::Made, kind, detail, name, values);
+            self.recorder.record(EventBuffer::Made, kind, detail, name, values);
         }
     }
 
@@ -358,7 +360,7 @@ impl Runs {
         recorder.ran(name, now.saturating_sub(run.since), failed);
         if recorder.records(Kind::Ran) {
             let values = [run.task, run.caller.bits(), run.since, 0, 0, 0];
-            recorder.record_at(Lane::Ran, now, Kind::Ran, failed.into(), name, values);
+            recorder.record_at(EventBuffer::Ran, now, Kind::Ran, failed.into(), name, values);
         }
         recorder.end_run();
     }

@@ -32,7 +32,7 @@ const _: () = assert!((u16::MAX as u64 + 1) * RECORD_BYTES as u64 <= TABLE_BYTES
 
 /// The record of the owner in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
+pub struct SlotRecord {
     /// The owner's epoch.
     pub epoch: u64,
     /// Entries with memory behind them.
@@ -70,7 +70,7 @@ impl DirectoryWriter {
     }
 
     /// Gives a slot to an owner.
-    pub fn set_owner(&self, slot: u16, owner: Record) {
+    pub fn set_owner(&self, slot: u16, owner: SlotRecord) {
         let record = usize::from(slot) * RECORD_BYTES;
         self.mapping.word64(record + READERS).store(0, Ordering::Relaxed);
         self.mapping.word64(record + COMMITTED).store(u64::from(owner.committed), Ordering::Relaxed);
@@ -85,11 +85,11 @@ impl DirectoryWriter {
     }
 
     /// The owner of a slot; `None` for a vacant one.
-    pub fn owner(&self, slot: u16) -> Option<Record> {
+    pub fn owner(&self, slot: u16) -> Option<SlotRecord> {
         let record = usize::from(slot) * RECORD_BYTES;
         let load = |field| self.mapping.word64(record + field).load(Ordering::Acquire);
         let (epoch, committed, process) = (load(EPOCH), load(COMMITTED) as u32, load(PROCESS) as u32);
-        (epoch != 0).then_some(Record { epoch, committed, process, serial: load(SERIAL) })
+        (epoch != 0).then_some(SlotRecord { epoch, committed, process, serial: load(SERIAL) })
     }
 
     /// Sets how many readers an owner must have heard of. For a daemon that takes the place of another: the number that

@@ -1,4 +1,4 @@
-//! Where the bytes of an object lie: its [`Location`] in memory, and its [`SpillPlace`] in a file. An entry of the
+//! Where the bytes of an object lie: its [`Location`] in memory, and its [`SpillLocation`] in a file. An entry of the
 //! [table](crate::table) has room for both.
 
 /// Alignment of the bytes of every object, as Arrow wants it.
@@ -79,13 +79,13 @@ pub(crate) fn place_bits(segment: u32, offset: u64) -> u64 {
 
 /// The position of a spill record: one of its owner's files, and an offset in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpillPlace {
+pub struct SpillLocation {
     file: u32,
     /// In units of [`RECORD_ALIGNMENT`].
     offset_units: u32,
 }
 
-impl SpillPlace {
+impl SpillLocation {
     /// A place in a file; `None` for an offset at which no record begins, and for file 0, which does not exist.
     pub fn new(file: u32, offset: u64) -> Option<Self> {
         let offset_units = u32::try_from(offset / RECORD_ALIGNMENT).ok()?;

@@ -27,7 +27,7 @@ use std::os::unix::fs::FileExt;
 use twox_hash::XxHash3_64;
 
 use crate::location::Location;
-pub use crate::location::{RECORD_ALIGNMENT, SpillPlace};
+pub use crate::location::{RECORD_ALIGNMENT, SpillLocation};
 
 /// Bytes of a record before the payload.
 pub const HEADER_BYTES: usize = 64;
@@ -41,7 +41,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// The header of a spill record; it identifies the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
+pub struct RecordHeader {
     /// The object's id, as bytes.
     pub id: [u8; 16],
     /// Bytes of the payload.
@@ -52,7 +52,7 @@ pub struct Record {
     pub references: u32,
 }
 
-impl Record {
+impl RecordHeader {
     /// The record of an object.
     pub fn of(id: [u8; 16], location: &Location) -> Self {
         let Location { length, format, references, .. } = *location;
@@ -124,7 +124,7 @@ pub struct RecordWriter<'a> {
     file: &'a File,
     number: u32,
     /// The record that is being written: where it begins, and what it is.
-    current: Option<(u64, Record, Checksum)>,
+    current: Option<(u64, RecordHeader, Checksum)>,
     /// Bytes that are not in the file yet; they belong behind `written`.
     buffer: Vec<u8>,
     written: u64,
@@ -140,7 +140,7 @@ impl<'a> RecordWriter<'a> {
     ///
     /// # Errors
     /// The system's.
-    pub fn begin(&mut self, record: Record) -> io::Result<()> {
+    pub fn begin(&mut self, record: RecordHeader) -> io::Result<()> {
         self.current = Some((self.offset(), record, record.checksum()));
         self.append(&[0; HEADER_BYTES])
     }
@@ -163,7 +163,7 @@ impl<'a> RecordWriter<'a> {
     ///
     /// # Panics
     /// When no record was begun.
-    pub fn end(&mut self) -> io::Result<SpillPlace> {
+    pub fn end(&mut self) -> io::Result<SpillLocation> {
         let (offset, record, checksum) = self.current.take().expect("a record was begun");
         let header = record.header(checksum.finish());
         match offset.checked_sub(self.written) {
@@ -173,7 +173,7 @@ impl<'a> RecordWriter<'a> {
         let end = self.offset();
         let padding = (end.next_multiple_of(RECORD_ALIGNMENT) - end) as usize;
         self.append(&[0; RECORD_ALIGNMENT as usize][..padding])?;
-        SpillPlace::new(self.number, offset).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
+        SpillLocation::new(self.number, offset).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
     }
 
     /// Waits until the disk has all records.
@@ -226,7 +226,7 @@ impl<F: Borrow<File>> RecordReader<F> {
     ///
     /// # Errors
     /// `InvalidData` where the file has another record or none there, else the system's.
-    pub fn open(record: Record, file: F, offset: u64) -> io::Result<Self> {
+    pub fn open(record: RecordHeader, file: F, offset: u64) -> io::Result<Self> {
         let mut header = [0; HEADER_BYTES];
         read_at(file.borrow(), &mut header, offset)?;
         let claimed = record.claimed_checksum(&header).ok_or(io::ErrorKind::InvalidData)?;
@@ -257,7 +257,12 @@ impl<F: Borrow<File>> RecordReader<F> {
 ///
 /// # Errors
 /// `InvalidData` where the file ends, else the system's.
-pub fn read_references(record: Record, file: &File, offset: u64, max: usize) -> io::Result<Vec<[u8; 16]>> {
+pub fn read_references(
+    record: RecordHeader,
+    file: &File,
+    offset: u64,
+    max: usize,
+) -> io::Result<Vec<[u8; 16]>> {
     let bytes = u64::from(record.references) * Location::REFERENCE_BYTES;
     let start = record.extent().and_then(|extent| (offset + HEADER_BYTES as u64).checked_add(extent - bytes));
     let start = start.ok_or(io::ErrorKind::InvalidData)?;
@@ -278,22 +283,22 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn record() -> Record {
-        Record { id: [7; 16], length: 1000, format: 3, references: 2 }
+    fn record() -> RecordHeader {
+        RecordHeader { id: [7; 16], length: 1000, format: 3, references: 2 }
     }
 
     #[test]
     fn a_place_is_read_as_it_was_written_and_never_zero() {
         for (file, offset) in [(1, 0), (u32::MAX, 64), (5, u64::from(u32::MAX) * 64)] {
-            let place = SpillPlace::new(file, offset).unwrap();
+            let place = SpillLocation::new(file, offset).unwrap();
             assert_eq!((place.file(), place.offset()), (file, offset));
             assert_ne!(place.to_bits(), 0);
-            assert_eq!(SpillPlace::from_bits(place.to_bits()), Some(place));
+            assert_eq!(SpillLocation::from_bits(place.to_bits()), Some(place));
         }
-        assert_eq!(SpillPlace::from_bits(99), None);
-        assert_eq!(SpillPlace::new(0, 64), None);
-        assert_eq!(SpillPlace::new(1, 65), None);
-        assert_eq!(SpillPlace::new(1, 1 << 40), None);
+        assert_eq!(SpillLocation::from_bits(99), None);
+        assert_eq!(SpillLocation::new(0, 64), None);
+        assert_eq!(SpillLocation::new(1, 65), None);
+        assert_eq!(SpillLocation::new(1, 1 << 40), None);
     }
 
     #[test]
@@ -308,14 +313,14 @@ mod tests {
             // A flipped bit is noticed here, or is one of the checksum, which then does not match.
             assert!(claimed.is_none() || (claimed != Some(42) && (40..48).contains(&(bit / 8))), "bit {bit}");
         }
-        assert_eq!(Record { length: 1001, ..record }.claimed_checksum(&header), None);
+        assert_eq!(RecordHeader { length: 1001, ..record }.claimed_checksum(&header), None);
     }
 
     #[test]
     fn a_checksum_covers_header_and_bytes_in_whatever_pieces() {
         let record = record();
         let bytes: Vec<u8> = (0..record.extent().unwrap()).map(|at| at as u8).collect();
-        let of = |record: &Record, bytes: &[u8], piece: usize| {
+        let of = |record: &RecordHeader, bytes: &[u8], piece: usize| {
             let mut checksum = record.checksum();
             bytes.chunks(piece).for_each(|piece| checksum.add(piece));
             checksum.finish()
@@ -327,15 +332,15 @@ mod tests {
         let mut damaged = bytes.clone();
         damaged[500] ^= 1;
         assert_ne!(of(&record, &damaged, 64), whole);
-        assert_ne!(of(&Record { id: [8; 16], ..record }, &bytes, 64), whole);
+        assert_ne!(of(&RecordHeader { id: [8; 16], ..record }, &bytes, 64), whole);
     }
 
     #[test]
     fn a_record_has_room_for_all_of_it_and_lengths_that_lie_have_none() {
         assert_eq!(record().bytes(), Some(64 + 1088));
-        assert_eq!(Record { length: 0, references: 0, ..record() }.bytes(), Some(64));
-        assert_eq!(Record { length: u64::MAX, ..record() }.bytes(), None);
-        assert_eq!(Record { length: u64::MAX - 70, references: 0, ..record() }.bytes(), None);
+        assert_eq!(RecordHeader { length: 0, references: 0, ..record() }.bytes(), Some(64));
+        assert_eq!(RecordHeader { length: u64::MAX, ..record() }.bytes(), None);
+        assert_eq!(RecordHeader { length: u64::MAX - 70, references: 0, ..record() }.bytes(), None);
     }
 
     #[test]
@@ -345,7 +350,7 @@ mod tests {
         // Small ones share a write; one is larger than the buffer, and its header is written afterwards.
         let lengths = [0, 1, 1000, 100, BUFFER_BYTES as u64 + 5, 7];
         let content = |length: u64| (0..length).map(|at| (at * 7) as u8).collect::<Vec<u8>>();
-        let record = |length| Record { id: [7; 16], length, format: 1, references: 0 };
+        let record = |length| RecordHeader { id: [7; 16], length, format: 1, references: 0 };
         let places = lengths.map(|length| {
             writer.begin(record(length)).unwrap();
             content(length).chunks(1 << 21).for_each(|piece| writer.add(piece).unwrap());

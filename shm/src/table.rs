@@ -23,7 +23,7 @@
 //! position in memory, while its state word is `Dying`: an owner that dies in between leaves it at the old position or
 //! at the new one, and at both the bytes are complete.
 //!
-//! An entry also has room for the [place](SpillPlace) of its record in a spill file, beside the location. While a place
+//! An entry also has room for the [place](SpillLocation) of its record in a spill file, beside the location. While a place
 //! is set, there is a complete record there, in every state of the word. The place is set before the word says
 //! `Spilled`, and it is cleared, if ever, after the word has left `Spilled`. So each of the two changes is one store of
 //! the word; and an entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
@@ -43,7 +43,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::failpoints::{Failpoint, failpoint};
 pub use crate::location::{ALIGNMENT, Location};
-use crate::location::{LOCATION_WORDS as WORDS, SpillPlace, place_bits};
+use crate::location::{LOCATION_WORDS as WORDS, SpillLocation, place_bits};
 use crate::mapping::{ReadMapping, WriteMapping};
 use crate::memory::PAGE_BYTES;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
@@ -214,13 +214,13 @@ impl TableWriter {
     }
 
     /// Where the entry's record lies in a spill file, if it has one; the module's documentation says when it counts.
-    pub fn spill_place(&self, index: u32) -> Option<SpillPlace> {
-        SpillPlace::from_bits(self.mapping.word64(entry(index) + SPILL).load(Ordering::Relaxed))
+    pub fn spill_location(&self, index: u32) -> Option<SpillLocation> {
+        SpillLocation::from_bits(self.mapping.word64(entry(index) + SPILL).load(Ordering::Relaxed))
     }
 
     /// Notes where the entry's record lies, or that it has none. One store.
-    pub fn set_spill_place(&self, index: u32, place: Option<SpillPlace>) {
-        let bits = place.map_or(0, SpillPlace::to_bits);
+    pub fn set_spill_location(&self, index: u32, place: Option<SpillLocation>) {
+        let bits = place.map_or(0, SpillLocation::to_bits);
         // Release: the record, and the word before, come before; a killed process leaves what it stored in this order.
         self.mapping.word64(entry(index) + SPILL).store(bits, Ordering::Release);
     }
@@ -357,16 +357,16 @@ mod tests {
         let memory = SharedMemory::create(c"test", TABLE_BYTES).unwrap();
         let table = TableWriter::map(memory.writable()).unwrap();
         let location = Location { segment: 1, offset: 128, length: 3, format: 4, references: 5 };
-        let place = SpillPlace::new(7, 64 << 20).unwrap();
+        let place = SpillLocation::new(7, 64 << 20).unwrap();
         table.fill(9, &location);
         table.set_place(9, 1 << 31, 64);
         assert_eq!(table.location(9), Location { segment: 1 << 31, offset: 64, ..location });
         table.set_place(9, 1, 128);
-        assert_eq!(table.spill_place(9), None);
-        table.set_spill_place(9, Some(place));
-        assert_eq!((table.spill_place(9), table.location(9)), (Some(place), location));
-        table.set_spill_place(9, None);
-        assert_eq!((table.spill_place(9), table.location(10)), (None, Location::default()));
+        assert_eq!(table.spill_location(9), None);
+        table.set_spill_location(9, Some(place));
+        assert_eq!((table.spill_location(9), table.location(9)), (Some(place), location));
+        table.set_spill_location(9, None);
+        assert_eq!((table.spill_location(9), table.location(10)), (None, Location::default()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::{Notice, Refusal, Reply, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::control::control_bytes;
-use mobula_shm::directory::{DirectoryWriter, Record};
+use mobula_shm::directory::{DirectoryWriter, SlotRecord};
 use mobula_shm::memory::{PAGE_BYTES, SharedMemory};
 use mobula_shm::names::{NameRecords, names_bytes};
 use mobula_shm::pins::{HELD, PinReader, PinWriter};
@@ -56,7 +56,7 @@ impl Left {
     /// A client as the store before had it.
     fn client(&self, slot: u16) -> Before {
         let id = OwnerId::new(slot, 1000 + u64::from(slot));
-        let record = Record {
+        let record = SlotRecord {
             epoch: id.epoch(),
             committed: ENTRIES,
             process: std::process::id(),

@@ -16,7 +16,7 @@ use crate::procfs;
 /// How long one command may take, beyond its budget.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a side that has been told to end may take to clear up.
-const FAREWELL: Duration = Duration::from_secs(10);
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A process that takes commands, a line each; `peer.rs` says how. Ends with this value.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ impl Drop for Side {
         // Without commands it ends by itself, and clears up.
         self.commands = None;
         let children = procfs::descendants(self.pid());
-        let mut left = FAREWELL;
+        let mut left = END_PATIENCE;
         let step = Duration::from_millis(2);
         while left > Duration::ZERO && matches!(self.child.try_wait(), Ok(None)) {
             std::thread::sleep(step);

@@ -8,7 +8,7 @@ use mobula_protocol::socket::{Packet, Socket};
 
 /// A request that waits for its answer.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingRequest {
     pub(super) answer: Sender<(Packet, u64)>,
     /// The request itself, to be sent to another daemon.
     message: Vec<u8>,
@@ -20,7 +20,7 @@ pub(super) struct Traffic {
     /// `None` while there is no daemon.
     pub(super) socket: Option<Arc<Socket>>,
     /// By correlation number, so in the order in which they were sent.
-    pub(super) waiting: BTreeMap<u64, Waiting>,
+    pub(super) waiting: BTreeMap<u64, PendingRequest>,
     /// Messages still to be sent, in order: each with its correlation number, or 0 where no answer is wanted.
     unsent: VecDeque<(u64, Vec<u8>)>,
 }
@@ -32,7 +32,7 @@ impl Traffic {
 
     /// Sends a request, now or later; its answer goes to the channel.
     pub(super) fn send_request(&mut self, correlation: u64, message: Vec<u8>, answer: Sender<(Packet, u64)>) {
-        self.waiting.insert(correlation, Waiting { answer, message: message.clone() });
+        self.waiting.insert(correlation, PendingRequest { answer, message: message.clone() });
         self.unsent.push_back((correlation, message));
         self.flush();
     }
@@ -65,7 +65,7 @@ impl Traffic {
     }
 
     /// The request that an answer belongs to; `None` if it was taken back.
-    pub(super) fn take_waiting(&mut self, correlation: u64) -> Option<Waiting> {
+    pub(super) fn take_waiting(&mut self, correlation: u64) -> Option<PendingRequest> {
         self.waiting.remove(&correlation)
     }
 

@@ -7,7 +7,7 @@
 use mobula_protocol::id::ObjectId;
 use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::pins::try_spill;
-use mobula_shm::spill::SpillPlace;
+use mobula_shm::spill::SpillLocation;
 use mobula_shm::table::{Location, State as ObjectState, Word};
 
 use crate::counting::count::Kind;
@@ -65,7 +65,7 @@ impl Owner {
 
     /// Evicts an object with a spill record at `place`; `false` if it stays, because its bytes are borrowed or it is
     /// not sealed. The caller has a handle.
-    pub(crate) fn evict(&self, object: ObjectId, place: SpillPlace) -> bool {
+    pub(crate) fn evict(&self, object: ObjectId, place: SpillLocation) -> bool {
         let index = object.index();
         let sealed = Word::new(object.generation(), ObjectState::Sealed);
         // Busy: no thread here borrows the bytes meanwhile.
@@ -77,7 +77,7 @@ impl Owner {
             self.table.atomic_word(index),
             object.generation(),
             || self.readers.borrow(index),
-            || self.table.set_spill_place(index, place),
+            || self.table.set_spill_location(index, place),
         );
         if is_evicted {
             failpoint(Failpoint::SpillStored);

@@ -109,7 +109,7 @@ impl Owner {
             } else {
                 freed = true;
                 if candidate.from.state() == Some(ObjectState::Spilled) {
-                    records.extend(self.table.take_spill_place(candidate.index));
+                    records.extend(self.table.take_spill_location(candidate.index));
                 }
                 if let Some(allocation) = state.entries.vacate(candidate.index, garbage) {
                     state.segments.allocator.free(allocation);

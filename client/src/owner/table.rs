@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::pins::PinWriter;
-use mobula_shm::spill::SpillPlace;
+use mobula_shm::spill::SpillLocation;
 use mobula_shm::table::{Asleep, Location, State, TableWriter, Word};
 
 use crate::counting::count::{Count, Kind};
@@ -72,13 +72,13 @@ impl Table {
     }
 
     /// The location of a spilled object, and the place of its spill record; `None` if it is not spilled.
-    pub(crate) fn spill_record(&self, object: ObjectId) -> Option<(Location, SpillPlace)> {
+    pub(crate) fn spill_record(&self, object: ObjectId) -> Option<(Location, SpillLocation)> {
         let index = object.index();
         let spilled = Word::new(object.generation(), State::Spilled);
         if self.counts.get(index).is_none() || self.word(index) != spilled {
             return None;
         }
-        Some((self.words.location(index), self.words.spill_place(index)?))
+        Some((self.words.location(index), self.words.spill_location(index)?))
     }
 
     // ---- the counts of this process ----
@@ -178,18 +178,18 @@ impl Table {
         let sealed = Word::new(object.generation(), State::Sealed);
         self.words.word(index).store(sealed.bits(), Ordering::Release);
         failpoint(Failpoint::RestoreStored);
-        self.words.set_spill_place(index, None);
+        self.words.set_spill_location(index, None);
     }
 
     /// Notes where the spill record of an entry lies.
-    pub(crate) fn set_spill_place(&self, index: u32, place: SpillPlace) {
-        self.words.set_spill_place(index, Some(place));
+    pub(crate) fn set_spill_location(&self, index: u32, place: SpillLocation) {
+        self.words.set_spill_location(index, Some(place));
     }
 
     /// Takes the place of the spill record of an entry that has been freed.
-    pub(crate) fn take_spill_place(&self, index: u32) -> Option<SpillPlace> {
-        let place = self.words.spill_place(index);
-        self.words.set_spill_place(index, None);
+    pub(crate) fn take_spill_location(&self, index: u32) -> Option<SpillLocation> {
+        let place = self.words.spill_location(index);
+        self.words.set_spill_location(index, None);
         place
     }
 

@@ -35,7 +35,7 @@ use crate::reader::segment::PeerSegment;
 /// This process's references to the objects of the owner in a slot.
 pub(crate) struct Slot {
     pub(crate) guard: ForkGuard,
-    entries: Lazy<Entry>,
+    entries: Lazy<ObjectReferences>,
     peer: Occupancy<Peer>,
     /// The entries of the last peer's table, and the pins on them.
     table_lines: Lines,
@@ -44,7 +44,7 @@ pub(crate) struct Slot {
 
 /// This process's references to one object.
 #[derive(Default)]
-struct Entry {
+struct ObjectReferences {
     count: Count,
     /// The pointer of an `Arc`, or null; the module's documentation has the table.
     segment: AtomicPtr<PeerSegment>,
@@ -251,7 +251,7 @@ impl Slot {
     /// # Safety
     /// The entry is the object's, and its count was counted up for this reference alone.
     #[inline]
-    unsafe fn reference(&self, entry: &Entry, object: ObjectId, kind: Kind) -> RawReference {
+    unsafe fn reference(&self, entry: &ObjectReferences, object: ObjectId, kind: Kind) -> RawReference {
         let (slot, index, generation) = (NonNull::from(self).cast(), object.index(), object.generation());
         // SAFETY: a slot may be used by any thread. The caller has counted the reference, and a counted one keeps the
         // peer, which keeps the client, of which slot and count are parts.
@@ -259,7 +259,7 @@ impl Slot {
     }
 
     #[inline]
-    fn count(&self, object: ObjectId, kind: Kind) -> Result<Option<&Entry>, ClientError> {
+    fn count(&self, object: ObjectId, kind: Kind) -> Result<Option<&ObjectReferences>, ClientError> {
         if let Some(entry) = self.entries.get(object.index())
             && entry.count.add(kind)
         {
@@ -279,7 +279,7 @@ impl Slot {
         drop(unsafe { Self::release(NonNull::from(self), index, kind) });
     }
 
-    fn count_with_pin(&self, object: ObjectId, kind: Kind) -> Result<Option<&Entry>, ClientError> {
+    fn count_with_pin(&self, object: ObjectId, kind: Kind) -> Result<Option<&ObjectReferences>, ClientError> {
         let Some(guest) = self.enter() else { return Ok(None) };
         let peer = guest.occupant();
         if peer.id != object.owner() {
@@ -298,7 +298,7 @@ impl Slot {
     fn count_first(
         &self,
         guest: Guest<'_, Peer>,
-        entry: &Entry,
+        entry: &ObjectReferences,
         index: u32,
         kind: Kind,
     ) -> Result<(), TooMany> {
@@ -355,7 +355,7 @@ impl Slot {
     }
 }
 
-impl Entry {
+impl ObjectReferences {
     /// # Safety
     /// A borrow is counted for as long as the segment is used.
     #[inline]

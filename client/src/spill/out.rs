@@ -12,7 +12,7 @@ use std::io;
 
 use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::recorder::Kind;
-use mobula_shm::spill::SpillPlace;
+use mobula_shm::spill::SpillLocation;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::resource::{Resource, getrlimit};
@@ -106,7 +106,7 @@ fn spill_batch(owner: &Owner, batch: Vec<Handle>) -> Result<(), ClientError> {
 }
 
 /// Writes the spill records of objects, and waits until the disk has them.
-fn write(file: &File, number: u32, bytes: u64, batch: &[Handle]) -> Result<Vec<SpillPlace>, ClientError> {
+fn write(file: &File, number: u32, bytes: u64, batch: &[Handle]) -> Result<Vec<SpillLocation>, ClientError> {
     preallocate(file, bytes)?;
     let mut writer = RecordWriter::new(file, number);
     let mut places = Vec::with_capacity(batch.len());

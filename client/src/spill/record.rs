@@ -6,7 +6,7 @@ use std::io;
 
 use mobula_protocol::id::ObjectId;
 use mobula_protocol::message::Refusal;
-use mobula_shm::spill::{self, Record, SpillPlace};
+use mobula_shm::spill::{self, RecordHeader, SpillLocation};
 use mobula_shm::table::Location;
 
 use crate::error::ClientError;
@@ -16,7 +16,7 @@ const PIECE_BYTES: usize = 1 << 20;
 
 /// Bytes of the spill record of an object, up to where the next one may begin.
 pub(crate) fn record_bytes(object: ObjectId, location: &Location) -> u64 {
-    Record::of(object.to_bytes(), location).bytes().expect("an object that is in memory has a record")
+    RecordHeader::of(object.to_bytes(), location).bytes().expect("an object that is in memory has a record")
 }
 
 /// Writes records into an empty file, one behind the other.
@@ -37,7 +37,7 @@ impl<'a> RecordWriter<'a> {
         format: u32,
         payload: &[u8],
         references: &[ObjectId],
-    ) -> io::Result<SpillPlace> {
+    ) -> io::Result<SpillLocation> {
         let location = Location {
             length: payload.len() as u64,
             format,
@@ -47,7 +47,7 @@ impl<'a> RecordWriter<'a> {
         let references: Vec<u8> = references.iter().flat_map(|id| id.to_bytes()).collect();
         let padding =
             if references.is_empty() { 0 } else { payload.len().next_multiple_of(16) - payload.len() };
-        self.records.begin(Record::of(object.to_bytes(), &location))?;
+        self.records.begin(RecordHeader::of(object.to_bytes(), &location))?;
         [payload, &[0; 16][..padding], &references]
             .into_iter()
             .try_for_each(|part| self.records.add(part))?;
@@ -83,7 +83,7 @@ impl<'a> RecordReader<'a> {
         object: ObjectId,
         location: &Location,
     ) -> Result<Self, ClientError> {
-        let record = Record::of(object.to_bytes(), location);
+        let record = RecordHeader::of(object.to_bytes(), location);
         let opened = spill::RecordReader::open(record, file, offset);
         let opened = opened.map_err(|error| not_read(object, &error))?;
         let damaged = || ClientError::from(Refusal::SpillDamaged { object });

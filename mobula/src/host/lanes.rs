@@ -42,11 +42,11 @@ pub(crate) struct Lanes<J> {
 struct Lane<J> {
     places: usize,
     running: usize,
-    waiting: VecDeque<Waiting<J>>,
+    waiting: VecDeque<QueuedCall<J>>,
 }
 
 #[derive(Debug)]
-struct Waiting<J> {
+struct QueuedCall<J> {
     number: u64,
     access: Access,
     job: J,
@@ -62,7 +62,7 @@ impl<J> Lanes<J> {
     /// A call has come.
     pub(crate) fn push(&mut self, lane: usize, access: Access, job: J) {
         self.last += 1;
-        self.lanes[lane].waiting.push_back(Waiting { number: self.last, access, job });
+        self.lanes[lane].waiting.push_back(QueuedCall { number: self.last, access, job });
     }
 
     /// The call that begins now, if one can begin.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mobula_runtime::{ActorOptions, Error, Failure, Result};
 use serde::{Deserialize, Serialize};
 
-use super::waiting::{Waiting, next_number};
+use super::waiting::{PendingCall, next_number};
 use crate as mobula;
 use crate::actor::ActorHandle;
 use crate::{Caller, Reply};
@@ -196,9 +196,9 @@ impl Barrier {
         self.actor.waiting().get()
     }
 
-    fn begin(&self) -> Waiting<Opened, impl FnOnce() + use<'_>> {
+    fn begin(&self) -> PendingCall<Opened, impl FnOnce() + use<'_>> {
         let number = next_number();
-        Waiting::new(self.actor.wait(number), move || _ = self.actor.give_up(number))
+        PendingCall::new(self.actor.wait(number), move || _ = self.actor.give_up(number))
     }
 }
 

@@ -7,7 +7,7 @@ use mobula_runtime::{ActorOptions, Error, Failure, Result};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::waiting::{Waiting, next_number};
+use super::waiting::{PendingCall, next_number};
 use crate as mobula;
 use crate::actor::ActorHandle;
 use crate::object_ref::ObjectRef;
@@ -63,7 +63,8 @@ pub fn shared<T: Serialize>(name: &str, make: impl FnOnce() -> Result<T>) -> Res
         let options = ActorOptions::new().name(keeper_name()).get_if_exists(true);
         let keeper = Keeper::options(options).remote();
         let number = next_number();
-        let mut waiting = Waiting::new(keeper.claim(number, name.to_owned()), || _ = keeper.give_up(number));
+        let mut waiting =
+            PendingCall::new(keeper.claim(number, name.to_owned()), || _ = keeper.give_up(number));
         match waiting.wait(None) {
             Ok(claim) => {
                 drop(waiting);

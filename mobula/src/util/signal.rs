@@ -6,7 +6,7 @@ use std::time::Duration;
 use mobula_runtime::{ActorOptions, Result};
 use serde::{Deserialize, Serialize};
 
-use super::waiting::{Waiting, next_number};
+use super::waiting::{PendingCall, next_number};
 use crate as mobula;
 use crate::actor::ActorHandle;
 use crate::{Caller, Reply};
@@ -177,9 +177,9 @@ impl Signal {
         waiting.wait_async().await.map(drop)
     }
 
-    fn begin(&self) -> Waiting<(), impl FnOnce() + use<'_>> {
+    fn begin(&self) -> PendingCall<(), impl FnOnce() + use<'_>> {
         let number = next_number();
-        Waiting::new(self.actor.wait(number), move || _ = self.actor.give_up(number))
+        PendingCall::new(self.actor.wait(number), move || _ = self.actor.give_up(number))
     }
 }
 

@@ -18,13 +18,13 @@ pub(super) fn next_number() -> u64 {
 
 /// A call that is under way. If it is dropped before its answer is there, it gives the call up by another call of the
 /// actor, which is not waited for.
-pub(super) struct Waiting<A, F: FnOnce()> {
+pub(super) struct PendingCall<A, F: FnOnce()> {
     answer: ObjectRef<A>,
     /// `Some` until the answer is there.
     give_up: Option<F>,
 }
 
-impl<A: DeserializeOwned, F: FnOnce()> Waiting<A, F> {
+impl<A: DeserializeOwned, F: FnOnce()> PendingCall<A, F> {
     pub(super) fn new(answer: ObjectRef<A>, give_up: F) -> Self {
         Self { answer, give_up: Some(give_up) }
     }
@@ -63,7 +63,7 @@ impl<A: DeserializeOwned, F: FnOnce()> Waiting<A, F> {
     }
 }
 
-impl<A, F: FnOnce()> Drop for Waiting<A, F> {
+impl<A, F: FnOnce()> Drop for PendingCall<A, F> {
     fn drop(&mut self) {
         if let Some(give_up) = self.give_up.take() {
             give_up();

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::ValueError;
 use super::buffer::Buffer;
-use super::payload::Record;
+use super::payload::BufferRecord;
 
 /// Where a payload lies.
 #[derive(Clone)]
@@ -135,7 +135,7 @@ impl Buffers {
                 _ => Err(ValueError::NoSuchBuffer { buffer: index, count: 1 }),
             };
         };
-        let record = Record::read(table, index)?;
+        let record = BufferRecord::read(table, index)?;
         let home = match record.reference {
             None => self.payload(),
             Some(reference) => self.mapped(reference, references)?,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::buffer::Buffer;
 use super::encoding::{Beside, Destination, Placed};
-use super::payload::{self, ALIGNMENT, Layout, Record};
+use super::payload::{self, ALIGNMENT, BufferRecord, Layout};
 use super::{ValueError, context, stream};
 
 /// The first step from a value to a payload: walks `value`. Its carriers are shared, not copied; everything else is
@@ -105,7 +105,7 @@ pub(crate) fn append<T: Serialize + ?Sized>(
 pub struct Encoded {
     type_name: &'static [u8],
     stream: Vec<u8>,
-    buffers: Vec<(Record, Buffer)>,
+    buffers: Vec<(BufferRecord, Buffer)>,
     references: Vec<Handle>,
     layout: Layout,
     length: usize,
@@ -130,7 +130,7 @@ impl Encoded {
                     (offset as u64, None)
                 }
             };
-            (Record { offset, length: buffer.len() as u64, reference }, buffer)
+            (BufferRecord { offset, length: buffer.len() as u64, reference }, buffer)
         };
         let buffers = placed.into_iter().map(&mut place).collect();
         Self { type_name, stream, buffers, references, layout, length, copied_bytes }

@@ -84,14 +84,14 @@ impl Layout {
 
 /// A buffer's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct BufferRecord {
     pub(super) offset: u64,
     pub(super) length: u64,
     /// The position among the references of the object that the buffer lies in; `None`: in the payload itself.
     pub(super) reference: Option<u32>,
 }
 
-impl Record {
+impl BufferRecord {
     /// Writes the record of buffer `index`.
     pub(super) fn write(self, payload: &mut [u8], index: usize) {
         let record = &mut payload[HEADER_BYTES + index * RECORD_BYTES..][..RECORD_BYTES];

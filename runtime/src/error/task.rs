@@ -172,14 +172,15 @@ impl TaskError {
 
     /// A copy with no more causes than travel.
     pub(super) fn cut(&self) -> Self {
-        let (links, end) = self.links();
-        Link::join(links, end.cloned()).expect("there is a link, and no more than there may be")
+        let (errors, end) = self.errors();
+        ErrorInChain::join(errors, end.cloned())
+            .expect("there is at least one error, and no more than allowed")
     }
 
     /// The chain of causes: the errors of the tasks that failed with each other's failure, from this one on, and the
     /// failure at its end.
-    fn links(&self) -> (Vec<Link>, Option<&Failure>) {
-        let mut links = vec![Link::of(None, self)];
+    fn errors(&self) -> (Vec<ErrorInChain>, Option<&Failure>) {
+        let mut errors = vec![ErrorInChain::of(None, self)];
         let mut cause = self.cause.as_deref();
         let end = loop {
             let (class, error) = match cause {
@@ -187,20 +188,20 @@ impl TaskError {
                 Some(Failure::ConstructorFailed { class, error }) => (Some(class), error),
                 end => break end,
             };
-            if links.len() > CAUSES_MAX {
+            if errors.len() > CAUSES_MAX {
                 break None;
             }
-            links.push(Link::of(class, error));
+            errors.push(ErrorInChain::of(class, error));
             cause = error.cause.as_deref();
         };
-        (links, end)
+        (errors, end)
     }
 }
 
 /// An error without its cause. A chain of errors travels as a list of these, so that a long chain needs no deep
 /// recursion to read or write.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Link {
+struct ErrorInChain {
     /// The actor's class, if this is the constructor's error that caused the error before it.
     class: Option<String>,
     function: String,
@@ -210,7 +211,7 @@ struct Link {
     value: Option<Arc<[u8]>>,
 }
 
-impl Link {
+impl ErrorInChain {
     fn of(class: Option<&String>, error: &TaskError) -> Self {
         let TaskError { function, pid, kind, message, value, cause: _ } = error;
         let (function, message, value) = (function.clone(), message.clone(), value.clone());
@@ -219,15 +220,15 @@ impl Link {
 
     /// The first error of the list. Each error is caused by the next one, and the last one by the failure. `None` if
     /// the list is empty or too long.
-    fn join(links: Vec<Self>, end: Option<Failure>) -> Option<TaskError> {
-        if links.len() > CAUSES_MAX + 1 {
+    fn join(errors: Vec<Self>, end: Option<Failure>) -> Option<TaskError> {
+        if errors.len() > CAUSES_MAX + 1 {
             return None;
         }
-        let mut links = links.into_iter();
-        let first = links.next()?;
-        let cause = links.rfold(end, |cause, mut link| {
-            let class = link.class.take();
-            let error = link.into_error(cause);
+        let mut errors = errors.into_iter();
+        let first = errors.next()?;
+        let cause = errors.rfold(end, |cause, mut each| {
+            let class = each.class.take();
+            let error = each.into_error(cause);
             Some(match class {
                 Some(class) => Failure::ConstructorFailed { class, error },
                 None => Failure::Task(error),
@@ -244,7 +245,7 @@ impl Link {
 
 impl Serialize for TaskError {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.links().serialize(serializer)
+        self.errors().serialize(serializer)
     }
 }
 
@@ -252,8 +253,8 @@ impl<'de> Deserialize<'de> for TaskError {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let _reading =
             Reading::begin().ok_or_else(|| de::Error::custom("a task's error within another one"))?;
-        let (links, end) = Deserialize::deserialize(deserializer)?;
-        Link::join(links, end)
+        let (errors, end) = Deserialize::deserialize(deserializer)?;
+        ErrorInChain::join(errors, end)
             .ok_or_else(|| de::Error::custom("a task's error without an error, or with too many causes"))
     }
 }

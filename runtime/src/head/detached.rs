@@ -46,19 +46,19 @@ pub(super) struct DetachedHead {
 
 enum Stage {
     None,
-    Starting(Vec<Waiting>),
+    Starting(Vec<DetachedRequest>),
     At(OwnerId),
 }
 
 /// A request for a detached actor.
-pub(super) struct Waiting {
+pub(super) struct DetachedRequest {
     pub(super) from: Arc<Link>,
     pub(super) request: u64,
     /// The record of the [`NewActor`].
     actor: Vec<u8>,
 }
 
-impl Waiting {
+impl DetachedRequest {
     pub(super) fn actor(&self) -> Option<NewActor<'_>> {
         wire::read(&self.actor).ok()
     }
@@ -92,7 +92,7 @@ impl DetachedHead {
         driver: OwnerId,
         started: impl FnOnce(Result<OwnerId, String>) + Send + 'static,
     ) {
-        let waiting = Waiting { from: from.clone(), request, actor: wire::to_vec(actor) };
+        let waiting = DetachedRequest { from: from.clone(), request, actor: wire::to_vec(actor) };
         if let Stage::Starting(all) = &mut self.stage {
             return all.push(waiting);
         }
@@ -105,7 +105,7 @@ impl DetachedHead {
     }
 
     /// The head serves, or has failed to start. Returns the requests that wait for it.
-    pub(super) fn started(&mut self, head: Result<OwnerId, String>) -> Vec<Waiting> {
+    pub(super) fn started(&mut self, head: Result<OwnerId, String>) -> Vec<DetachedRequest> {
         let stage = std::mem::replace(&mut self.stage, Stage::None);
         let Stage::Starting(waiting) = stage else { return Vec::new() };
         match head {

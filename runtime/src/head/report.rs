@@ -26,7 +26,7 @@ impl State {
             given_nanos: worker.given().map(|given| now.saturating_duration_since(given).as_nanos() as u64),
             waits: worker.link.as_ref().and_then(|link| self.deadlocks.told(link.peer())),
         });
-        let wants = self.pool.unmet().map(|(caller, demand, workers, since)| WantRecord {
+        let wants = self.pool.waiting_demands().map(|(caller, demand, workers, since)| WantRecord {
             caller: caller.map(|caller| caller.peer().bits()),
             demand: demand.to_string(),
             amounts: amounts(demand),

@@ -1,5 +1,5 @@
 //! The file of a process's metrics. Each series is one record: it is appended once, and its values are written in
-//! place.
+//! offset.
 //!
 //! A record is a line of JSON, filled with blanks so that it ends at a multiple of 8 bytes, and then its values, 8
 //! bytes each, as little-endian floating-point numbers. The process is the only writer.
@@ -27,7 +27,7 @@ pub(super) struct MetricFile {
 
 /// The offset of the values of a series.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ValuesOffset {
     file: Arc<File>,
     at: u64,
 }
@@ -46,7 +46,7 @@ impl MetricFile {
     }
 
     /// Appends a series. `None` if the disk is full.
-    pub(super) fn append(&self, description: &MetricDescription, values: &[f64]) -> Option<Place> {
+    pub(super) fn append(&self, description: &MetricDescription, values: &[f64]) -> Option<ValuesOffset> {
         let mut end = self.end.lock();
         let mut record = serde_json::to_vec(description).ok()?;
         while !(record.len() + 1).is_multiple_of(8) {
@@ -57,11 +57,11 @@ impl MetricFile {
         record.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         self.file.write_all_at(&record, *end).ok()?;
         *end += record.len() as u64;
-        Some(Place { file: self.file.clone(), at })
+        Some(ValuesOffset { file: self.file.clone(), at })
     }
 }
 
-impl Place {
+impl ValuesOffset {
     /// Writes the values.
     pub(super) fn write(&self, values: &[f64]) {
         let written = match values {

@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use self::file::{MetricFile, Place};
+use self::file::{MetricFile, ValuesOffset};
 pub use self::read::{MetricSeries, metrics_of_session};
 use crate::error::{Error, Result};
 use crate::runtime::current;
@@ -61,7 +61,7 @@ struct State {
     /// The value; for a histogram, the counts of its buckets, the count of larger values, and the sum.
     values: Vec<f64>,
     /// The offset of the values in the session's file.
-    place: Option<(SessionNumber, Place)>,
+    offset: Option<(SessionNumber, ValuesOffset)>,
 }
 
 /// The series of this process, by name and tags.
@@ -96,7 +96,7 @@ impl Series {
             MetricKind::Histogram => description.bounds.len() + 2,
             _ => 1,
         };
-        let state = State { description, values: vec![0.0; length], place: None };
+        let state = State { description, values: vec![0.0; length], offset: None };
         let series = Self(Arc::new(Mutex::new(state)));
         known.insert(key, series.clone());
         Ok(series)
@@ -143,11 +143,11 @@ impl State {
         if session == SessionNumber::NONE {
             return;
         }
-        match &self.place {
-            Some((of, place)) if *of == session => place.write(&self.values),
+        match &self.offset {
+            Some((of, offset)) if *of == session => offset.write(&self.values),
             _ => {
-                let place = file_of(session).and_then(|file| file.append(&self.description, &self.values));
-                self.place = place.map(|place| (session, place));
+                let offset = file_of(session).and_then(|file| file.append(&self.description, &self.values));
+                self.offset = offset.map(|offset| (session, offset));
             }
         }
     }

@@ -61,8 +61,8 @@ pub struct Runtime {
     events: Events,
 }
 
-/// The parts of a session in one process.
-pub(crate) struct Place {
+/// The settings of a session for one of its processes.
+pub(crate) struct ProcessSettings {
     /// The resources of the session.
     pub(crate) resources: Resources,
     /// The environment of the process.
@@ -92,8 +92,13 @@ impl fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(client: Client, executor: Option<Executor>, spin: Duration, place: Place) -> Arc<Self> {
-        let Place { resources, environment, gpus, namespace, directory } = place;
+    pub(crate) fn new(
+        client: Client,
+        executor: Option<Executor>,
+        spin: Duration,
+        settings: ProcessSettings,
+    ) -> Arc<Self> {
+        let ProcessSettings { resources, environment, gpus, namespace, directory } = settings;
         let session = SessionNumber::next();
         let links = Links::new(client.clone());
         let waiters = Waiters::new(client.clone(), spin);

@@ -34,13 +34,13 @@ impl State {
 pub(super) struct Current {
     pub(super) running: Running,
     // Behind the session, so that it is dropped when the session has ended.
-    pub(super) place: Place,
+    pub(super) claim: SessionClaim,
 }
 
-/// The place of the only session of this process, from its start, which may fail, to its end.
-pub(super) struct Place;
+/// The claim of the only session of this process, from its start, which may fail, to its end.
+pub(super) struct SessionClaim;
 
-impl Place {
+impl SessionClaim {
     fn take(mut state: MutexGuard<'_, State>) -> Self {
         PROCESS.store(std::process::id(), Ordering::Release);
         *state = State::Starting;
@@ -48,9 +48,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for SessionClaim {
     fn drop(&mut self) {
-        // A forked child has a copy of its parent's session, whose place is the parent's.
+        // A forked child has a copy of its parent's session, whose claim is the parent's.
         if check_process().is_err() {
             return;
         }
@@ -69,7 +69,7 @@ pub(super) fn start(start: impl FnOnce() -> Result<Running>) -> Result<Arc<Curre
     if !matches!(*state, State::None) {
         return Err(Error::AlreadyInitialized);
     }
-    start_in(Place::take(state), start)
+    start_in(SessionClaim::take(state), start)
 }
 
 /// Joins the session of this process, or starts one. Waits for a session that starts or ends.
@@ -82,7 +82,7 @@ pub(super) fn start_or_join(start: impl FnOnce() -> Result<Running>) -> Result<A
         }
         CHANGED.wait(&mut state);
     }
-    start_in(Place::take(state), start)
+    start_in(SessionClaim::take(state), start)
 }
 
 /// In a forked child, the session belongs to its parent: the child must not end it, and must not wait for a start or an
@@ -92,8 +92,8 @@ fn check_process() -> Result<()> {
     if process == 0 || process == std::process::id() { Ok(()) } else { Err(ClientError::ForkedChild.into()) }
 }
 
-fn start_in(place: Place, start: impl FnOnce() -> Result<Running>) -> Result<Arc<Current>> {
-    let session = Arc::new(Current { running: start()?, place });
+fn start_in(claim: SessionClaim, start: impl FnOnce() -> Result<Running>) -> Result<Arc<Current>> {
+    let session = Arc::new(Current { running: start()?, claim });
     *STATE.lock() = State::Running(Arc::downgrade(&session));
     CHANGED.notify_all();
     Ok(session)

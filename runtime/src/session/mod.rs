@@ -126,10 +126,10 @@ impl Session {
     /// [`Error::Timeout`]: some actors did not end in time, and were killed. `wanted` is the number of those that were,
     /// and `ready` is 0. The session has ended all the same.
     pub fn shutdown(self, timeout: Duration) -> Result<()> {
-        let Some(Current { mut running, place }) = Arc::into_inner(self.current) else { return Ok(()) };
+        let Some(Current { mut running, claim }) = Arc::into_inner(self.current) else { return Ok(()) };
         let killed = running.end(timeout);
         drop(running);
-        drop(place);
+        drop(claim);
         if killed == 0 { Ok(()) } else { Err(Error::Timeout { waited: timeout, ready: 0, wanted: killed }) }
     }
 

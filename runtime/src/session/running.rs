@@ -26,7 +26,7 @@ use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
 use crate::process::role::{HeadRole, StoreRole};
 use crate::resources::Resources;
-use crate::runtime::{Place, Runtime, current};
+use crate::runtime::{ProcessSettings, Runtime, current};
 
 /// The namespace of a session that names none.
 const NAMESPACE_DEFAULT: &str = "default";
@@ -144,8 +144,13 @@ impl Running {
                 joined.watch(head.connector())?;
             }
             let directory = socket.parent().map(Path::to_owned);
-            let place =
-                Place { resources, environment: Environment::USUAL, gpus: Vec::new(), namespace, directory };
+            let place = ProcessSettings {
+                resources,
+                environment: Environment::USUAL,
+                gpus: Vec::new(),
+                namespace,
+                directory,
+            };
             let runtime = runtime.insert(Runtime::new(client, None, spin, place));
             poller = Some(current::start(runtime)?);
             let link = Link::new(runtime.client.connect_to(head.id())?, false);

@@ -140,8 +140,8 @@ impl Snapshot {
             let name = calls.get(&id).map_or("?", |call| call.name.as_str());
             format!("{}.{} {name}", self.pid_of(id.0), id.1)
         });
-        let lanes = [&process.made, &process.ran, &process.other];
-        let mut events: Vec<&Event> = lanes.into_iter().flat_map(|seen| &seen.events).collect();
+        let buffers = [&process.made, &process.ran, &process.other];
+        let mut events: Vec<&Event> = buffers.into_iter().flat_map(|seen| &seen.events).collect();
         events.sort_by_key(|event| event.tick);
         let last = events.iter().skip(events.len().saturating_sub(LAST));
         Postmortem {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mobula_client::internal::Recorded;
 use mobula_client::internal::clock::{Moment, Scale};
-use mobula_client::internal::recorder::{Counts, Lane, Queue, Run, Seen, Wait};
+use mobula_client::internal::recorder::{Counts, EventBuffer, Queue, Run, Seen, Wait};
 use mobula_client::{Client, ClientError, ClientInfo, ConnectOptions, OwnerId, Stats};
 use serde::Serialize;
 
@@ -222,7 +222,7 @@ impl Process {
     fn read(recorded: Recorded) -> Self {
         let Recorded { owner, pid, label, dead, reader, .. } = &recorded;
         // Names last: every event that was read has its name there.
-        let [made, ran, other] = Lane::ALL.map(|lane| reader.events(lane, 0));
+        let [made, ran, other] = EventBuffer::ALL.map(|buffer| reader.events(buffer, 0));
         let (run, waits) = (reader.run(), reader.waits());
         let queues = [Queue::ForWorker, Queue::ForArguments, Queue::Arrived].map(|queue| reader.queue(queue));
         let names = reader.names();

@@ -9,7 +9,7 @@
 //! | part | what it knows |
 //! |---|---|
 //! | [`Dependencies`] | which calls wait for which arguments |
-//! | [`Classes`] | the leased workers, and which of them gets which call, for each demand |
+//! | [`LeasesByDemand`] | the leased workers, and which of them gets which call, for each demand |
 //! | [`Actors`] | where each actor is, and the queue of its calls |
 //! | [`RunningCalls`] | the calls that were sent |
 //! | [`Delayed`] | calls that failed, and when each is retried |
@@ -24,8 +24,8 @@
 
 mod actors;
 mod cancel;
-pub(crate) mod classes;
 mod delayed;
+pub(crate) mod demands;
 mod dependencies;
 mod incoming;
 pub(crate) mod leases;
@@ -47,8 +47,8 @@ use mobula_client::{Client, ClientError, Handle};
 use parking_lot::Mutex;
 
 use self::actors::Actors;
-use self::classes::Classes;
 use self::delayed::Delayed;
+use self::demands::LeasesByDemand;
 use self::dependencies::Dependencies;
 pub(crate) use self::dependencies::is_there;
 use self::leases::Ended;
@@ -102,7 +102,7 @@ pub(crate) struct Submitter {
 
 #[derive(Default)]
 struct State {
-    leases: Classes<Arc<Task>, Worker>,
+    leases: LeasesByDemand<Arc<Task>, Worker>,
     actors: Actors,
     running: RunningCalls,
     delayed: Delayed,

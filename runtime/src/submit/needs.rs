@@ -25,10 +25,10 @@ impl Submitter {
     /// waiting calls if the call was not sent.
     pub(crate) fn wait_for(&self, call: u64) -> (WaitFor, u64) {
         match self.find(call) {
-            Some((_, Place::Sent(process))) => (WaitFor::Call, process.bits()),
-            Some((_, Place::WaitsForActor { actor, .. })) => (WaitFor::Actor, actor),
-            Some((_, Place::WaitsForWorker)) => (WaitFor::Worker, 0),
-            Some((_, Place::WaitsForArguments)) | None => (WaitFor::Call, 0),
+            Some((_, CallStage::Sent(process))) => (WaitFor::Call, process.bits()),
+            Some((_, CallStage::WaitsForActor { actor, .. })) => (WaitFor::Actor, actor),
+            Some((_, CallStage::WaitsForWorker)) => (WaitFor::Worker, 0),
+            Some((_, CallStage::WaitsForArguments)) | None => (WaitFor::Call, 0),
         }
     }
 
@@ -50,16 +50,16 @@ impl Submitter {
             return;
         }
         match place {
-            Place::Sent(process) => needs.push(Need::Call { process, task: call }),
-            Place::WaitsForWorker => needs.push(Need::Worker { demand: task.demand.clone() }),
-            Place::WaitsForActor { actor, before } => {
+            CallStage::Sent(process) => needs.push(Need::Call { process, task: call }),
+            CallStage::WaitsForWorker => needs.push(Need::Worker { demand: task.demand.clone() }),
+            CallStage::WaitsForActor { actor, before } => {
                 // A call that waits for its arguments holds the later ones back.
                 for task in before.iter().chain([&task]) {
                     self.add_arguments(task, chain, needs);
                 }
                 needs.push(Need::Actor { actor });
             }
-            Place::WaitsForArguments => self.add_arguments(&task, chain, needs),
+            CallStage::WaitsForArguments => self.add_arguments(&task, chain, needs),
         }
     }
 
@@ -77,24 +77,24 @@ impl Submitter {
     }
 
     /// A call that is not over, and where it is; `None` while that is about to change.
-    fn find(&self, call: u64) -> Option<(Arc<Task>, Place)> {
+    fn find(&self, call: u64) -> Option<(Arc<Task>, CallStage)> {
         let state = self.state.lock();
         if let Some((task, process)) = state.running.sent_call(call) {
-            return Some((task.clone(), Place::Sent(process)));
+            return Some((task.clone(), CallStage::Sent(process)));
         }
         if let Some((actor, before, task)) = state.actors.waiting_call(call) {
-            return Some((task, Place::WaitsForActor { actor, before }));
+            return Some((task, CallStage::WaitsForActor { actor, before }));
         }
         if let Some(task) = state.leases.waiting().find(|task| task.id == call) {
-            return Some((task.clone(), Place::WaitsForWorker));
+            return Some((task.clone(), CallStage::WaitsForWorker));
         }
         drop(state);
-        Some((self.dependencies.waiting_call(call)?, Place::WaitsForArguments))
+        Some((self.dependencies.waiting_call(call)?, CallStage::WaitsForArguments))
     }
 }
 
-/// Where a call is that is not over.
-enum Place {
+/// The stage of a call that is not over.
+enum CallStage {
     Sent(OwnerId),
     WaitsForWorker,
     /// It waits behind these calls, some of which wait for arguments.

@@ -21,7 +21,7 @@ use crate::process::overflow::tell_overflow;
 use crate::process::role::WorkerRole;
 use crate::process::store;
 use crate::process::termination::{self, Termination};
-use crate::runtime::{Place, Runtime, current};
+use crate::runtime::{ProcessSettings, Runtime, current};
 use crate::wire::ToHead;
 
 pub(crate) use self::answer::{fail, reply};
@@ -117,7 +117,7 @@ fn serve(role: WorkerRole, host: &'static dyn Host) -> Result<Served, Error> {
     let environment = Environment::of_this_process(role.environment);
     let executor = Executor::new(Box::new(host), client.recorder().cloned());
     let directory = Path::new(&role.socket).parent().map(Path::to_owned);
-    let place = Place {
+    let place = ProcessSettings {
         resources: role.resources,
         environment,
         gpus: role.gpus,

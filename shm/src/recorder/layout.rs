@@ -1,7 +1,7 @@
 //! Where everything lies in a recorder's memory.
 
 use crate::page::PAGE_BYTES;
-use crate::recorder::Lane;
+use crate::recorder::EventBuffer;
 
 /// The number in the first word of a recorder with this layout; 0 where nothing is recorded.
 pub(super) const LAYOUT: u64 = 0x6d6f_6275_6c61_0002;
@@ -28,23 +28,23 @@ pub const EVENT_WORDS: usize = 8;
 pub const EVENT_VALUES: usize = EVENT_WORDS - 2;
 pub(super) const EVENT_BYTES: usize = EVENT_WORDS * size_of::<u64>();
 
-/// Events of each lane.
+/// Events of each buffer.
 const EVENTS: [usize; 3] = [4096, 4096, 1024];
-const LANES: usize = PAGE_BYTES as usize;
+const EVENT_BUFFERS: usize = PAGE_BYTES as usize;
 
 /// Names in a recorder. Number 0 names nothing.
 pub(super) const NAMES_MAX: usize = 512;
 pub(super) const NAME_RECORD_BYTES: usize = 128;
 /// Bytes of a name; a longer one is cut.
 pub const NAME_BYTES_MAX: usize = NAME_RECORD_BYTES - size_of::<u64>();
-const NAMES: usize = LANES + (EVENTS[0] + EVENTS[1] + EVENTS[2]) * EVENT_BYTES;
+const NAMES: usize = EVENT_BUFFERS + (EVENTS[0] + EVENTS[1] + EVENTS[2]) * EVENT_BYTES;
 const COUNTS: usize = NAMES + NAMES_MAX * NAME_RECORD_BYTES;
 const COUNTS_BYTES: usize = 512;
 
 /// Bytes of a recorder.
 pub const RECORDER_BYTES: u64 = (COUNTS + NAMES_MAX * COUNTS_BYTES) as u64;
 const _: () = assert!(RECORDER_BYTES.is_multiple_of(PAGE_BYTES));
-const _: () = assert!(HEADER_WAITS + WAITS * 64 <= LANES);
+const _: () = assert!(HEADER_WAITS + WAITS * 64 <= EVENT_BUFFERS);
 
 /// The queues of a process, whose lengths it records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,15 +100,15 @@ pub fn bucket_start(bucket: usize) -> u64 {
     (4 + quarter) << (octave - 2)
 }
 
-/// Where a lane begins, and its number of events.
-pub(super) fn lane(lane: Lane) -> (usize, usize) {
-    let before: usize = EVENTS[..lane as usize].iter().sum();
-    (LANES + before * EVENT_BYTES, EVENTS[lane as usize])
+/// Where a buffer begins, and its number of events.
+pub(super) fn event_buffer(buffer: EventBuffer) -> (usize, usize) {
+    let before: usize = EVENTS[..buffer as usize].iter().sum();
+    (EVENT_BUFFERS + before * EVENT_BYTES, EVENTS[buffer as usize])
 }
 
-/// Where the number of a lane's events is.
-pub(super) fn written(lane: Lane) -> usize {
-    HEADER_WRITTEN + lane as usize * 64
+/// Where the number of a buffer's events is.
+pub(super) fn written(buffer: EventBuffer) -> usize {
+    HEADER_WRITTEN + buffer as usize * 64
 }
 
 /// Where a name is.
@@ -136,7 +136,11 @@ mod tests {
 
     #[test]
     fn nothing_overlaps() {
-        let (made, ran, other) = (lane(Lane::Made), lane(Lane::Ran), lane(Lane::Other));
+        let (made, ran, other) = (
+            event_buffer(EventBuffer::Made),
+            event_buffer(EventBuffer::Ran),
+            event_buffer(EventBuffer::Other),
+        );
         let end = |(start, events): (usize, usize)| start + events * EVENT_BYTES;
         assert_eq!((end(made), end(ran), end(other)), (ran.0, other.0, name(0)));
         assert_eq!((name(NAMES_MAX), counts(NAMES_MAX) as u64), (counts(0), RECORDER_BYTES));

@@ -9,23 +9,23 @@
 //! | from | what | written by |
 //! |---|---|---|
 //! | 0 | the header: layout, clock, numbers of events and names, the running call, queues, waits | see there |
-//! | `LANES` | three [lanes](lane) of events | one thread at a time each |
+//! | `EVENT_BUFFERS` | three [event buffers](event_buffer) | one thread at a time each |
 //! | `NAMES` | names of functions and of anything else that events name by a number | under a lock, once each |
-//! | `COUNTS` | for each name, numbers of calls and a histogram of their times | the lanes' threads |
+//! | `COUNTS` | for each name, numbers of calls and a histogram of their times | the buffers' threads |
 //!
-//! The lanes differ in what keeps their writers apart: [`Lane::Made`] is written where calls are made and end, with the
-//! submitter's lock held; [`Lane::Ran`] by the thread that runs calls; [`Lane::Other`] by any thread, under a lock of
-//! its own. So the events of calls cost no atomic operation but plain stores.
+//! Each buffer keeps its writers apart in another way: [`EventBuffer::Made`] is written where calls are made and end,
+//! with the submitter's lock held; [`EventBuffer::Ran`] by the thread that runs calls; [`EventBuffer::Other`] by any
+//! thread, under a lock of its own. So the events of calls cost no atomic operation but plain stores.
 //!
 //! Counts are exact even if events were overwritten. Memory is bounded: [`RECORDER_BYTES`], most of it never touched.
-//! The pages of a lane are there before its first event.
+//! The pages of a buffer are allocated before its first event.
 //!
 //! # Trust
 //!
 //! A reader copies each word once, and checks what it has copied before it uses it.
 
+pub mod event_buffer;
 mod kind;
-pub mod lane;
 mod layout;
 mod reader;
 mod writer;
@@ -35,15 +35,15 @@ pub use layout::{
     Counter, EVENT_VALUES, EVENT_WORDS, HISTOGRAM, NAME_BYTES_MAX, Queue, RECORDER_BYTES, bucket_start,
 };
 pub use reader::{Counts, Event, Reader, Run, Seen, Wait};
-pub use writer::{Recorder, Waiting};
+pub use writer::{Recorder, WaitGuard};
 
 /// A bit among the recorded kinds that stands for no event: each object's entry contains the time and the place at
 /// which it was made.
 pub const ORIGINS: u32 = 1 << 31;
 
-/// One of the three lanes.
+/// One of the three buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
+pub enum EventBuffer {
     /// Calls that this process has made, and their ends.
     Made = 0,
     /// Calls that this process has run.
@@ -52,8 +52,8 @@ pub enum Lane {
     Other = 2,
 }
 
-impl Lane {
-    /// All lanes.
+impl EventBuffer {
+    /// All buffers.
     pub const ALL: [Self; 3] = [Self::Made, Self::Ran, Self::Other];
 }
 

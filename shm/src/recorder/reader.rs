@@ -8,13 +8,13 @@ use std::os::fd::BorrowedFd;
 use crate::clock::Moment;
 use crate::mapping::ReadMapping;
 use crate::memory::check_received;
-use crate::recorder::lane::{self, Place};
+use crate::recorder::event_buffer::{self, BufferLayout};
 use crate::recorder::layout::{
     self, COUNTERS, Counter, EVENT_VALUES, HEADER_KINDS, HEADER_LAYOUT, HEADER_NAMES, HEADER_NANOS,
     HEADER_QUEUES, HEADER_RUN, HEADER_TICKS, HEADER_WAITS, HISTOGRAM, LAYOUT, NAME_BYTES_MAX, NAMES_MAX,
     Queue, RECORDER_BYTES, WAITS,
 };
-use crate::recorder::{Kind, Lane, ORIGINS, WaitFor};
+use crate::recorder::{EventBuffer, Kind, ORIGINS, WaitFor};
 use crate::sync::{Ordering, fence};
 use crate::table::TABLE_BYTES;
 
@@ -33,7 +33,7 @@ pub struct Event {
     pub values: [u64; EVENT_VALUES],
 }
 
-/// The events that a reader found in a lane.
+/// The events that a reader found in a buffer.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// In the order in which they were recorded.
@@ -120,15 +120,15 @@ impl Reader {
         self.mapping.load64_relaxed(HEADER_KINDS) & u64::from(ORIGINS) != 0
     }
 
-    /// The events of a lane from number `from` on, as far as they are there.
-    pub fn events(&self, lane: Lane, from: u64) -> Seen {
-        let (events, capacity) = layout::lane(lane);
-        let place = Place { written: layout::written(lane), events, capacity };
-        let written = lane::written(&self.mapping, place);
+    /// The events of a buffer from number `from` on, as far as they are there.
+    pub fn events(&self, buffer: EventBuffer, from: u64) -> Seen {
+        let (events, capacity) = layout::event_buffer(buffer);
+        let place = BufferLayout { written: layout::written(buffer), events, capacity };
+        let written = event_buffer::written(&self.mapping, place);
         let first = from.max(written.saturating_sub(capacity as u64));
         let mut seen = Seen { events: Vec::new(), next: written, lost: first.saturating_sub(from) };
         for number in first..written {
-            match lane::read(&self.mapping, place, number) {
+            match event_buffer::read(&self.mapping, place, number) {
                 Some([tag, tick, values @ ..]) => {
                     // A kind that no honest process writes is no event.
                     if let Some(kind) = Kind::from_bits((tag >> 24) as u8) {
@@ -142,9 +142,9 @@ impl Reader {
         seen
     }
 
-    /// The number of events that were ever recorded in a lane, as the process says.
-    pub fn written(&self, lane: Lane) -> u64 {
-        self.mapping.load64_relaxed(layout::written(lane))
+    /// The number of events that were ever recorded in a buffer, as the process says.
+    pub fn written(&self, buffer: EventBuffer) -> u64 {
+        self.mapping.load64_relaxed(layout::written(buffer))
     }
 
     /// The names, the first of which has number 1. Bytes that are no text become `�`.

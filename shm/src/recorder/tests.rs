@@ -28,21 +28,21 @@ fn values(first: u64) -> [u64; EVENT_VALUES] {
 #[test]
 fn a_reader_finds_the_last_events_and_knows_how_many_it_missed() {
     let (recorder, reader) = pair(ALL);
-    assert_eq!((reader.events(Lane::Made, 0).events.len(), reader.written(Lane::Made)), (0, 0));
+    assert_eq!((reader.events(EventBuffer::Made, 0).events.len(), reader.written(EventBuffer::Made)), (0, 0));
     for number in 0..10_000 {
-        recorder.record(Lane::Made, Kind::Sent, 7, 3, values(number));
+        recorder.record(EventBuffer::Made, Kind::Sent, 7, 3, values(number));
     }
-    let seen = reader.events(Lane::Made, 0);
+    let seen = reader.events(EventBuffer::Made, 0);
     let numbers: Vec<u64> = seen.events.iter().map(|event| event.values[0]).collect();
     assert_eq!(numbers, (10_000 - 4096..10_000).collect::<Vec<_>>());
     assert_eq!((seen.next, seen.lost), (10_000, 10_000 - 4096));
     let event = seen.events[0];
     assert_eq!((event.kind, event.detail, event.name, event.values), (Kind::Sent, 7, 3, values(5904)));
     assert!(seen.events.is_sorted_by_key(|event| event.tick));
-    recorder.record(Lane::Made, Kind::Ended, 0, 0, values(1));
-    let seen = reader.events(Lane::Made, seen.next);
+    recorder.record(EventBuffer::Made, Kind::Ended, 0, 0, values(1));
+    let seen = reader.events(EventBuffer::Made, seen.next);
     assert_eq!((seen.events.len(), seen.lost), (1, 0));
-    assert_eq!(reader.events(Lane::Ran, 0).events.len(), 0, "each lane has its own");
+    assert_eq!(reader.events(EventBuffer::Ran, 0).events.len(), 0, "each buffer has its own");
 }
 
 #[test]
@@ -52,14 +52,14 @@ fn a_reader_never_finds_words_of_two_events_in_one() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..3_000_000 {
-                recorder.record_at(Lane::Other, number, Kind::Mark, 0, 0, values(number));
+                recorder.record_at(EventBuffer::Other, number, Kind::Mark, 0, 0, values(number));
             }
             is_over.store(true, Ordering::Release);
         });
         let (mut next, mut found, mut lost) = (0, 0, 0);
         loop {
             let was_over = is_over.load(Ordering::Acquire);
-            let seen = reader.events(Lane::Other, next);
+            let seen = reader.events(EventBuffer::Other, next);
             for event in &seen.events {
                 assert_eq!(event.values, values(event.tick));
             }
@@ -88,7 +88,7 @@ fn what_goes_on_now_is_seen_whole() {
     drop(other);
     recorder.end_run();
     assert_eq!((reader.run(), reader.waits().len()), (None, 0));
-    let waited = reader.events(Lane::Other, 0).events;
+    let waited = reader.events(EventBuffer::Other, 0).events;
     assert_eq!(waited.iter().map(|event| event.kind).collect::<Vec<_>>(), [Kind::Waited; 2]);
     recorder.set_queue(Queue::Arrived, 3);
     assert_eq!((reader.queue(Queue::Arrived), reader.queue(Queue::ForWorker)), (3, 0));
@@ -137,7 +137,7 @@ fn a_recorder_takes_no_more_memory_than_it_says_and_most_of_it_never() {
     let recorder = Recorder::map(memory.writable(), ALL).unwrap();
     assert_eq!(memory.allocated_bytes().unwrap() - before, 4096);
     for number in 0..100_000 {
-        recorder.record(Lane::Ran, Kind::Ran, 0, 0, values(number));
+        recorder.record(EventBuffer::Ran, Kind::Ran, 0, 0, values(number));
     }
     assert_eq!(memory.allocated_bytes().unwrap() - before, 4096 + (256 << 10));
 }
@@ -152,6 +152,6 @@ fn nothing_is_read_where_nothing_was_recorded() {
     recorder.note(Kind::Leased, 0, 0, values(1));
     recorder.note(Kind::Mark, 0, 0, values(2));
     let reader = Reader::map(memory.read_only().unwrap().as_fd()).unwrap().unwrap();
-    assert_eq!(reader.events(Lane::Other, 0).events.len(), 1);
+    assert_eq!(reader.events(EventBuffer::Other, 0).events.len(), 1);
     assert!(reader.records(Kind::Mark) && !reader.records(Kind::Leased));
 }

@@ -10,13 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::clock::{Moment, Stopwatch, ticks};
 use crate::mapping::WriteMapping;
 use crate::page::PAGE_BYTES;
-use crate::recorder::lane::{self, Place};
+use crate::recorder::event_buffer::{self, BufferLayout};
 use crate::recorder::layout::{
     self, COUNTERS, Counter, EVENT_BYTES, EVENT_VALUES, EVENT_WORDS, HEADER_KINDS, HEADER_LAYOUT,
     HEADER_NAMES, HEADER_NANOS, HEADER_QUEUES, HEADER_RUN, HEADER_TICKS, HEADER_WAITS, LAYOUT,
     NAME_BYTES_MAX, NAMES_MAX, Queue, RECORDER_BYTES, WAITS,
 };
-use crate::recorder::{Kind, Lane, ORIGINS, WaitFor};
+use crate::recorder::{EventBuffer, Kind, ORIGINS, WaitFor};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::table::TABLE_BYTES;
 
@@ -37,8 +37,8 @@ pub struct Recorder {
     other: Mutex<()>,
     /// The places of waits that are taken.
     waits: AtomicU32,
-    /// Lanes whose pages could not be allocated: a bit for each.
-    lost_lanes: AtomicU32,
+    /// Event buffers whose pages could not be allocated: a bit for each.
+    lost_buffers: AtomicU32,
 }
 
 impl fmt::Debug for Recorder {
@@ -69,7 +69,7 @@ impl Recorder {
             names: Mutex::default(),
             other: Mutex::default(),
             waits: AtomicU32::new(0),
-            lost_lanes: AtomicU32::new(0),
+            lost_buffers: AtomicU32::new(0),
         })
     }
 
@@ -93,42 +93,49 @@ impl Recorder {
 
     // ---- events ----
 
-    /// Records an event with the present time, of any kind. The caller keeps the lane's other writers out, and has
+    /// Records an event with the present time, of any kind. The caller keeps the buffer's other writers out, and has
     /// asked [`records`](Self::records).
     #[inline]
-    pub fn record(&self, lane: Lane, kind: Kind, detail: u8, name: u16, values: [u64; EVENT_VALUES]) {
-        self.record_at(lane, ticks(), kind, detail, name, values);
+    pub fn record(
+        &self,
+        buffer: EventBuffer,
+        kind: Kind,
+        detail: u8,
+        name: u16,
+        values: [u64; EVENT_VALUES],
+    ) {
+        self.record_at(buffer, ticks(), kind, detail, name, values);
     }
 
     /// The same, with a time that was read before.
     #[inline]
     pub fn record_at(
         &self,
-        lane: Lane,
+        buffer: EventBuffer,
         tick: u64,
         kind: Kind,
         detail: u8,
         name: u16,
         values: [u64; EVENT_VALUES],
     ) {
-        let (events, capacity) = layout::lane(lane);
-        let place = Place { written: layout::written(lane), events, capacity };
-        if self.mapping.word64(place.written).load(Ordering::Relaxed) == 0 && !self.has_pages(lane, place) {
+        let (events, capacity) = layout::event_buffer(buffer);
+        let place = BufferLayout { written: layout::written(buffer), events, capacity };
+        if self.mapping.word64(place.written).load(Ordering::Relaxed) == 0 && !self.has_pages(buffer, place) {
             return;
         }
         let low = u32::from(kind as u8) << 24 | u32::from(detail) << 16 | u32::from(name);
         let mut words = [0; EVENT_WORDS - 1];
         words[0] = tick;
         words[1..].copy_from_slice(&values);
-        lane::write(&self.mapping, place, low, words);
+        event_buffer::write(&self.mapping, place, low, words);
     }
 
-    /// Records an event in [`Lane::Other`], if its kind is recorded. Any thread may.
+    /// Records an event in [`EventBuffer::Other`], if its kind is recorded. Any thread may.
     pub fn note(&self, kind: Kind, detail: u8, name: u16, values: [u64; EVENT_VALUES]) {
         if self.records(kind) {
             let tick = ticks();
             let _alone = unpoisoned(self.other.lock());
-            self.record_at(Lane::Other, tick, kind, detail, name, values);
+            self.record_at(EventBuffer::Other, tick, kind, detail, name, values);
         }
     }
 
@@ -138,7 +145,7 @@ impl Recorder {
         let _alone = unpoisoned(self.other.lock());
         self.count(name, Counter::Failed);
         if self.records(Kind::Failed) {
-            self.record_at(Lane::Other, tick, Kind::Failed, detail, name, values);
+            self.record_at(EventBuffer::Other, tick, Kind::Failed, detail, name, values);
         }
     }
 
@@ -148,20 +155,27 @@ impl Recorder {
         let _alone = unpoisoned(self.other.lock());
         self.ran(name, now.saturating_sub(since), failed);
         if self.records(Kind::Ran) {
-            self.record_at(Lane::Other, now, Kind::Ran, failed.into(), name, [task, caller, since, 0, 0, 0]);
+            self.record_at(
+                EventBuffer::Other,
+                now,
+                Kind::Ran,
+                failed.into(),
+                name,
+                [task, caller, since, 0, 0, 0],
+            );
         }
     }
 
-    /// Allocates the pages of a lane before its first event.
+    /// Allocates the pages of a buffer before its first event.
     #[cold]
-    fn has_pages(&self, lane: Lane, place: Place) -> bool {
-        let bit = 1 << lane as u32;
-        if self.lost_lanes.load(std::sync::atomic::Ordering::Relaxed) & bit != 0 {
+    fn has_pages(&self, buffer: EventBuffer, place: BufferLayout) -> bool {
+        let bit = 1 << buffer as u32;
+        if self.lost_buffers.load(std::sync::atomic::Ordering::Relaxed) & bit != 0 {
             return false;
         }
         let has = self.mapping.populate(place.events, place.capacity * EVENT_BYTES).is_ok();
         if !has {
-            self.lost_lanes.fetch_or(bit, std::sync::atomic::Ordering::Relaxed);
+            self.lost_buffers.fetch_or(bit, std::sync::atomic::Ordering::Relaxed);
         }
         has
     }
@@ -270,13 +284,13 @@ impl Recorder {
     }
 
     /// This thread begins to wait; it waits until what this returns is dropped.
-    pub fn wait(&self, what: WaitFor, values: [u64; 2]) -> Waiting<'_> {
+    pub fn wait(&self, what: WaitFor, values: [u64; 2]) -> WaitGuard<'_> {
         let since = ticks();
         let place = self.take_place(self.waits.load(std::sync::atomic::Ordering::Relaxed));
         if let Some(place) = place {
             self.publish(wait_place(place), since, [what as u64, values[0], values[1], 0, 0]);
         }
-        Waiting { recorder: self, what, values, since, place }
+        WaitGuard { recorder: self, what, values, since, place }
     }
 
     /// Takes a free place; `None`: all are taken.
@@ -331,7 +345,7 @@ fn unpoisoned<'a, T>(locked: Result<MutexGuard<'a, T>, PoisonError<MutexGuard<'a
 
 /// A thread that waits; see [`Recorder::wait`].
 #[derive(Debug)]
-pub struct Waiting<'a> {
+pub struct WaitGuard<'a> {
     recorder: &'a Recorder,
     what: WaitFor,
     values: [u64; 2],
@@ -339,7 +353,7 @@ pub struct Waiting<'a> {
     place: Option<usize>,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
             self.recorder.clear(wait_place(place));

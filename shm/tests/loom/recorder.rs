@@ -7,7 +7,7 @@ use mobula_shm::mapping::{ReadMapping, WriteMapping};
 use mobula_shm::model::File;
 use mobula_shm::model::atomics::{Access, Kind};
 use mobula_shm::recorder::EVENT_WORDS;
-use mobula_shm::recorder::lane::{Place, read, write, written};
+use mobula_shm::recorder::event_buffer::{BufferLayout, read, write, written};
 use mobula_shm::sync::Ordering::{self, Acquire, Relaxed, Release};
 
 use crate::{fails, holds};
@@ -18,8 +18,8 @@ const CAPACITY: usize = 1;
 /// The first is there before the reader is, so that the second overwrites it.
 const COUNT: u64 = 2;
 
-fn place() -> Place {
-    Place { written: WRITTEN, events: EVENTS, capacity: CAPACITY }
+fn place() -> BufferLayout {
+    BufferLayout { written: WRITTEN, events: EVENTS, capacity: CAPACITY }
 }
 
 /// The words of an event: all the same, so that a word of another event is noticed.
@@ -29,7 +29,7 @@ fn words(number: u64) -> [u64; EVENT_WORDS - 1] {
 
 fn write_and_read() {
     let all = (0..CAPACITY * EVENT_WORDS).map(|word| EVENTS + word * size_of::<u64>());
-    let file = File::new("lane", [WRITTEN].into_iter().chain(all), []);
+    let file = File::new("buffer", [WRITTEN].into_iter().chain(all), []);
     let len = EVENTS + CAPACITY * EVENT_WORDS * size_of::<u64>();
     let writer = WriteMapping::map(file.as_fd(), 0, len).unwrap();
     let reader = ReadMapping::map(file.as_fd(), 0, len).unwrap();

@@ -16,7 +16,7 @@ use loom::thread::spawn;
 use mobula_shm::model::File;
 use mobula_shm::model::atomics::{Access, Kind, killed_after};
 use mobula_shm::pins::{Candidate, HELD, MAPPED, PinReader, PinWriter, free_together, try_spill};
-use mobula_shm::spill::SpillPlace;
+use mobula_shm::spill::SpillLocation;
 use mobula_shm::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use mobula_shm::sync::yield_now;
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
@@ -80,7 +80,7 @@ impl World {
             table.word(OBJECT),
             GENERATION,
             || pins.get(OBJECT) & MAPPED != 0,
-            || table.set_spill_place(OBJECT, Some(place())),
+            || table.set_spill_location(OBJECT, Some(place())),
         );
         if spilled {
             self.memory[0].write(OTHER);
@@ -94,7 +94,7 @@ impl World {
         self.memory[1].write(self.record.read());
         table.fill(OBJECT, &location(1));
         table.word(OBJECT).store(word(State::Sealed).bits(), Release);
-        table.set_spill_place(OBJECT, None);
+        table.set_spill_location(OBJECT, None);
     }
 
     fn spill_and_restore(&self) {
@@ -111,7 +111,7 @@ impl World {
             [Candidate { index: OBJECT, word: table.word(OBJECT), from: word(state), held: false }];
         free_together(&mut candidate, |candidates| candidates[0].held = pins.get(OBJECT) != 0);
         if !candidate[0].held {
-            table.set_spill_place(OBJECT, None);
+            table.set_spill_location(OBJECT, None);
             self.record.write(OTHER);
         }
     }
@@ -141,7 +141,7 @@ impl World {
         let (table, pins) = (self.table_writer(), self.pin_reader());
         let entry = table.word(OBJECT);
         let state = Word::from_bits(entry.load(Acquire)).state().expect("nobody writes such a word");
-        match (state, table.spill_place(OBJECT)) {
+        match (state, table.spill_location(OBJECT)) {
             (State::Spilled | State::Dying, Some(found)) => {
                 entry.store(word(State::Spilled).bits(), Release);
                 assert_eq!(found, place(), "another object's record");
@@ -151,7 +151,7 @@ impl World {
             }
             (State::Sealed | State::Dying, _) => {
                 entry.store(word(State::Sealed).bits(), Release);
-                table.set_spill_place(OBJECT, None);
+                table.set_spill_location(OBJECT, None);
                 // The file is discarded.
                 self.record.write(OTHER);
                 self.read_where_it_lies(&self.table_reader());
@@ -171,8 +171,8 @@ fn location(segment: u32) -> Location {
     Location { segment, offset: bytes * 64, length: bytes, format: segment, references: segment }
 }
 
-fn place() -> SpillPlace {
-    SpillPlace::new(3, 0).expect("a place")
+fn place() -> SpillLocation {
+    SpillLocation::new(3, 0).expect("a place")
 }
 
 /// As `Peer::settled_state`.
@@ -293,7 +293,7 @@ fn planted_a_place_that_is_noted_too_late() {
         let owner: Owner = |world| {
             let (table, pins) = (world.table_writer(), world.pin_reader());
             if try_spill(table.word(OBJECT), GENERATION, || pins.get(OBJECT) & MAPPED != 0, || ()) {
-                table.set_spill_place(OBJECT, Some(place()));
+                table.set_spill_location(OBJECT, Some(place()));
             }
         };
         _ = taken_over(owner, 2);
@@ -307,7 +307,7 @@ fn planted_a_place_that_is_forgotten_too_early() {
         let owner: Owner = |world| {
             if world.spill() {
                 let table = world.table_writer();
-                table.set_spill_place(OBJECT, None);
+                table.set_spill_location(OBJECT, None);
                 table.word(OBJECT).store(word(State::Sealed).bits(), Release);
             }
         };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use mobula_protocol::message::{Refusal, Reply, Request};
 use mobula_protocol::socket::Packet;
 use mobula_shm::bell::Bell;
-use mobula_shm::directory::Record;
+use mobula_shm::directory::SlotRecord;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
@@ -255,7 +255,7 @@ impl EventLoop {
     fn end_recovery_if_over(&mut self) {
         let now = Instant::now();
         let Self { recovery, connections, .. } = self;
-        let repeats = |record: &Record| connections.waits_for_welcome(record.process, record.serial);
+        let repeats = |record: &SlotRecord| connections.waits_for_welcome(record.process, record.serial);
         let Some(recovery) = recovery.take_if(|recovery| recovery.is_over(now, repeats)) else { return };
         let (returned, unfinished) = recovery.finish();
         for key in unfinished {

@@ -9,7 +9,7 @@ use mobula_runtime::{Failure, Result};
 
 pub(super) use self::state::Grant;
 use self::state::{Asker, Permits};
-use super::waiting::{Waiting, next_number};
+use super::waiting::{PendingCall, next_number};
 use crate as mobula;
 use crate::actor::ActorHandle;
 use crate::{Caller, Reply};
@@ -114,8 +114,8 @@ impl Held {
         number: u64,
         count: u32,
         waits: bool,
-    ) -> Waiting<Grant, impl FnOnce() + use<'_>> {
-        Waiting::new(actor.acquire(number, count, waits), move || _ = actor.release(number))
+    ) -> PendingCall<Grant, impl FnOnce() + use<'_>> {
+        PendingCall::new(actor.acquire(number, count, waits), move || _ = actor.release(number))
     }
 
     fn of(

@@ -34,11 +34,11 @@ pub(super) struct Permits<C, R> {
     total: u32,
     free: u32,
     held: FxHashMap<(C, u64), u32>,
-    waiting: VecDeque<Waiting<C, R>>,
+    waiting: VecDeque<PendingAcquire<C, R>>,
     after_death: bool,
 }
 
-struct Waiting<C, R> {
+struct PendingAcquire<C, R> {
     call: (C, u64),
     count: u32,
     reply: R,
@@ -58,7 +58,7 @@ impl<C: Copy + Eq + Hash, R: Asker> Permits<C, R> {
         if count > self.total {
             return reply.give(Grant::TooMany(self.total));
         }
-        let waiting = Waiting { call, count, reply };
+        let waiting = PendingAcquire { call, count, reply };
         if self.waiting.is_empty() && count <= self.free {
             self.grant(waiting);
         } else if waits {
@@ -115,7 +115,7 @@ impl<C: Copy + Eq + Hash, R: Asker> Permits<C, R> {
         self.settle();
     }
 
-    fn grant(&mut self, waiting: Waiting<C, R>) {
+    fn grant(&mut self, waiting: PendingAcquire<C, R>) {
         self.free -= waiting.count;
         self.held.insert(waiting.call, waiting.count);
         waiting.reply.give(Grant::Granted { after_death: self.after_death });

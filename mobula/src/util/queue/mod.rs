@@ -18,7 +18,7 @@ use self::actor::QueueActor;
 pub use self::error::{GetError, PutError};
 use self::item::Item;
 use self::items::{GetAnswer, PutAnswer, Wanted};
-use super::waiting::{Waiting, next_number};
+use super::waiting::{PendingCall, next_number};
 use crate::actor::ActorHandle;
 
 /// The longest wait, after the timeout of a put, for the answer whether its items are in the queue.
@@ -215,7 +215,7 @@ impl<T> Queue<T> {
         self.actor.close().get()
     }
 
-    /// Ends the queue's process; the items in the queue are lost. Waiting and later calls fail. With `force` the
+    /// Ends the queue's process; the items in the queue are lost. PendingCall and later calls fail. With `force` the
     /// process ends at once; otherwise after the calls that this process has made, and at the latest after the grace
     /// period.
     ///
@@ -569,9 +569,9 @@ impl<T: DeserializeOwned> Queue<T> {
 
 /// Calls of the actor.
 impl<T> Queue<T> {
-    fn begin_put(&self, items: Vec<Item>, waits: bool) -> Waiting<PutAnswer, impl FnOnce() + use<'_, T>> {
+    fn begin_put(&self, items: Vec<Item>, waits: bool) -> PendingCall<PutAnswer, impl FnOnce() + use<'_, T>> {
         let number = next_number();
-        Waiting::new(self.actor.put(number, items, waits), move || _ = self.actor.give_up(number))
+        PendingCall::new(self.actor.put(number, items, waits), move || _ = self.actor.give_up(number))
     }
 
     fn put_items(&self, items: Vec<Item>, waits: bool, timeout: Option<Duration>) -> Result<PutAnswer> {
@@ -584,8 +584,12 @@ impl<T> Queue<T> {
         put.wait(Some(ANSWER_PATIENCE))?.ok_or(no_answer)
     }
 
-    fn begin_get(&self, number: u64, wanted: Wanted) -> Waiting<GetAnswer<Item>, impl FnOnce() + use<'_, T>> {
-        Waiting::new(self.actor.get(number, wanted), move || _ = self.actor.give_up(number))
+    fn begin_get(
+        &self,
+        number: u64,
+        wanted: Wanted,
+    ) -> PendingCall<GetAnswer<Item>, impl FnOnce() + use<'_, T>> {
+        PendingCall::new(self.actor.get(number, wanted), move || _ = self.actor.give_up(number))
     }
 
     fn get_items(&self, wanted: Wanted, timeout: Option<Duration>) -> Result<Vec<Item>, GetError> {

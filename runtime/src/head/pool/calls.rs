@@ -1,4 +1,4 @@
-//! The pool with the callers' real [leases](Classes), simulated workers, and simulated records between all of them. A
+//! The pool with the callers' real [leases](LeasesByDemand), simulated workers, and simulated records between all of them. A
 //! seed decides which of them makes the next step.
 //!
 //! - Callers make calls, in half of the lives with random demands, and calls make calls. Some have time limits, some
@@ -24,7 +24,7 @@ use self::stream::Stream;
 use super::simulated::{End, Offer, Random, for_each_seed};
 use super::*;
 use crate::definition::Key;
-use crate::submit::classes::Classes;
+use crate::submit::demands::LeasesByDemand;
 use crate::submit::leases::Ended;
 
 mod caller;
@@ -104,7 +104,7 @@ enum Record {
 /// The calls that a process has made.
 #[derive(Default)]
 struct Process {
-    leases: Classes<u64, ()>,
+    leases: LeasesByDemand<u64, ()>,
     /// The worker to which each call was sent.
     sent: BTreeMap<u64, u64>,
     /// Calls that had begun in workers that are gone, until the head says how those ended.

@@ -19,7 +19,9 @@ impl<C: Caller> Pool<C> {
     }
 
     /// The demands that are not met: the caller (`None`: an actor), the demand, the number of workers, and since when.
-    pub(in crate::head) fn unmet(&self) -> impl Iterator<Item = (Option<&C>, &Demand, u32, Instant)> {
+    pub(in crate::head) fn waiting_demands(
+        &self,
+    ) -> impl Iterator<Item = (Option<&C>, &Demand, u32, Instant)> {
         self.wants.iter().map(|want| {
             let caller = match &want.seeker {
                 Seeker::Caller(caller) => Some(caller),

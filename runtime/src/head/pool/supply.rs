@@ -139,9 +139,9 @@ impl<C: Caller> Pool<C> {
         let comes_free = surplus.len() + self.count(is_ending);
         let room = self.limit().saturating_sub(self.workers.len()) + comes_free;
         // A kept process makes room for a call; the process of a call makes no room for a kept one.
-        let mut unmet = needed.iter().skip(room).peekable();
-        if let Some(first) = unmet.peek().copied() {
-            let count = unmet.filter(|process| first.is_usual() || !process.is_usual()).count();
+        let mut missing = needed.iter().skip(room).peekable();
+        if let Some(first) = missing.peek().copied() {
+            let count = missing.filter(|process| first.is_usual() || !process.is_usual()).count();
             let in_the_way = self
                 .workers
                 .active()

@@ -2,7 +2,7 @@
 
 use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{LABEL_BYTES_MAX, Refusal, Reply};
-use mobula_shm::directory::Record;
+use mobula_shm::directory::SlotRecord;
 use mobula_shm::failpoints::{Failpoint, failpoint};
 
 use crate::daemon::answer::{limit_reached, no_memory};
@@ -31,7 +31,7 @@ pub(crate) fn hello(
     match equipped {
         Ok(attachments) => {
             failpoint(Failpoint::HelloEquipped);
-            let record = Record { epoch: id.epoch(), committed: entries, process: pid, serial };
+            let record = SlotRecord { epoch: id.epoch(), committed: entries, process: pid, serial };
             registry.directory.set_owner(id.slot(), record);
             failpoint(Failpoint::HelloRecorded);
             let (slots, capacity_bytes) = (registry.config.slots(), registry.config.capacity_bytes);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use mobula_protocol::id::{ObjectId, OwnerId};
 use mobula_protocol::message::Refusal;
 use mobula_shm::pins::try_spill;
-use mobula_shm::spill::{Record, RecordWriter, SpillPlace};
+use mobula_shm::spill::{RecordHeader, RecordWriter, SpillLocation};
 use mobula_shm::table::{Location, State};
 
 use crate::daemon::orphans::escrow;
@@ -32,7 +32,7 @@ pub(crate) struct Eviction {
     owner: OwnerId,
     file: u32,
     objects: Vec<(ObjectId, Location)>,
-    writing: JoinHandle<io::Result<Vec<SpillPlace>>>,
+    writing: JoinHandle<io::Result<Vec<SpillLocation>>>,
     look_at: Instant,
 }
 
@@ -52,7 +52,7 @@ impl Eviction {
         for index in indices {
             let (word, location) = (owner.word(index), owner.location(index));
             let object = ObjectId::new(id, index, word.generation());
-            let record_bytes = Record::of(object.to_bytes(), &location).bytes();
+            let record_bytes = RecordHeader::of(object.to_bytes(), &location).bytes();
             // Some process writes into a dead client's table: then nothing of it is evicted.
             let (true, Some(record_bytes)) = (location.fits(segment_bytes), record_bytes) else {
                 return Ok(None);
@@ -135,7 +135,7 @@ fn evictable_segment(registry: &Registry) -> Option<(u16, u32, Vec<u32>)> {
 }
 
 /// Lets an object go whose record is on the disk; `false` if it stays.
-fn spill(owner: &Owner, object: ObjectId, place: SpillPlace) -> bool {
+fn spill(owner: &Owner, object: ObjectId, place: SpillLocation) -> bool {
     let index = object.index();
     owner.state_of(index, object.generation()) == Some(State::Sealed)
         && !owner.is_mapped(index)
@@ -143,7 +143,7 @@ fn spill(owner: &Owner, object: ObjectId, place: SpillPlace) -> bool {
             owner.view.word(index),
             object.generation(),
             || owner.is_mapped(index),
-            || owner.view.set_spill_place(index, Some(place)),
+            || owner.view.set_spill_location(index, Some(place)),
         )
 }
 
@@ -153,11 +153,11 @@ fn write(
     file: &File,
     number: u32,
     objects: &[(ObjectId, Location)],
-) -> io::Result<Vec<SpillPlace>> {
+) -> io::Result<Vec<SpillLocation>> {
     let mut writer = RecordWriter::new(file, number, 0);
     let mut places = Vec::with_capacity(objects.len());
     for (object, location) in objects {
-        let record = Record::of(object.to_bytes(), location);
+        let record = RecordHeader::of(object.to_bytes(), location);
         let extent = record.extent().ok_or(io::ErrorKind::InvalidData)?;
         writer.begin(record)?;
         let (mut done, mut piece) = (0, vec![0; extent.min(PIECE_BYTES) as usize]);

@@ -7,7 +7,7 @@ use std::fs::File;
 
 use mobula_protocol::id::ObjectId;
 use mobula_shm::mapping::ReadMapping;
-use mobula_shm::spill::{Record, SpillPlace, read_references};
+use mobula_shm::spill::{RecordHeader, SpillLocation, read_references};
 use mobula_shm::table::{Location, State};
 
 use crate::core::cycles;
@@ -65,12 +65,12 @@ impl<'a> MappedSegments<'a> {
 /// The references in the spill record of an entry, `max` at most.
 pub(crate) fn spilled_references(
     file: &File,
-    place: SpillPlace,
+    place: SpillLocation,
     location: &Location,
     max: usize,
 ) -> Vec<ObjectId> {
     // The object of the record does not matter here.
-    let record = Record::of([0; ObjectId::BYTES], location);
+    let record = RecordHeader::of([0; ObjectId::BYTES], location);
     match read_references(record, file, place.offset(), max) {
         Ok(ids) => ids.into_iter().map(ObjectId::from_bytes).collect(),
         Err(error) => {
@@ -125,7 +125,7 @@ fn references_of<'a>(
         return Vec::new();
     }
     let references = match state {
-        State::Spilled => owner.view.spill_place(index).and_then(|place| {
+        State::Spilled => owner.view.spill_location(index).and_then(|place| {
             let file = registry.spill_files.get(slot, place.file())?;
             Some(spilled_references(file, place, &location, max))
         }),

@@ -17,7 +17,7 @@ use mobula_protocol::message::Refusal;
 use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::memory::round_up_to_pages;
 use mobula_shm::pins::try_spill;
-use mobula_shm::spill::{Record, RecordReader, SpillPlace};
+use mobula_shm::spill::{RecordHeader, RecordReader, SpillLocation};
 use mobula_shm::table::{ALIGNMENT, Location, State, Word};
 
 use crate::daemon::answer::{limit_reached, no_memory};
@@ -48,10 +48,10 @@ pub(crate) struct OrphanRestores {
 struct Restore {
     object: ObjectId,
     location: Location,
-    record: Record,
+    record: RecordHeader,
     extent: u64,
     file: Arc<File>,
-    place: SpillPlace,
+    place: SpillLocation,
     /// `None` while there is no memory for it.
     target: Option<Target>,
 }
@@ -202,8 +202,8 @@ impl Restore {
         let (slot, index) = (object.owner().slot(), object.index());
         let Some(owner) = registry.owners.get(&slot) else { return Err(Refusal::NoSuchObject { object }) };
         let location = owner.location(index);
-        let record = Record::of(object.to_bytes(), &location);
-        let (Some(extent), Some(place)) = (record.extent(), owner.view.spill_place(index)) else {
+        let record = RecordHeader::of(object.to_bytes(), &location);
+        let (Some(extent), Some(place)) = (record.extent(), owner.view.spill_location(index)) else {
             return Err(damaged);
         };
         if extent > registry.config.capacity_bytes {

@@ -55,9 +55,9 @@ pub(crate) fn take_slice(registry: &mut Registry, slot: u16) -> Option<Progress>
             }
             // The owner died while it freed or spilled the object. With a place in a file it is spilled; see `table`.
             Some(state @ (State::Spilled | State::Dying))
-                if state == State::Spilled || owner.view.spill_place(index).is_some() =>
+                if state == State::Spilled || owner.view.spill_location(index).is_some() =>
             {
-                let (location, place) = (owner.view.location(index), owner.view.spill_place(index));
+                let (location, place) = (owner.view.location(index), owner.view.spill_location(index));
                 let file =
                     place.and_then(|place| Some((place, registry.spill_files.get(slot, place.file())?)));
                 let Some((place, file)) = file else {
@@ -87,7 +87,7 @@ pub(crate) fn take_slice(registry: &mut Registry, slot: u16) -> Option<Progress>
                     failpoint(Failpoint::TakeoverSealed);
                 }
                 // It may still have a spill record, which is not used any more.
-                owner.view.set_spill_place(index, None);
+                owner.view.set_spill_location(index, None);
                 if location.references > 0 {
                     let references = mapped.references(&location, estate.references_left);
                     let Some(references) = references else {

@@ -22,7 +22,7 @@ use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{LABEL_BYTES_MAX, Refusal, Request};
 use mobula_shm::bell::Bell;
 use mobula_shm::control::control_bytes;
-use mobula_shm::directory::{DirectoryWriter, Record};
+use mobula_shm::directory::{DirectoryWriter, SlotRecord};
 use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::memory::identity;
 use mobula_shm::names::names_bytes;
@@ -85,7 +85,7 @@ pub(crate) struct Returned {
     /// The control memory of the killed daemon.
     pub(crate) control: Memory,
     /// The owners of the slots when the store was killed.
-    pub(crate) occupied: BTreeMap<u16, Record>,
+    pub(crate) occupied: BTreeMap<u16, SlotRecord>,
     /// The clients that have handed back everything, by the keys of their connections.
     pub(crate) claims: BTreeMap<u64, Claim>,
 }
@@ -94,7 +94,7 @@ pub(crate) struct Returned {
 #[derive(Debug)]
 struct Left {
     control: Memory,
-    occupied: BTreeMap<u16, Record>,
+    occupied: BTreeMap<u16, SlotRecord>,
 }
 
 /// The state of a store while the clients come back.
@@ -156,7 +156,7 @@ impl Recovery {
     ///
     /// `repeats_hello` says whether the client of a record waits here for its welcome: the killed store had recorded
     /// it, and died before it answered. Such a client becomes a new one.
-    pub(crate) fn is_over(&mut self, now: Instant, repeats_hello: impl Fn(&Record) -> bool) -> bool {
+    pub(crate) fn is_over(&mut self, now: Instant, repeats_hello: impl Fn(&SlotRecord) -> bool) -> bool {
         if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;
         }

@@ -28,7 +28,7 @@ use mobula_protocol::id::OwnerId;
 use mobula_protocol::message::{Notice, Reply};
 use mobula_shm::bell::Bell;
 use mobula_shm::control::control_bytes;
-use mobula_shm::directory::Record;
+use mobula_shm::directory::SlotRecord;
 use mobula_shm::failpoints::{Failpoint, failpoint};
 use mobula_shm::memory::identity;
 use mobula_shm::pins::PinWriter;
@@ -99,7 +99,7 @@ struct Claimed {
 fn resume_client(
     registry: &mut Registry,
     claim: Claim,
-    occupied: &BTreeMap<u16, Record>,
+    occupied: &BTreeMap<u16, SlotRecord>,
 ) -> io::Result<Claimed> {
     let Claim { owner: id, pid, label, control, bell, segments, spill_files, .. } = claim;
     let slot = id.slot();
@@ -124,7 +124,7 @@ fn resume_client(
 /// Resumes, as dead, the owners that have not come back and of which a client has descriptors.
 fn resume_the_dead(
     registry: &mut Registry,
-    occupied: &BTreeMap<u16, Record>,
+    occupied: &BTreeMap<u16, SlotRecord>,
     claimed: &[Claimed],
     now: Instant,
 ) {
@@ -152,7 +152,7 @@ fn resume_the_dead(
 fn resume_dead(
     registry: &mut Registry,
     id: OwnerId,
-    record: Record,
+    record: SlotRecord,
     peer: &Peer,
     now: Instant,
 ) -> io::Result<()> {

@@ -17,7 +17,7 @@ use mobula_shm::directory::DirectoryReader;
 use mobula_shm::mapping::{ReadMapping, WriteMapping};
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
-use mobula_shm::spill::SpillPlace;
+use mobula_shm::spill::SpillLocation;
 use mobula_shm::table::{Location, State, TableReader, TableWriter, Word};
 
 use self::spill::SpillFile;
@@ -97,7 +97,7 @@ struct Entry {
     generation: u32,
     place: Option<Place>,
     /// The place of its spill record, whether the entry names it yet or not.
-    record: Option<SpillPlace>,
+    record: Option<SpillLocation>,
     uses: Uses,
     keeps: Vec<ObjectId>,
 }

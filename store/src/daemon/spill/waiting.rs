@@ -128,7 +128,7 @@ impl RestoreRequests {
 pub(crate) fn open(registry: &Registry, client: u16, object: ObjectId) -> Outcome {
     let Some(owner) = spilled(registry, client, object)? else { return Answer::done() };
     let slot = object.owner().slot();
-    let place = owner.view.spill_place(object.index());
+    let place = owner.view.spill_location(object.index());
     let opened =
         place.and_then(|place| Some((registry.spill_files.to_read(slot, place.file())?, place.offset())));
     let Some(((file, _), offset)) = opened else {

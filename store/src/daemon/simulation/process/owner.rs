@@ -189,7 +189,7 @@ impl Process {
         self.table.word(index).store(free.bits(), Ordering::Release);
         self.own_pins.set_own(index, 0);
         if let Some(place) = self.entries[index as usize].record.take() {
-            self.table.set_spill_place(index, None);
+            self.table.set_spill_location(index, None);
             self.remove_record(place);
         }
         keeps.into_iter().for_each(|object| self.let_go(object));

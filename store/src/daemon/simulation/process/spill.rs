@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use mobula_protocol::message::{Refusal, Request};
 use mobula_shm::memory::PAGE_BYTES;
 use mobula_shm::pins::MAPPED;
-use mobula_shm::spill::{Record, RecordReader, RecordWriter, SpillPlace};
+use mobula_shm::spill::{RecordHeader, RecordReader, RecordWriter, SpillLocation};
 use mobula_shm::table::{State, Word};
 
 use super::{Entry, PLACE_BYTES, Process, Stage, Truths};
@@ -37,7 +37,7 @@ impl Process {
         let has_room = |(number, file): (&u32, &mut SpillFile)| {
             (file.written < RECORDS_MAX).then(|| {
                 (file.written, file.needed) = (file.written + 1, file.needed + 1);
-                SpillPlace::new(*number, (file.written - 1) * PAGE_BYTES).expect("a place")
+                SpillLocation::new(*number, (file.written - 1) * PAGE_BYTES).expect("a place")
             })
         };
         let Some(place) = self.files.iter_mut().find_map(has_room) else {
@@ -48,7 +48,7 @@ impl Process {
             return;
         };
         let (object, location) = (self.object(index), self.table.location(index));
-        let record = Record::of(object.to_bytes(), &location);
+        let record = RecordHeader::of(object.to_bytes(), &location);
         let mapping = &self.segments[&location.segment].mapping;
         let words = record.extent().expect("small") / 8;
         let word = |at: u64| mapping.word64((location.offset + at * 8) as usize).load(Ordering::Relaxed);
@@ -88,7 +88,7 @@ impl Process {
                     self.entries[index as usize].record = None;
                     return self.settle(index, State::Sealed);
                 }
-                self.table.set_spill_place(index, record);
+                self.table.set_spill_location(index, record);
                 entry.stage = Stage::Noted;
             }
             Stage::Noted => {
@@ -103,7 +103,7 @@ impl Process {
                 self.entries[index as usize].stage = Stage::Restored;
             }
             Stage::Restored => {
-                self.table.set_spill_place(index, None);
+                self.table.set_spill_location(index, None);
                 (entry.stage, entry.record) = (Stage::Visible(State::Sealed), None);
                 self.remove_record(record.expect("it was in a file"));
             }
@@ -123,8 +123,8 @@ impl Process {
         let object = self.object(index);
         let (from, mut location) = (self.entries[index as usize].record, self.table.location(index));
         let from = from.expect("it is in a file");
-        assert_eq!(self.table.spill_place(index), Some(from), "the record of {object}");
-        let record = Record::of(object.to_bytes(), &location);
+        assert_eq!(self.table.spill_location(index), Some(from), "the record of {object}");
+        let record = RecordHeader::of(object.to_bytes(), &location);
         let mut bytes = vec![0; record.extent().expect("small") as usize];
         let file = &self.files[&from.file()].file;
         let mut reader = RecordReader::open(record, file, from.offset()).expect("the record of the object");
@@ -154,7 +154,7 @@ impl Process {
         }
     }
 
-    pub(super) fn remove_record(&mut self, place: SpillPlace) {
+    pub(super) fn remove_record(&mut self, place: SpillLocation) {
         self.files.get_mut(&place.file()).expect("it has records").needed -= 1;
         let full = self.files[&place.file()].written == RECORDS_MAX;
         if full {

@@ -11,18 +11,18 @@ use super::leases::{Ended, Leases, Room};
 use crate::demand::Demand;
 
 /// Leases by demand; see the module's documentation.
-pub(crate) struct Classes<C, W> {
+pub(crate) struct LeasesByDemand<C, W> {
     usual: Leases<C, W>,
     others: FxHashMap<Demand, Leases<C, W>>,
 }
 
-impl<C, W> Default for Classes<C, W> {
+impl<C, W> Default for LeasesByDemand<C, W> {
     fn default() -> Self {
         Self { usual: Leases::default(), others: FxHashMap::default() }
     }
 }
 
-impl<C, W> Classes<C, W> {
+impl<C, W> LeasesByDemand<C, W> {
     /// The leases for calls of a demand.
     pub(crate) fn of(&mut self, demand: &Demand) -> &mut Leases<C, W> {
         if demand.is_usual() {
@@ -125,45 +125,47 @@ mod tests {
     }
 
     /// Sends the next call. Returns it with its worker.
-    fn sent_next(classes: &mut Classes<u32, ()>) -> Option<(u32, OwnerId)> {
-        classes.next().map(|(call, room)| (call, room.take()))
+    fn sent_next(leases: &mut LeasesByDemand<u32, ()>) -> Option<(u32, OwnerId)> {
+        leases.next().map(|(call, room)| (call, room.take()))
     }
 
     /// Otherwise each call would wait for the head.
     #[test]
     fn a_loop_of_calls_with_one_demand_asks_the_head_once() {
-        let (mut classes, key, now) = (Classes::<u32, ()>::default(), Key::from_bits(1), Instant::now());
+        let (mut leases, key, now) =
+            (LeasesByDemand::<u32, ()>::default(), Key::from_bits(1), Instant::now());
         for (slot, cpus) in [1.0, 0.5, 2.0].into_iter().enumerate() {
             let (demand, worker) = (demand(cpus), OwnerId::new(slot as u16, 1));
-            classes.of(&demand).queue(key, 0);
-            assert_eq!(classes.wants(), [(demand.clone(), 1)]);
-            classes.of(&demand).granted(worker, Some(()), now);
-            assert_eq!(sent_next(&mut classes), Some((0, worker)));
-            classes.of(&demand).call_over(worker, key, Some(1000), || now);
+            leases.of(&demand).queue(key, 0);
+            assert_eq!(leases.wants(), [(demand.clone(), 1)]);
+            leases.of(&demand).granted(worker, Some(()), now);
+            assert_eq!(sent_next(&mut leases), Some((0, worker)));
+            leases.of(&demand).call_over(worker, key, Some(1000), || now);
             for _ in 0..100 {
-                assert_eq!(classes.of(&demand).room_at_once(key).map(Room::take), Some(worker));
-                classes.of(&demand).call_over(worker, key, Some(1000), || now);
+                assert_eq!(leases.of(&demand).room_at_once(key).map(Room::take), Some(worker));
+                leases.of(&demand).call_over(worker, key, Some(1000), || now);
             }
-            assert_eq!(classes.wants(), []);
+            assert_eq!(leases.wants(), []);
         }
         // A call of one demand never goes to a worker of another.
-        assert!(classes.of(&demand(4.0)).room_at_once(key).is_none());
+        assert!(leases.of(&demand(4.0)).room_at_once(key).is_none());
     }
 
     #[test]
     fn a_demand_that_is_not_in_use_any_more_is_forgotten() {
-        let (mut classes, key, mut now) = (Classes::<u32, ()>::default(), Key::from_bits(1), Instant::now());
+        let (mut leases, key, mut now) =
+            (LeasesByDemand::<u32, ()>::default(), Key::from_bits(1), Instant::now());
         for cpus in 2..100 {
             let (demand, worker) = (demand(f64::from(cpus)), OwnerId::new(1, u64::from(cpus)));
-            classes.of(&demand).queue(key, cpus);
-            assert_eq!(classes.wants(), [(demand.clone(), 1)]);
-            classes.of(&demand).granted(worker, Some(()), now);
-            assert_eq!(sent_next(&mut classes), Some((cpus, worker)));
-            assert_eq!(classes.take_ended(now), []);
-            classes.of(&demand).call_over(worker, key, Some(1000), || now);
+            leases.of(&demand).queue(key, cpus);
+            assert_eq!(leases.wants(), [(demand.clone(), 1)]);
+            leases.of(&demand).granted(worker, Some(()), now);
+            assert_eq!(sent_next(&mut leases), Some((cpus, worker)));
+            assert_eq!(leases.take_ended(now), []);
+            leases.of(&demand).call_over(worker, key, Some(1000), || now);
             now += super::super::leases::LEASE_KEPT;
-            assert_eq!(classes.take_ended(now), [Ended { worker, is_busy: false }]);
-            assert!(classes.others.is_empty() && classes.is_empty() && !classes.has_waiting());
+            assert_eq!(leases.take_ended(now), [Ended { worker, is_busy: false }]);
+            assert!(leases.others.is_empty() && leases.is_empty() && !leases.has_waiting());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A lane: the last events of one kind, each over the one that is oldest.
+//! An event buffer: the last events of one kind. A new event overwrites the oldest one.
 //!
 //! An event is 8 words, a cache line. The first word, its *tag*, has the low half of the event's number, counted from
 //! 1, in its upper half. The writer clears the tag, stores the other words, stores the tag, and counts the event. So a
@@ -14,9 +14,9 @@ use crate::mapping::{ReadMapping, WriteMapping};
 use crate::recorder::layout::{EVENT_BYTES, EVENT_WORDS};
 use crate::sync::{Ordering, fence};
 
-/// Where a lane lies in a mapping.
+/// Where a buffer lies in a mapping.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct BufferLayout {
     /// Of the number of events that were ever written.
     pub written: usize,
     /// Of the first event.
@@ -25,7 +25,7 @@ pub struct Place {
     pub capacity: usize,
 }
 
-impl Place {
+impl BufferLayout {
     #[inline]
     fn event(&self, number: u64) -> usize {
         self.events + (number % self.capacity as u64) as usize * EVENT_BYTES
@@ -40,7 +40,7 @@ fn mark(number: u64) -> u64 {
 
 /// Writes an event: the low half of the tag, and the other words. One thread at a time.
 #[inline]
-pub fn write(mapping: &WriteMapping, place: Place, low: u32, words: [u64; EVENT_WORDS - 1]) {
+pub fn write(mapping: &WriteMapping, place: BufferLayout, low: u32, words: [u64; EVENT_WORDS - 1]) {
     let written = mapping.word64(place.written);
     let number = written.load(Ordering::Relaxed);
     let event = mapping.words64::<EVENT_WORDS>(place.event(number));
@@ -58,13 +58,13 @@ pub fn write(mapping: &WriteMapping, place: Place, low: u32, words: [u64; EVENT_
 }
 
 /// The number of events that were ever written, as the writer says.
-pub fn written(mapping: &ReadMapping, place: Place) -> u64 {
+pub fn written(mapping: &ReadMapping, place: BufferLayout) -> u64 {
     // Acquire: pairs with the count in `write`.
     mapping.load64_acquire(place.written)
 }
 
 /// The event of a number, tag first; `None` if it was overwritten, or is not there.
-pub fn read(mapping: &ReadMapping, place: Place, number: u64) -> Option<[u64; EVENT_WORDS]> {
+pub fn read(mapping: &ReadMapping, place: BufferLayout, number: u64) -> Option<[u64; EVENT_WORDS]> {
     let event = place.event(number);
     // Acquire: pairs with the tag in `write`; the words of the event come after.
     let tag = mapping.load64_acquire(event);
