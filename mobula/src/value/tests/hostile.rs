@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::seed::for_each_seed;
 use super::store::{Store, get};
 use super::{aligned, from_heap, payload};
-use crate::value::payload::{HEADER_BYTES, Layout, Record};
+use crate::value::payload::{BufferRecord, HEADER_BYTES, Layout};
 use crate::value::stream;
 use crate::value::{Arrow, Bytes, Source, Tensor, ValueError, decode, encode, format};
 
@@ -161,7 +161,7 @@ fn random_damage_never_panics() {
 fn forged_places_are_refused() {
     let honest = payload(&(Bytes::from(vec![1; 100]), Bytes::from(vec![2; 100]))).to_vec();
     let length = honest.len() as u64;
-    let inline = |offset, length| Record { offset, length, reference: None };
+    let inline = |offset, length| BufferRecord { offset, length, reference: None };
     for record in [
         inline(length, 1),
         inline(length - 1, 2),
@@ -169,12 +169,12 @@ fn forged_places_are_refused() {
         inline(1, u64::MAX),
         inline(u64::MAX, u64::MAX),
         inline(0, length + 1),
-        Record { offset: 0, length: 1, reference: Some(0) },
-        Record { offset: 0, length: 1, reference: Some(u32::MAX - 1) },
+        BufferRecord { offset: 0, length: 1, reference: Some(0) },
+        BufferRecord { offset: 0, length: 1, reference: Some(u32::MAX - 1) },
     ] {
         let mut forged = honest.clone();
         record.write(&mut forged, 1);
-        assert_eq!(Record::read(&forged[HEADER_BYTES..], 1).unwrap(), record);
+        assert_eq!(BufferRecord::read(&forged[HEADER_BYTES..], 1).unwrap(), record);
         match from_heap::<(Bytes, Bytes)>(forged).unwrap_err() {
             ValueError::BufferOutOfBounds { buffer: 1, available, .. } => assert_eq!(available, length),
             ValueError::NoSuchReference { reference, count: 0 } => {
@@ -263,9 +263,9 @@ fn a_buffer_is_copied_out_no_more_often_than_it_is_there() {
         let stream = [&[0xdd, 0, 1, 0x86, 0xa0][..], &element.repeat(100_000)].concat();
         let mut forged = [&honest[..layout.stream.start], &stream, &honest[layout.stream.end..]].concat();
         forged[8..16].copy_from_slice(&(stream.len() as u64).to_le_bytes());
-        let record = Record::read(&honest[HEADER_BYTES..], 0).unwrap();
+        let record = BufferRecord::read(&honest[HEADER_BYTES..], 0).unwrap();
         let offset = record.offset + (stream.len() - layout.stream.len()) as u64;
-        Record { offset, ..record }.write(&mut forged, 0);
+        BufferRecord { offset, ..record }.write(&mut forged, 0);
         let error = from_heap::<Vec<T>>(aligned(&forged)).unwrap_err();
         assert!(matches!(error, ValueError::CopiedAgain { buffer: 0, .. }), "{error}");
     }
@@ -287,9 +287,9 @@ fn replaced(payload: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut forged = [&payload[..layout.stream.start], &stream, &payload[layout.stream.end..]].concat();
     forged[8..16].copy_from_slice(&(stream.len() as u64).to_le_bytes());
     for index in 0..layout.buffers {
-        let record = Record::read(&payload[HEADER_BYTES..], index).unwrap();
+        let record = BufferRecord::read(&payload[HEADER_BYTES..], index).unwrap();
         let offset = record.offset.wrapping_add(longer as u64);
-        Record { offset, ..record }.write(&mut forged, index as usize);
+        BufferRecord { offset, ..record }.write(&mut forged, index as usize);
     }
     forged
 }
@@ -469,13 +469,13 @@ fn buffers_in_other_objects_lie_within_them_or_are_refused() {
     let small = store.put(&[7; 100]).unwrap();
     let promise = store.promise().unwrap();
     let honest = encode(&Bytes::from(vec![1; 100])).unwrap().to_vec();
-    let read = |record: Record, to: &mobula_client::Handle| {
+    let read = |record: BufferRecord, to: &mobula_client::Handle| {
         let mut forged = honest.clone();
         record.write(&mut forged, 0);
         forged[16] = 1;
         decode::<Bytes>(Source::heap(forged, vec![to.clone()]))
     };
-    let record = |offset, length| Record { offset, length, reference: Some(0) };
+    let record = |offset, length| BufferRecord { offset, length, reference: Some(0) };
     assert_eq!(read(record(10, 90), &small.handle()).unwrap(), Bytes::from(vec![7; 90]));
     for (offset, length) in [(0, 101), (100, 1), (101, 0), (u64::MAX, 2), (1, u64::MAX), (1 << 40, 1 << 40)] {
         let error = read(record(offset, length), &small.handle()).unwrap_err();

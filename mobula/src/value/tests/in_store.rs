@@ -189,7 +189,7 @@ fn threads_lend_and_let_go_at_once() {
 
 #[test]
 fn forged_external_places_are_refused() {
-    use crate::value::payload::Record;
+    use crate::value::payload::BufferRecord;
 
     let store = Store::start();
     let bytes = BytesMut::create_in(&store, 100).unwrap().seal();
@@ -197,7 +197,7 @@ fn forged_external_places_are_refused() {
     let references = encoded.references().to_vec();
     for (offset, length) in [(100, 1), (0, 101), (u64::MAX, 2), (2, u64::MAX)] {
         let mut forged = encoded.to_vec();
-        Record { offset, length, reference: Some(0) }.write(&mut forged, 0);
+        BufferRecord { offset, length, reference: Some(0) }.write(&mut forged, 0);
         let error = decode::<Bytes>(Source::heap(aligned(&forged), references.clone())).unwrap_err();
         assert!(matches!(error, ValueError::BufferOutOfBounds { available: 100, .. }), "{error}");
     }

@@ -19,7 +19,7 @@ use std::ops::Range;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::payload::{HEADER_BYTES, Layout, Record};
+use super::payload::{BufferRecord, HEADER_BYTES, Layout};
 use super::{Source, ValueError, decode, encode};
 
 /// The payload of `value`, 64-byte aligned as it would be in the store.
@@ -59,9 +59,9 @@ fn renamed(payload: &[u8], from: &str, to: &str) -> Vec<u8> {
     let mut renamed = [head, to.as_bytes(), rest].concat();
     renamed[20..22].copy_from_slice(&(to.len() as u16).to_le_bytes());
     for index in 0..layout.buffers {
-        let record = Record::read(&payload[HEADER_BYTES..], index).unwrap();
+        let record = BufferRecord::read(&payload[HEADER_BYTES..], index).unwrap();
         let offset = record.offset.wrapping_add(longer);
-        Record { offset, ..record }.write(&mut renamed, index as usize);
+        BufferRecord { offset, ..record }.write(&mut renamed, index as usize);
     }
     renamed
 }
