@@ -6,8 +6,10 @@ use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
 
 use mobula::prelude::*;
+use mobula::util::{Barrier, BarrierError, GetError, PutError, Queue, Semaphore};
 use mobula::{
-    ActorEnd, ActorOptions, Builder, Error, Failure, Refusal, StoreFailure, TaskError, TaskErrorKind,
+    ActorEnd, ActorOptions, Builder, ClientError, Error, Failure, ObjectId, ObjectProblem, Refusal,
+    StoreFailure, TaskError, TaskErrorKind, UtilFailure,
 };
 use mobula_tests::{TestSession, session, session_with};
 
@@ -51,6 +53,72 @@ fn puts_too_much_and_boxes() -> Result<(), Box<dyn StdError + Send + Sync>> {
 #[mobula::remote]
 fn gets(what: Vec<ObjectRef<()>>) -> Result<(), Box<dyn StdError>> {
     Ok(what[0].get()?)
+}
+
+/// Puts into a queue that is full, and into one that is closed.
+#[mobula::remote]
+fn puts_into(queue: Queue<u32>) -> mobula::Result<()> {
+    Ok(queue.put_nowait(2)?)
+}
+
+#[mobula::remote]
+fn puts_into_and_boxes(queue: Queue<u32>) -> Result<(), Box<dyn StdError + Send + Sync>> {
+    Ok(queue.put_nowait(2)?)
+}
+
+#[mobula::remote]
+fn gets_from(queue: Queue<u32>) -> mobula::Result<u32> {
+    Ok(queue.get_nowait()?)
+}
+
+#[mobula::remote]
+fn gets_from_and_boxes(queue: Queue<u32>) -> Result<u32, Box<dyn StdError + Send + Sync>> {
+    Ok(queue.get_nowait()?)
+}
+
+#[mobula::remote]
+fn waits_alone(barrier: Barrier) -> mobula::Result<bool> {
+    Ok(barrier.wait_timeout(Duration::from_millis(1))?)
+}
+
+#[mobula::remote]
+fn waits_alone_and_boxes(barrier: Barrier) -> Result<bool, Box<dyn StdError + Send + Sync>> {
+    Ok(barrier.wait_timeout(Duration::from_millis(1))?)
+}
+
+#[mobula::remote]
+fn breaks_off() -> mobula::Result<()> {
+    Ok(Err(BarrierError::Broken)?)
+}
+
+#[mobula::remote]
+fn acquires_too_many(semaphore: Semaphore) -> mobula::Result<()> {
+    drop(semaphore.acquire_many(3)?);
+    Ok(())
+}
+
+#[mobula::remote]
+fn waits_for_too_many() -> mobula::Result<()> {
+    mobula::wait(Vec::<ObjectRef<()>>::new(), 1, None)?;
+    Ok(())
+}
+
+/// Errors that are hard to cause in a task.
+#[mobula::remote]
+fn fails_with(which: usize) -> mobula::Result<()> {
+    let object = ObjectId::from_bytes([7; ObjectId::BYTES]);
+    Err(match which {
+        0 => Error::AlreadyInitialized,
+        1 => Error::NotInActor,
+        2 => Error::Start("no descriptors".to_owned()),
+        3 => ClientError::Deleted { object }.into(),
+        4 => ClientError::NotReady { object }.into(),
+        5 => ClientError::OwnerStalled { object }.into(),
+        6 => ClientError::Corrupt { object }.into(),
+        7 => ClientError::TooManyReferences { object, kind: "handles", max: 5 }.into(),
+        8 => ClientError::NotOwner { object, owner: object.owner(), operation: "delete" }.into(),
+        _ => ClientError::System(std::io::Error::from_raw_os_error(24)).into(),
+    })
 }
 
 /// A time that the standard library's `Serialize` refuses.
@@ -162,6 +230,84 @@ fn the_sources_of_an_error_lead_to_what_it_comes_from() {
     assert!(matches!(refusal.downcast_ref(), Some(Refusal::TooLarge { .. })), "{sources:?}");
     // And the text says all of it.
     assert!(error.to_string().ends_with(&refusal.to_string()), "{error}");
+}
+
+fn cause_of<T: std::fmt::Debug>(result: mobula::Result<T>) -> Failure {
+    *task_error(result).cause.expect("it has a cause")
+}
+
+#[test]
+fn errors_of_tools_can_be_matched_after_they_have_left_a_task() {
+    let _session = session(2);
+    let (full, empty, closed) = (Queue::new(1), Queue::<u32>::new(1), Queue::<u32>::new(1));
+    full.put(1).unwrap();
+    closed.close().unwrap();
+    let (barrier, semaphore) = (Barrier::new(2), Semaphore::new(2));
+    let causes = [
+        (cause_of(puts_into::remote(full.clone()).get()), UtilFailure::QueueFull),
+        (cause_of(puts_into_and_boxes::remote(full).get()), UtilFailure::QueueFull),
+        (cause_of(puts_into::remote(closed.clone()).get()), UtilFailure::QueueClosed),
+        (cause_of(puts_into_and_boxes::remote(closed.clone()).get()), UtilFailure::QueueClosed),
+        (cause_of(gets_from::remote(closed.clone()).get()), UtilFailure::QueueClosed),
+        (cause_of(gets_from_and_boxes::remote(closed).get()), UtilFailure::QueueClosed),
+        (cause_of(gets_from::remote(empty.clone()).get()), UtilFailure::QueueEmpty),
+        (cause_of(gets_from_and_boxes::remote(empty).get()), UtilFailure::QueueEmpty),
+        (cause_of(waits_alone::remote(barrier.clone()).get()), UtilFailure::BarrierTimeout),
+        (cause_of(waits_alone_and_boxes::remote(barrier).get()), UtilFailure::BarrierTimeout),
+        (cause_of(breaks_off::remote().get()), UtilFailure::BarrierBroken),
+        (
+            cause_of(acquires_too_many::remote(semaphore).get()),
+            UtilFailure::TooFewPermits { requested: 3, permits: 2 },
+        ),
+    ];
+    for (cause, expected) in causes {
+        let Failure::Util(found) = cause else { panic!("{cause:?} is not {expected:?}") };
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn errors_of_sessions_and_objects_can_be_matched_after_they_have_left_a_task() {
+    let _session = session(1);
+    let Failure::Config { field, value, .. } = cause_of(waits_for_too_many::remote().get()) else {
+        panic!("it is no error of an option")
+    };
+    assert_eq!((field.as_str(), value.as_str()), ("num_ready", "1"));
+    let fails = |which| cause_of(fails_with::remote(which).get());
+    assert!(matches!(fails(0), Failure::AlreadyInitialized));
+    assert!(matches!(fails(1), Failure::NotInActor));
+    assert!(matches!(fails(2), Failure::Start { reason } if reason == "no descriptors"));
+    let problems = [
+        ObjectProblem::Deleted,
+        ObjectProblem::NotReady,
+        ObjectProblem::OwnerStalled,
+        ObjectProblem::Corrupt,
+        ObjectProblem::TooManyReferences { max: 5 },
+        ObjectProblem::NotOwner { owner: ObjectId::from_bytes([7; ObjectId::BYTES]).owner().bits() },
+    ];
+    for (number, expected) in problems.into_iter().enumerate() {
+        let Failure::Store { kind: StoreFailure::Object { problem, .. }, .. } = fails(3 + number) else {
+            panic!("{expected:?} is lost")
+        };
+        assert_eq!(problem, expected);
+    }
+    let system = fails(9);
+    let source = system.source().expect("the system's error is the source");
+    assert!(matches!(source.downcast_ref(), Some(StoreFailure::System { errno: Some(24) })), "{source:?}");
+}
+
+#[test]
+fn errors_of_tools_have_the_error_of_their_actor_as_their_source() {
+    let unreachable = || Error::NotInitialized;
+    let sources = [
+        BarrierError::Failed(unreachable()).source().map(ToString::to_string),
+        GetError::Failed(unreachable()).source().map(ToString::to_string),
+        PutError::Failed { item: 1, error: Box::new(unreachable()) }.source().map(ToString::to_string),
+    ];
+    assert_eq!(
+        sources,
+        [Some(unreachable().to_string()), Some(unreachable().to_string()), Some(unreachable().to_string())]
+    );
 }
 
 #[test]

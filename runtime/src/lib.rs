@@ -61,8 +61,8 @@ pub use crate::call::task_id::TaskId;
 pub use crate::definition::{Definition, Key, Name};
 pub use crate::entry::run_role;
 pub use crate::error::{
-    ActorEnd, Error, ExitReason, Failure, MemoryLimit, Result, StoreFailure, TaskError, TaskErrorKind,
-    TimeLimit, WaitingCall,
+    ActorEnd, Error, ExitReason, Failure, MemoryLimit, ObjectProblem, Result, StoreFailure, TaskError,
+    TaskErrorKind, TimeLimit, UtilFailure, WaitingCall,
 };
 pub use crate::front::actor::{
     ActorRef, ExportedActor, actor_number, exit_actor, list_named_actors, restarted,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use mobula_runtime::{ActorOptions, Error, Failure, Result};
+use mobula_runtime::{ActorOptions, Error, Failure, Result, UtilFailure};
 use serde::{Deserialize, Serialize};
 
 use super::waiting::{PendingCall, next_number};
@@ -74,16 +74,22 @@ pub enum BarrierError {
 impl fmt::Display for BarrierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Broken => {
-                f.write_str("another caller has left the barrier: it died, or its wait timed out")
-            }
-            Self::Timeout => f.write_str("not all callers came to the barrier in time"),
+            Self::Broken => UtilFailure::BarrierBroken.fmt(f),
+            Self::Timeout => UtilFailure::BarrierTimeout.fmt(f),
             Self::Failed(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for BarrierError {}
+impl std::error::Error for BarrierError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broken => Some(&UtilFailure::BarrierBroken),
+            Self::Timeout => Some(&UtilFailure::BarrierTimeout),
+            Self::Failed(error) => Some(error),
+        }
+    }
+}
 
 impl From<Error> for BarrierError {
     fn from(error: Error) -> Self {
@@ -94,8 +100,9 @@ impl From<Error> for BarrierError {
 impl From<BarrierError> for Error {
     fn from(error: BarrierError) -> Self {
         match error {
+            BarrierError::Broken => Failure::Util(UtilFailure::BarrierBroken).into(),
+            BarrierError::Timeout => Failure::Util(UtilFailure::BarrierTimeout).into(),
             BarrierError::Failed(error) => error,
-            error => Failure::Other(error.to_string()).into(),
         }
     }
 }

@@ -8,7 +8,7 @@ use mobula_client::{ClientError, ObjectId, Refusal};
 use serde::{Deserialize, Serialize};
 
 use super::deadlock::fmt_cycle;
-use super::{Error, ExitReason, TaskError, WaitingCall};
+use super::{Error, ExitReason, StoreFailure, TaskError, UtilFailure, WaitingCall};
 use crate::resources::Resources;
 
 /// Why there is an error instead of a result; travels between processes.
@@ -239,8 +239,27 @@ pub enum Failure {
     ThreadEnding,
     /// The session that the reference, the call or the actor belongs to has ended.
     SessionOver,
-    /// A record, or an object, of the session makes no sense: a process has a bug, or wrote wildly; or a task failed
-    /// with an error of starting a session.
+    /// A task wanted to start a second session: [`Error::AlreadyInitialized`].
+    AlreadyInitialized,
+    /// A task that is no method of an actor wanted to end its actor: [`Error::NotInActor`].
+    NotInActor,
+    /// A task could not start a session: [`Error::Start`].
+    Start {
+        /// The reason.
+        reason: String,
+    },
+    /// A task gave an option an invalid value: [`Error::Config`].
+    Config {
+        /// The builder's setter.
+        field: String,
+        /// The value that was given.
+        value: String,
+        /// The values that are possible.
+        expected: String,
+    },
+    /// A tool of `mobula::util` did not do what a task asked of it.
+    Util(UtilFailure),
+    /// A record, or an object, of the session is invalid: a process has a bug, or has written wildly.
     Other(String),
 }
 
@@ -339,75 +358,6 @@ impl fmt::Display for ActorEnd {
     }
 }
 
-/// The kind of a [`ClientError`] of another process, with its numbers.
-///
-/// ```
-/// use mobula::{Error, Failure, Refusal, StoreFailure};
-///
-/// #[mobula::remote]
-/// fn zeros(count: usize) -> Vec<u64> {
-///     vec![0; count]
-/// }
-///
-/// let _mobula = mobula::Builder::new().capacity_bytes(16 << 20).init()?;
-/// let error = match zeros::remote(4_000_000).get() {
-///     Err(Error::Task(error)) => error,
-///     other => panic!("{other:?}"),
-/// };
-/// let Some(Failure::Store { kind, .. }) = error.cause.as_deref() else { panic!("{error:?}") };
-/// assert!(matches!(kind, StoreFailure::Refused(Refusal::TooLarge { requested_bytes: 32_000_000.., .. })));
-/// # Ok::<(), mobula::Error>(())
-/// ```
-///
-/// [`Error::refusal`] finds a refusal in fewer words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum StoreFailure {
-    /// The daemon refused: the store is full, the object does not fit, a limit is reached, spilling failed, and so on.
-    Refused(Refusal),
-    /// The daemon is gone, and no other has taken its place.
-    StoreLost,
-    /// The daemon did not answer in time.
-    Timeout {
-        /// How long the process waited for it.
-        waited: Duration,
-    },
-    /// An object cannot be had, although it is not lost with its owner: it was deleted, it is not there yet, its owner
-    /// is stopped, its table makes no sense, or it has too many references.
-    Object {
-        /// The object's id.
-        object: ObjectId,
-    },
-    /// The call ran in a forked child of a worker, which has no connection of its own.
-    ForkedChild,
-    /// The system refused memory, descriptors or mappings.
-    System {
-        /// The system's error number, if it gave one.
-        errno: Option<i32>,
-    },
-    /// Another error; the text describes it.
-    Other,
-}
-
-impl From<&ClientError> for StoreFailure {
-    fn from(error: &ClientError) -> Self {
-        match error {
-            ClientError::Refused(refusal) => Self::Refused(refusal.clone()),
-            ClientError::StoreLost => Self::StoreLost,
-            ClientError::Timeout { waited, .. } => Self::Timeout { waited: *waited },
-            ClientError::Deleted { object }
-            | ClientError::NotReady { object }
-            | ClientError::OwnerStalled { object }
-            | ClientError::Corrupt { object }
-            | ClientError::TooManyReferences { object, .. }
-            | ClientError::NotOwner { object, .. } => Self::Object { object: *object },
-            ClientError::ForkedChild => Self::ForkedChild,
-            ClientError::System(error) => Self::System { errno: error.raw_os_error() },
-            _ => Self::Other,
-        }
-    }
-}
-
 impl Failure {
     /// The refusal of the store that is the reason of this failure, if there is one. Any number of tasks may stand
     /// between the two, each of which failed with the failure of another one.
@@ -444,7 +394,8 @@ impl Failure {
             return Some(Self::Task(error.cut()));
         }
         let client = || error.downcast_ref::<ClientError>().map(Self::from);
-        error.downcast_ref::<Self>().cloned().or_else(client)
+        let util = || error.downcast_ref::<UtilFailure>().copied().map(Self::Util);
+        error.downcast_ref::<Self>().cloned().or_else(client).or_else(util)
     }
 }
 
@@ -546,6 +497,11 @@ impl fmt::Display for Failure {
             }
             Self::NotInitialized => Error::NotInitialized.fmt(f),
             Self::InWorker => Error::InWorker.fmt(f),
+            Self::AlreadyInitialized => Error::AlreadyInitialized.fmt(f),
+            Self::NotInActor => Error::NotInActor.fmt(f),
+            Self::Start { reason } => Error::Start(reason.clone()).fmt(f),
+            Self::Config { field, value, expected } => write!(f, "{field} cannot be {value}: {expected}"),
+            Self::Util(failure) => failure.fmt(f),
             Self::ThreadEnding => Error::ThreadEnding.fmt(f),
             Self::SessionOver => f.write_str(
                 "it is of a session that has ended: references and actor handles last as long as the session that they \
@@ -562,6 +518,8 @@ impl StdError for Failure {
             Self::Task(error) => error.source(),
             Self::ConstructorFailed { error, .. } | Self::WorkerInitFailed { error } => Some(error),
             Self::Store { kind: StoreFailure::Refused(refusal), .. } => Some(refusal),
+            Self::Store { kind: kind @ StoreFailure::System { errno: Some(_) }, .. } => Some(kind),
+            Self::Util(failure) => Some(failure),
             _ => None,
         }
     }
@@ -595,8 +553,12 @@ impl From<&Error> for Failure {
             Error::ThreadEnding => Self::ThreadEnding,
             Error::Value(error) => Self::Value { reason: error.to_string() },
             Error::Store(error) => error.into(),
-            Error::AlreadyInitialized | Error::NotInActor | Error::Start(_) | Error::Config { .. } => {
-                Self::Other(error.to_string())
+            Error::AlreadyInitialized => Self::AlreadyInitialized,
+            Error::NotInActor => Self::NotInActor,
+            Error::Start(reason) => Self::Start { reason: reason.clone() },
+            Error::Config { field, value, expected } => {
+                let (field, value, expected) = ((*field).to_owned(), value.clone(), expected.clone());
+                Self::Config { field, value, expected }
             }
         }
     }
@@ -616,6 +578,12 @@ impl From<&ClientError> for Failure {
             }
             other => Self::Store { kind: other.into(), message: other.to_string() },
         }
+    }
+}
+
+impl From<UtilFailure> for Failure {
+    fn from(failure: UtilFailure) -> Self {
+        Self::Util(failure)
     }
 }
 

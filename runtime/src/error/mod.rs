@@ -10,7 +10,9 @@
 mod deadlock;
 mod exit_reason;
 mod failure;
+mod store;
 mod task;
+mod util;
 
 use std::time::Duration;
 
@@ -19,8 +21,10 @@ use mobula_client::{ClientError, Refusal};
 pub use self::deadlock::WaitingCall;
 pub(crate) use self::exit_reason::Bytes;
 pub use self::exit_reason::{ExitReason, MemoryLimit};
-pub use self::failure::{ActorEnd, Failure, StoreFailure, TimeLimit};
+pub use self::failure::{ActorEnd, Failure, TimeLimit};
+pub use self::store::{ObjectProblem, StoreFailure};
 pub use self::task::{TaskError, TaskErrorKind};
+pub use self::util::UtilFailure;
 
 /// The result of most operations. The second parameter is for a function that has another error.
 ///

@@ -5,7 +5,7 @@ mod state;
 
 use std::time::Duration;
 
-use mobula_runtime::{Failure, Result};
+use mobula_runtime::{Failure, Result, UtilFailure};
 
 pub(super) use self::state::Grant;
 use self::state::{Asker, Permits};
@@ -128,9 +128,8 @@ impl Held {
             Some(Grant::Granted { after_death }) => {
                 Ok(Some(Self { actor: actor.clone(), number, after_death, is_forgotten: false }))
             }
-            Some(Grant::TooMany(total)) => {
-                let message = format!("{count} permits were asked for, and there are {total}: ask for fewer");
-                Err(Failure::Other(message).into())
+            Some(Grant::TooMany(permits)) => {
+                Err(Failure::Util(UtilFailure::TooFewPermits { requested: count, permits }).into())
             }
             Some(Grant::Busy) | None => Ok(None),
         }

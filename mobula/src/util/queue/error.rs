@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mobula_runtime::{Error, Failure};
+use mobula_runtime::{Error, Failure, UtilFailure};
 
 /// The reason why an item was not put. It contains the item of [`put`](super::Queue::put) and its variants, or the
 /// items of [`put_many`](super::Queue::put_many) that are not in the queue.
@@ -65,8 +65,8 @@ impl<T> fmt::Debug for PutError<T> {
 impl<T> fmt::Display for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full(_) => f.write_str("the queue is full: take items out, wait longer, or make it larger"),
-            Self::Closed(_) => f.write_str("the queue is closed: it takes no more items"),
+            Self::Full(_) => UtilFailure::QueueFull.fmt(f),
+            Self::Closed(_) => UtilFailure::QueueClosed.fmt(f),
             Self::Failed { error, .. } => error.fmt(f),
         }
     }
@@ -75,8 +75,9 @@ impl<T> fmt::Display for PutError<T> {
 impl<T> std::error::Error for PutError<T> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Failed { error, .. } => error.source(),
-            _ => None,
+            Self::Full(_) => Some(&UtilFailure::QueueFull),
+            Self::Closed(_) => Some(&UtilFailure::QueueClosed),
+            Self::Failed { error, .. } => Some(error),
         }
     }
 }
@@ -85,8 +86,9 @@ impl<T> std::error::Error for PutError<T> {
 impl<T> From<PutError<T>> for Error {
     fn from(error: PutError<T>) -> Self {
         match error {
+            PutError::Full(_) => Failure::Util(UtilFailure::QueueFull).into(),
+            PutError::Closed(_) => Failure::Util(UtilFailure::QueueClosed).into(),
             PutError::Failed { error, .. } => *error,
-            error => Failure::Other(error.to_string()).into(),
         }
     }
 }
@@ -117,8 +119,8 @@ pub enum GetError {
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("the queue does not have as many items as asked for: wait longer"),
-            Self::Closed => f.write_str("the queue is closed, and has no item left"),
+            Self::Empty => UtilFailure::QueueEmpty.fmt(f),
+            Self::Closed => UtilFailure::QueueClosed.fmt(f),
             Self::Failed(error) => error.fmt(f),
         }
     }
@@ -127,8 +129,9 @@ impl fmt::Display for GetError {
 impl std::error::Error for GetError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Failed(error) => error.source(),
-            _ => None,
+            Self::Empty => Some(&UtilFailure::QueueEmpty),
+            Self::Closed => Some(&UtilFailure::QueueClosed),
+            Self::Failed(error) => Some(error),
         }
     }
 }
@@ -142,8 +145,9 @@ impl From<Error> for GetError {
 impl From<GetError> for Error {
     fn from(error: GetError) -> Self {
         match error {
+            GetError::Empty => Failure::Util(UtilFailure::QueueEmpty).into(),
+            GetError::Closed => Failure::Util(UtilFailure::QueueClosed).into(),
             GetError::Failed(error) => error,
-            error => Failure::Other(error.to_string()).into(),
         }
     }
 }
