@@ -166,7 +166,8 @@ fn a_killed_worker() {
         !pid.is_null()
     });
     kill(Pid::from_raw(pid.as_i64().unwrap() as i32), Signal::SIGKILL).unwrap();
-    running.get().unwrap_err();
+    let error = running.get().unwrap_err().to_string();
+    assert!(error.contains(&format!("`mobula postmortem {pid}`")), "{error}");
     let found = unusual(&watched, "died");
     assert!(found["text"].as_str().unwrap().contains("signal 9"), "{found}");
     let postmortem = ask_named(&watched, &found);

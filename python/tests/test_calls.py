@@ -229,7 +229,7 @@ def test_a_worker_that_dies() -> None:
     def dies() -> None:
         os._exit(3)
 
-    with pytest.raises(WorkerCrashedError, match="exited with code 3"):
+    with pytest.raises(WorkerCrashedError, match=r"exited with code 3.*`mobula postmortem \d+`"):
         ray.get(dies.remote())
     assert ray.get(add.remote(1)) == 11
 

@@ -399,22 +399,30 @@ impl Failure {
     }
 }
 
+/// Names the command that says more about a process that has died. Without a process there is nothing to say.
+fn fmt_postmortem(pid: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if pid == 0 { Ok(()) } else { write!(f, " (`mobula postmortem {pid}` says more)") }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Task(error) => error.fmt(f),
             Self::WorkerDied { function, pid, reason } => {
-                write!(f, "the worker process {pid} died while it ran {function}: {reason}")
+                write!(f, "the worker process {pid} died while it ran {function}: {reason}")?;
+                fmt_postmortem(*pid, f)
             }
             Self::ActorDied { class, method, pid, cause } => {
-                write!(f, "{class}::{method} was not carried out: its actor (process {pid}) is gone: {cause}")
+                write!(f, "{class}::{method} was not carried out: its actor (process {pid}) is gone: {cause}")?;
+                fmt_postmortem(*pid, f)
             }
             Self::ActorUnavailable { class, method, pid, reason } => {
                 write!(
                     f,
                     "{class}::{method} may or may not have been carried out: its actor's process ({pid}) died, and \
                      the actor is being started again: {reason}"
-                )
+                )?;
+                fmt_postmortem(*pid, f)
             }
             Self::ConstructorFailed { class, error } => {
                 write!(f, "actor {class} was not constructed: {error}")
