@@ -136,6 +136,18 @@ fn assert_is_short(reason: ExitReason, text: &str) {
     }
 }
 
+/// The most memory that a process which was ended had, as the head recorded it.
+fn peak_of(pid: u32) -> u64 {
+    let mut peak = None;
+    eventually("the end is recorded", || {
+        let found = mobula::state::look().unwrap().postmortem(&pid.to_string()).ok();
+        let found = found.filter(|found| found.reason.as_deref() == Some("out of memory"));
+        peak = found.and_then(|found| found.peak_memory_bytes);
+        peak.is_some()
+    });
+    peak.unwrap()
+}
+
 #[test]
 fn a_call_and_an_actor_that_are_ended_fail_with_the_figures() {
     let (machine, directory) = (Machine::new(), tempfile::tempdir().unwrap());
@@ -151,6 +163,7 @@ fn a_call_and_an_actor_that_are_ended_fail_with_the_figures() {
         let Error::Failed(Failure::WorkerDied { pid, reason, .. }) = error else { panic!("{error:?}") };
         assert_is_short(reason, &error.to_string());
         assert_eq!(notes.pids(), [pid]);
+        assert!(peak_of(pid) >= HELD as u64);
     }
     let keeper = Keeper::remote();
     assert_eq!(keeper.keeps().get().unwrap(), HELD);
@@ -404,8 +417,9 @@ fn driver_in_a_control_group() {
         session_with(Builder::new().workers(1).capacity_bytes(32 << 20).memory_usage_threshold(0.7));
     let error =
         takes_much::remote(Notes::in_directory(directory.path(), "notes")).get_timeout(PATIENCE).unwrap_err();
-    let Error::Failed(Failure::WorkerDied { reason, .. }) = &error else { panic!("{error:?}") };
+    let Error::Failed(Failure::WorkerDied { pid, reason, .. }) = &error else { panic!("{error:?}") };
     let ExitReason::OutOfMemory { limit, limit_bytes, own_bytes, .. } = *reason else { panic!("{error}") };
+    assert!(peak_of(*pid) > GROUP_BYTES as u64 / 3);
     assert_eq!((limit, limit_bytes), (MemoryLimit::ControlGroup, GROUP_BYTES as u64));
     assert!(own_bytes as usize > GROUP_BYTES / 3, "{error}");
     assert_eq!(one::remote().get().unwrap(), 1, "the session goes on");

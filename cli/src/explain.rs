@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use mobula_protocol::size::ByteSize;
 use mobula_runtime::logs::{LogCursor, Logs};
 use mobula_runtime::state::{Observer, Postmortem, Why};
 use serde::Serialize;
@@ -25,7 +26,8 @@ pub(crate) struct WhyCommand {
     look: Look,
 }
 
-/// Shows how a process ended: its last call, waits, events and lines of output, and the calls that failed with it.
+/// Shows how a process ended: its last call, waits, events and lines of output, its memory, and the calls that failed
+/// with it. Of an actor: the process that ended last.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PostmortemCommand {
     /// A process (4711); an actor's name, or its number (actor:3). Without it: all that are known, the last first.
@@ -107,6 +109,25 @@ impl Remains {
         let Self { found, output } = self;
         let reason = found.reason.as_deref().unwrap_or("unknown");
         let mut text = format!("process {} ({}): {reason}\n", found.pid, printable(&found.label));
+        if let Some(actor) = &found.actor {
+            let name = actor.name.as_ref().map_or_else(String::new, |name| format!(" {name:?}"));
+            let _ = writeln!(
+                text,
+                "  it was actor {}: {}{}",
+                actor.actor,
+                printable(&actor.class),
+                printable(&name)
+            );
+            let others: Vec<String> =
+                actor.pids.iter().filter(|pid| **pid != found.pid).map(u32::to_string).collect();
+            if !others.is_empty() {
+                let _ = writeln!(text, "  other processes of this actor that ended: {}", others.join(", "));
+            }
+        }
+        if let Some(bytes) = found.peak_memory_bytes {
+            let most = if found.is_peak_exact { "at its peak" } else { "at most" };
+            let _ = writeln!(text, "  its memory: {} {most}", ByteSize(bytes));
+        }
         if let (Some(task), Some(function)) = (&found.task, &found.function) {
             let _ = writeln!(text, "  it ran {} (call {task})", printable(function));
         }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mobula::{ActorOptions, ObjectRef, TaskOptions};
+use mobula::{ActorHandle, ActorOptions, ObjectRef, TaskOptions};
 use mobula_cli_support::eventually;
 use mobula_cli_support::watched::{Gate, Watched, session, session_with};
 use nix::sys::signal::{Signal, kill};
@@ -61,6 +61,17 @@ fn computes(millis: u64) {
 #[mobula::remote]
 fn runs_while(path: String) {
     while Path::new(&path).exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Uses so much memory, removes the file, and runs on.
+#[mobula::remote]
+fn fills(bytes: usize, path: String) {
+    let memory = std::hint::black_box(vec![1_u8; bytes]);
+    std::fs::remove_file(path).unwrap();
+    loop {
+        std::hint::black_box(&memory);
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -360,6 +371,94 @@ fn a_killed_process_leaves_what_it_did() {
     assert!(text.contains("signal 9") && text.contains("it ran look::runs_while"), "{text}");
     let failed = watched.task("runs_while", "failed");
     assert_eq!((&failed["task"], &failed["cause"]), (&task["task"], &"process_died".into()));
+}
+
+/// Runs a call that has its process killed. Returns the pid and the error.
+fn killed(watched: &Watched, actor: &ActorHandle<Slow>, gate: &Gate) -> (u32, String) {
+    let pid = actor.pid().get().unwrap();
+    let running = actor.run(gate.path());
+    eventually("the call runs", || {
+        watched.tasks("Slow::run", "running").iter().any(|task| task["worker_pid"] == pid)
+    });
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    (pid, running.get().unwrap_err().to_string())
+}
+
+/// Waits for the record of the process that an actor had last.
+fn postmortem(watched: &Watched, target: &str, pid: u32) -> Value {
+    let mut found = Value::Null;
+    eventually(&format!("process {pid} of {target} is found"), || {
+        let words = ["postmortem", target, "--json", "--socket", &watched.socket];
+        let output = mobula_cli_support::run(words, Path::new("/nowhere"));
+        found = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        found["pid"] == pid && found["reason"] == "signal 9"
+    });
+    found
+}
+
+#[test]
+fn an_actor_that_is_gone_is_found_by_its_name() {
+    let watched = session(1);
+    let gate = Gate::closed();
+    let actor = Slow::options(ActorOptions::new().name("gone")).remote();
+    let (pid, error) = killed(&watched, &actor, &gate);
+    assert!(error.contains(&format!("`mobula postmortem {pid}`")), "{error}");
+    let found = postmortem(&watched, "gone", pid);
+    assert_eq!((&found["actor"]["name"], &found["actor"]["pids"]), (&"gone".into(), &vec![pid].into()));
+    // Without handles the head forgets the actor, and another one may have the name.
+    drop(actor);
+    eventually("it is forgotten", || watched.ask(&["list", "actors"])["total"] == 0);
+    let other = Slow::options(ActorOptions::new().name("gone")).remote();
+    assert_ne!(other.pid().get().unwrap(), pid);
+    postmortem(&watched, "gone", pid);
+    postmortem(&watched, &format!("actor:{}", found["actor"]["actor"]), pid);
+    let text = watched.text(&["postmortem", "gone"]);
+    assert!(text.contains("it was actor ") && text.contains("Slow \"gone\"\n"), "{text}");
+}
+
+#[test]
+fn the_earlier_processes_of_an_actor_are_found() {
+    let watched = session(1);
+    let gate = Gate::closed();
+    let actor = Slow::options(ActorOptions::new().name("restarted").max_restarts(5)).remote();
+    let (first, error) = killed(&watched, &actor, &gate);
+    assert!(error.contains(&format!("`mobula postmortem {first}`")), "{error}");
+    postmortem(&watched, "restarted", first);
+    let (second, _) = killed(&watched, &actor, &gate);
+    let found = postmortem(&watched, "restarted", second);
+    assert_eq!(found["actor"]["pids"], Value::from(vec![first, second]), "{found}");
+    assert_eq!(watched.ask(&["postmortem", &first.to_string()])["actor"], found["actor"]);
+    let text = watched.text(&["postmortem", "restarted"]);
+    assert!(text.contains(&format!("other processes of this actor that ended: {first}\n")), "{text}");
+    drop(gate);
+    assert!(![first, second].contains(&actor.pid().get().unwrap()), "it was restarted");
+}
+
+#[test]
+fn the_memory_of_a_killed_process_is_known() {
+    let watched = session(1);
+    let gate = Gate::closed();
+    let running = fills::options(TaskOptions::new().max_retries(0)).remote(256 << 20, gate.path());
+    eventually("it has the memory", || !Path::new(&gate.path()).exists());
+    let pid = watched.task("fills", "running")["worker_pid"].as_u64().unwrap() as u32;
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    running.get().unwrap_err();
+    let found = postmortem(&watched, &pid.to_string(), pid);
+    let bytes = found["peak_memory_bytes"].as_u64().unwrap();
+    assert!((256 << 20..400 << 20).contains(&bytes), "{found}");
+    assert_eq!(found["is_peak_exact"], true);
+    let text = watched.text(&["postmortem", &pid.to_string()]);
+    assert!(text.contains("  its memory: ") && text.contains(" MiB at its peak\n"), "{text}");
+    drop(watched);
+    // A process begins with the number of the driver, which is larger than all that this one uses.
+    let large = std::hint::black_box(vec![1_u8; 200 << 20]);
+    let watched = session(1);
+    let actor = Slow::remote();
+    let (pid, _) = killed(&watched, &actor, &Gate::closed());
+    let found = postmortem(&watched, &pid.to_string(), pid);
+    assert_eq!(found["is_peak_exact"], false, "{found}");
+    assert!(found["peak_memory_bytes"].as_u64().unwrap() >= large.len() as u64, "{found}");
+    assert!(watched.text(&["postmortem", &pid.to_string()]).contains(" at most\n"));
 }
 
 #[test]

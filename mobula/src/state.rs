@@ -25,10 +25,10 @@
 //! [`Error::Store`](crate::Error::Store) when the store cannot be asked.
 
 pub use mobula_runtime::state::{
-    ActorState, Circle, DriverState, FunctionSummary, HeadReport, HeldObject, Hold, LastEvent, MemoryGroup,
-    MemoryReport, NameState, NoSuchTarget, ObjectState, Observer, Overview, Postmortem, ProcessCounts,
-    QueueState, ResourceUse, SiteGroup, Snapshot, StoreUse, TaskPhase, TaskState, TraceEvent, Unusual,
-    Wanted, Why, WhyLink, WorkerState,
+    ActorState, Circle, DriverState, FormerActor, FunctionSummary, HeadReport, HeldObject, Hold, LastEvent,
+    MemoryGroup, MemoryReport, NameState, NoSuchTarget, ObjectState, Observer, Overview, Postmortem,
+    ProcessCounts, QueueState, ResourceUse, SiteGroup, Snapshot, StoreUse, TaskPhase, TaskState, TraceEvent,
+    Unusual, Wanted, Why, WhyLink, WorkerState,
 };
 
 use crate::Result;

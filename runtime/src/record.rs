@@ -199,8 +199,8 @@ pub(crate) fn promised(client: &Client, object: ObjectId, call: u64) {
     }
 }
 
-/// A process that the head started has ended.
-pub(crate) fn process_ended(client: &Client, process: OwnerId, pid: u32, reason: ExitReason) {
+/// A process that the head started has ended. Its peak of memory has two numbers, as [`Kind::Process`] has them.
+pub(crate) fn process_ended(client: &Client, process: OwnerId, pid: u32, reason: ExitReason, peak: [u64; 2]) {
     let (how, number) = match reason {
         ExitReason::Exited { code } => (1, code as u64),
         ExitReason::Killed { signal } => (2, signal as u64),
@@ -208,7 +208,7 @@ pub(crate) fn process_ended(client: &Client, process: OwnerId, pid: u32, reason:
         _ => (4, 0),
     };
     if let Some(recorder) = client.recorder() {
-        recorder.note(Kind::Process, 0, 0, [process.bits(), pid.into(), how, number, 0, 0]);
+        recorder.note(Kind::Process, 0, 0, [process.bits(), pid.into(), how, number, peak[0], peak[1]]);
     }
 }
 

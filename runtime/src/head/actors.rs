@@ -11,7 +11,7 @@
 //!
 //! This part knows no processes: it decides what happens to an actor, and tells the callers that watch it.
 
-use std::collections::{BTreeMap, HashMap, btree_map};
+use std::collections::{BTreeMap, HashMap, VecDeque, btree_map};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,9 @@ use crate::definition::Key;
 use crate::demand::Demand;
 use crate::error::{ActorEnd, ExitReason, Failure};
 use crate::mail::link::{Link, TooLarge};
-use crate::wire::{ActorRecord, CallContext, FoundActor, FromHead, NamedActor, NewActor, ReservedActor};
+use crate::wire::{
+    ActorProcess, ActorRecord, CallContext, FoundActor, FromHead, NamedActor, NewActor, ReservedActor,
+};
 
 /// How soon tokens are checked after something happened. The checks become rarer while nothing happens.
 const LOOK_SOON: Duration = Duration::from_millis(20);
@@ -33,6 +35,8 @@ const LOOK_SELDOM: Duration = Duration::from_millis(500);
 const NAMES_BYTES_MAX: usize = 4 << 10;
 /// The bytes that a name takes in a record, in addition to its text.
 const NAME_BYTES: usize = 16;
+/// The most processes of actors that are remembered after their end. The store keeps the events of fewer.
+const FORMER_MAX: usize = 256;
 
 struct Actor {
     class: Key,
@@ -162,6 +166,8 @@ pub(super) struct Actors {
     /// The names of the actors of all drivers, in a session that drivers share.
     shared_names: Option<SharedNames>,
     number_last: u64,
+    /// The processes that actors had, the last one last: an actor that is over is forgotten, and its name is free.
+    former: VecDeque<ActorProcess>,
     looked: Option<Instant>,
     interval: Duration,
 }
@@ -202,6 +208,21 @@ impl Actors {
             }
         };
         self.actors.iter().map(record).collect()
+    }
+
+    /// The processes that actors had, for an observer.
+    pub(super) fn former(&self) -> impl Iterator<Item = &ActorProcess> {
+        self.former.iter()
+    }
+
+    fn remember(&mut self, actor: u64, pid: u32) {
+        let Some(record) = self.actors.get(&actor).filter(|_| pid != 0) else { return };
+        let name = record.name.as_ref().map(|(_, name)| name.clone());
+        let class = record.class_name.clone();
+        if self.former.len() == FORMER_MAX {
+            self.former.pop_front();
+        }
+        self.former.push_back(ActorProcess { pid, actor, class, name });
     }
 
     pub(super) fn reserve(&mut self, client: &Client, by: &Arc<Link>, request: u64, actor: NewActor<'_>) {
@@ -398,6 +419,8 @@ impl Actors {
             let cause = ActorEnd::Process { reason, restarts: record.restarts };
             return self.over(actor, pid, self.died(actor, cause));
         }
+        self.remember(actor, pid);
+        let Some(record) = self.actors.get_mut(&actor) else { return };
         record.restarts = record.restarts.saturating_add(1);
         let max_task_retries = record.max_task_retries;
         for link in &record.watchers {
@@ -425,6 +448,8 @@ impl Actors {
             Stage::Constructing { process } | Stage::Alive { process, .. } => Some(process),
             _ => None,
         };
+        self.remember(actor, pid);
+        let Some(record) = self.actors.get_mut(&actor) else { return };
         record.stage = Stage::Over { pid, failure, process };
         record.arguments = None;
         std::mem::take(&mut record.watchers).iter().for_each(|link| record.tell(actor, link));

@@ -22,7 +22,7 @@ use super::watches::Watches;
 use crate::environment::{Environment, VISIBLE_GPUS};
 use crate::error::ExitReason;
 use crate::logs::LogFiles;
-use crate::process::child::Child;
+use crate::process::child::{Child, End, own_peak_bytes};
 use crate::process::launch::Launch;
 use crate::process::lifeline::Lifeline;
 use crate::process::output::{OutputSink, Stream};
@@ -81,6 +81,26 @@ struct Process {
     child: Child,
     /// Standard output and standard error. `None` if they are not read, or are closed.
     pipes: [Option<Pipe>; 2],
+    /// The [peak](own_peak_bytes) with which it began.
+    first_peak_bytes: u64,
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) token: u64,
+    pub(crate) pid: u32,
+    pub(crate) reason: ExitReason,
+    pub(crate) peak: PeakMemory,
+}
+
+/// The most memory that a process had at a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PeakMemory {
+    /// As the kernel says; 0: not known.
+    pub(crate) bytes: u64,
+    /// The number with which it began. If [`bytes`](Self::bytes) is not larger, it says only that there were no more.
+    pub(crate) first_bytes: u64,
 }
 
 /// The log files of the session.
@@ -165,7 +185,7 @@ impl Processes {
         let pid = child.pid();
         let stdout = stdout.map(|pipe| Output::pipe(Stream::Stdout, pid, pipe));
         let stderr = stderr.map(|pipe| Output::pipe(Stream::Stderr, pid, pipe));
-        let process = Process { pipes: [stdout, stderr], child };
+        let process = Process { pipes: [stdout, stderr], child, first_peak_bytes: own_peak_bytes() };
         if let Err(error) = self.watch(token, &process) {
             // Nothing would tell of its end.
             process.child.kill();
@@ -238,19 +258,21 @@ impl Processes {
     }
 
     /// Processes that have ended since the last call, and how.
-    pub(crate) fn ended(&mut self) -> Vec<(u64, u32, ExitReason)> {
+    pub(crate) fn ended(&mut self) -> Vec<Ended> {
         let ready = self.ends.ready(EpollTimeout::ZERO);
         let mut ended: Vec<_> = ready
             .into_iter()
             .filter_map(|token| {
-                let child = &self.running.get(&token)?.child;
-                Some((token, child.pid(), child.try_wait()?))
+                let Process { child, first_peak_bytes: first_bytes, .. } = self.running.get(&token)?;
+                let End { reason, peak_bytes: bytes } = child.try_wait()?;
+                let peak = PeakMemory { bytes, first_bytes: *first_bytes };
+                Some(Ended { token, pid: child.pid(), reason, peak })
             })
             .collect();
         if !ended.is_empty() {
             self.overflowed.extend(self.options.lifeline.last_words());
         }
-        for (token, _, reason) in &mut ended {
+        for Ended { token, reason, .. } in &mut ended {
             if self.overflowed.remove(token)
                 && matches!(reason, ExitReason::Killed { .. } | ExitReason::Unknown)
             {

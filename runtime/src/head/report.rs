@@ -39,6 +39,7 @@ impl State {
             processes: processes.collect(),
             wants: wants.collect(),
             actors: self.actors.report(),
+            actor_processes: self.actors.former().cloned().collect(),
         }
     }
 }

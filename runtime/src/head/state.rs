@@ -27,7 +27,7 @@ use super::memory::Monitor;
 use super::names::SharedNames;
 use super::orders::Orders;
 use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refused};
-use super::processes::Processes;
+use super::processes::{Ended, Processes};
 use super::share::Share;
 use super::start_failures::StartFailures;
 use crate::environment::Environment;
@@ -312,7 +312,7 @@ impl State {
     /// Forwards output, and handles processes that have ended.
     pub(super) fn look_after_processes(&mut self, client: &Client) {
         self.processes.forward_output();
-        for (token, pid, reason) in self.processes.ended() {
+        for Ended { token, pid, reason, peak } in self.processes.ended() {
             // The records that it sent before it ended still count.
             if let Some(link) = self.pool.link(token).cloned() {
                 link.receive_the_rest(&mut |record| self.on_record(client, &link, record));
@@ -338,7 +338,7 @@ impl State {
                 self.did_not_come_up(&worker.environment, reason);
             }
             if let Some(link) = &worker.link {
-                record::process_ended(client, link.peer, pid, reason);
+                record::process_ended(client, link.peer, pid, reason, [peak.bytes, peak.first_bytes]);
                 self.deaths.died(link.peer, reason, memory_retries);
             }
             if let Job::Actor { actor } = worker.job {

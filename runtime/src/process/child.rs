@@ -14,6 +14,8 @@
 //! - From Linux 6.9 on, processes that a child had forked are ended with it, through the descriptor. On older kernels,
 //!   its group is signalled by number, but only until a thread has waited for the child: until then, the number stays
 //!   in use. So on these kernels, if other code waits for the child, the processes that it had forked stay.
+//! - The most memory that a child used is known only if no other code has waited for it. The kernel lets a new program
+//!   begin with the number of the process that started it: see [`own_peak_bytes`].
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -33,6 +35,28 @@ use crate::error::ExitReason;
 pub(crate) struct Child {
     pid: u32,
     pidfd: OwnedFd,
+}
+
+/// The end of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) reason: ExitReason,
+    /// The most memory that it, or a process that it had waited for, had at a time, as the kernel counts it: resident
+    /// pages, with those of shared memory. 0: not known.
+    pub(crate) peak_bytes: u64,
+}
+
+/// The most memory that this process has had at a time so far, in bytes. A child that it starts begins with this number
+/// as its own, since it is a copy of this process until it runs its program. So the number of a child says something
+/// only if it is larger.
+pub(crate) fn own_peak_bytes() -> u64 {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    usage.map_or(0, |usage| kilobytes(usage.max_rss()))
+}
+
+/// The bytes of a number of the kernel's.
+fn kilobytes(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0) << 10
 }
 
 /// A child, and the pipes that its command requested.
@@ -88,7 +112,7 @@ impl Child {
     }
 
     /// How it ended, if it has. Ends the processes that it had forked.
-    pub(crate) fn try_wait(&self) -> Option<ExitReason> {
+    pub(crate) fn try_wait(&self) -> Option<End> {
         if !self.has_ended() {
             return None;
         }
@@ -96,8 +120,8 @@ impl Child {
         match self.waitid(libc::WEXITED | libc::WNOHANG) {
             // A tracer has not released it yet.
             Ok(None) => None,
-            Ok(reason) => reason,
-            Err(_) => Some(self.reason_kept().unwrap_or(ExitReason::Unknown)),
+            Ok(end) => end,
+            Err(_) => Some(End { reason: self.reason_kept().unwrap_or(ExitReason::Unknown), peak_bytes: 0 }),
         }
     }
 
@@ -136,12 +160,16 @@ impl Child {
         }
     }
 
-    fn waitid(&self, flags: libc::c_int) -> nix::Result<Option<ExitReason>> {
+    fn waitid(&self, flags: libc::c_int) -> nix::Result<Option<End>> {
         // SAFETY: plain numbers, of which all zeroes are some.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        // SAFETY: `info` outlives the call, which writes to nothing else.
+        // SAFETY: as above.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        let descriptor = self.pidfd.as_raw_fd();
+        // The function of the C library has no parameter for the usage.
+        // SAFETY: `info` and `usage` outlive the call, which writes to nothing else.
         let result = unsafe {
-            libc::waitid(libc::P_PIDFD, self.pidfd.as_raw_fd() as libc::id_t, &raw mut info, flags)
+            libc::syscall(libc::SYS_waitid, libc::P_PIDFD, descriptor, &raw mut info, flags, &raw mut usage)
         };
         Errno::result(result)?;
         // SAFETY: the call has filled it in as SIGCHLD's information, or left the zeroes, which are some too.
@@ -151,7 +179,7 @@ impl Child {
             libc::CLD_EXITED => ExitReason::Exited { code: status },
             _ => ExitReason::Killed { signal: status },
         };
-        Ok(Some(reason))
+        Ok(Some(End { reason, peak_bytes: kilobytes(usage.ru_maxrss) }))
     }
 
     /// How it ended, from the kernel's record in the descriptor. This is for a child for which other code has waited.

@@ -219,7 +219,7 @@ mod tests {
         let mut printed = String::new();
         fs::File::from(stdout.unwrap()).read_to_string(&mut printed).unwrap();
         assert!(child.has_ended_before(Instant::now() + PATIENCE));
-        (printed, child.try_wait().unwrap())
+        (printed, child.try_wait().unwrap().reason)
     }
 
     #[test]

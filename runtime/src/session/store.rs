@@ -75,7 +75,7 @@ fn keep_running(mut child: Child, launch: &Launch, role: &StoreRole, stopped: &O
         if wait_for_end(&child, stopped) {
             return end(&child);
         }
-        let reason = child.try_wait().unwrap_or(ExitReason::Unknown);
+        let reason = child.try_wait().map_or(ExitReason::Unknown, |end| end.reason);
         if reason == (ExitReason::Exited { code: 0 }) {
             // The store has ended with the lifeline, as it should.
             return;
@@ -156,5 +156,5 @@ fn end_at_once(child: &Child) -> ExitReason {
         child.kill();
         child.has_ended_before(Instant::now() + END_PATIENCE);
     }
-    child.try_wait().unwrap_or(ExitReason::Unknown)
+    child.try_wait().map_or(ExitReason::Unknown, |end| end.reason)
 }

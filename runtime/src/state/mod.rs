@@ -25,7 +25,7 @@ pub use self::actors::ActorState;
 pub use self::memory::{Circle, HeldObject, Hold, MemoryGroup, MemoryReport, SiteGroup};
 pub use self::objects::{NameState, ObjectState};
 pub use self::overview::{DriverState, Overview, ProcessCounts, QueueState, ResourceUse, StoreUse};
-pub use self::postmortem::{LastEvent, Postmortem};
+pub use self::postmortem::{FormerActor, LastEvent, Postmortem};
 pub(crate) use self::snapshot::HEAD_LABEL;
 pub use self::snapshot::{HeadReport, Observer, Snapshot, Wanted};
 pub use self::summary::FunctionSummary;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::snapshot::{Process, Snapshot};
 use super::tasks::{cause_text, object_id};
 use super::why::NoSuchTarget;
+use crate::wire::ActorProcess;
 
 /// Events that are shown.
 const LAST: usize = 20;
@@ -43,8 +44,16 @@ pub struct Postmortem {
     pub pid: u32,
     /// Its kind.
     pub label: String,
+    /// The actor that it was.
+    pub actor: Option<FormerActor>,
     /// How it ended, if the head saw it: such as `signal 9`, `exit 1`, `out of memory`.
     pub reason: Option<String>,
+    /// The most memory that it had at a time, in bytes, as the kernel counts it (resident pages, with those of the
+    /// store); `None` if it is not known.
+    pub peak_memory_bytes: Option<u64>,
+    /// Whether it had exactly this much. Otherwise it had at most this much: a process begins with the number of the
+    /// driver, so the kernel does not know how much less it was.
+    pub is_peak_exact: bool,
     /// When it ended.
     pub ended: Option<f64>,
     /// The function that ran.
@@ -57,6 +66,30 @@ pub struct Postmortem {
     pub lost_tasks: Vec<String>,
     /// Its last events, the last of them last.
     pub events: Vec<LastEvent>,
+}
+
+/// The actor that a process was.
+///
+/// ```
+/// let _mobula = mobula::init()?;
+/// for process in mobula::state::look()?.postmortems() {
+///     if let Some(actor) = &process.actor {
+///         println!("process {} was actor {} of class {}", process.pid, actor.actor, actor.class);
+///     }
+/// }
+/// # Ok::<(), mobula::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FormerActor {
+    /// Its number.
+    pub actor: u64,
+    /// Its class.
+    pub class: String,
+    /// The name that it had.
+    pub name: Option<String>,
+    /// All processes that it had and that have ended, the last one last.
+    pub pids: Vec<u32>,
 }
 
 /// One of the last events of a process.
@@ -103,7 +136,8 @@ impl Snapshot {
         all
     }
 
-    /// The record of a process that has ended: by its pid, or by the name or number of its actor.
+    /// The record of a process that has ended: by its pid, or by the name or number of its actor. Of an actor that was
+    /// restarted, this is the process that ended last; its [pids](FormerActor::pids) name those before.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -117,9 +151,39 @@ impl Snapshot {
     /// It runs, or nothing is known of it any more.
     pub fn postmortem(&self, target: &str) -> Result<Postmortem, NoSuchTarget> {
         let unknown = || NoSuchTarget { target: target.to_owned() };
-        let actor = || self.actor_meant(target)?.pid;
-        let pid = target.parse().ok().or_else(actor).ok_or_else(unknown)?;
-        self.postmortems().into_iter().find(|found| found.pid == pid).ok_or_else(unknown)
+        let mut all = self.postmortems();
+        if let Ok(pid) = target.parse::<u32>() {
+            return all.into_iter().find(|found| found.pid == pid).ok_or_else(unknown);
+        }
+        let pids = self.former_pids(target);
+        let is_kept = |pid: &&u32| all.iter().any(|found| found.pid == **pid);
+        let pid = *pids.iter().rev().find(is_kept).ok_or_else(unknown)?;
+        all.retain(|found| found.pid == pid);
+        all.into_iter().next().ok_or_else(unknown)
+    }
+
+    /// The processes that an actor had, the last one last: by its number, or the last actor that had this name.
+    fn former_pids(&self, target: &str) -> Vec<u32> {
+        let Some(head) = &self.head else { return Vec::new() };
+        let number = target.strip_prefix("actor:").and_then(|number| number.parse::<u64>().ok());
+        let of_name = || {
+            let is_its = |process: &&ActorProcess| process.name.as_deref() == Some(target);
+            head.actor_processes.iter().rev().find(is_its).map(|process| process.actor)
+        };
+        let Some(actor) = number.or_else(of_name) else { return Vec::new() };
+        head.actor_processes
+            .iter()
+            .filter(|process| process.actor == actor)
+            .map(|process| process.pid)
+            .collect()
+    }
+
+    fn former_actor(&self, pid: u32) -> Option<FormerActor> {
+        let all = &self.head.as_ref()?.actor_processes;
+        let ActorProcess { actor, class, name, .. } = all.iter().rev().find(|process| process.pid == pid)?;
+        let its = all.iter().filter(|process| process.actor == *actor);
+        let pids = its.map(|process| process.pid).collect();
+        Some(FormerActor { actor: *actor, class: class.clone(), name: name.clone(), pids })
     }
 
     fn postmortem_of(&self, process: &Process) -> Postmortem {
@@ -127,6 +191,7 @@ impl Snapshot {
         let ended = head.flat_map(|head| &head.other.events).rev().find(|event| {
             event.kind == Kind::Process && event.values[0] == process.owner.bits() && event.values[2] != 0
         });
+        let peak = ended.map(|event| (event.values[4], event.values[5])).filter(|(bytes, _)| *bytes > 0);
         let calls = self.calls();
         let failed = self.processes.iter().flat_map(|caller| {
             let died = |event: &&Event| {
@@ -147,6 +212,9 @@ impl Snapshot {
         Postmortem {
             pid: process.pid,
             label: process.label.clone(),
+            actor: self.former_actor(process.pid),
+            peak_memory_bytes: peak.map(|(bytes, _)| bytes),
+            is_peak_exact: peak.is_some_and(|(bytes, first_bytes)| bytes > first_bytes),
             reason: ended.map(|event| reason(event.values[2], event.values[3])),
             ended: ended.map(|event| self.seconds(self.nanos(event.tick))),
             function: process.run.map(|run| process.name(run.name).to_owned()),

@@ -24,5 +24,5 @@ pub(crate) use self::head::{
     CancelCall, FoundActor, FromHead, GroupRecord, NewActor, NewGroup, Obeyed, ReservedActor, RunningCall,
     ToHead,
 };
-pub(crate) use self::state::{ActorRecord, HeadState, ProcessRecord, ToldWait, WantRecord};
+pub(crate) use self::state::{ActorProcess, ActorRecord, HeadState, ProcessRecord, ToldWait, WantRecord};
 pub(crate) use self::waits::{Need, Waits};

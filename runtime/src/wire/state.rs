@@ -11,6 +11,8 @@ pub(crate) struct HeadState {
     pub(crate) processes: Vec<ProcessRecord>,
     pub(crate) wants: Vec<WantRecord>,
     pub(crate) actors: Vec<ActorRecord>,
+    /// The processes that actors had, the last one last.
+    pub(crate) actor_processes: Vec<ActorProcess>,
 }
 
 impl HeadState {
@@ -19,6 +21,7 @@ impl HeadState {
         self.processes.extend(other.processes);
         self.wants.extend(other.wants);
         self.actors.extend(other.actors);
+        self.actor_processes.extend(other.actor_processes);
         self
     }
 }
@@ -78,4 +81,14 @@ pub(crate) struct ActorRecord {
     pub(crate) restarts: u32,
     pub(crate) demand: String,
     pub(crate) failure: Option<String>,
+}
+
+/// A process that an actor had: the actor is over, or has another one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ActorProcess {
+    pub(crate) pid: u32,
+    pub(crate) actor: u64,
+    pub(crate) class: String,
+    /// The name that the actor had.
+    pub(crate) name: Option<String>,
 }
