@@ -34,7 +34,7 @@ pub(crate) fn grouped(command: Command) -> Command {
     let text = text.replace('{', "(").replace('}', ")");
     command.help_template(format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{text}Options:\n{{options}}\n\n\
-         `mobula COMMAND --help` explains a command. Most commands have --json. They use the session that runs; if\n\
+         `mobula COMMAND --help` explains a command. All but `store` have --json. They use the session that runs; if\n\
          several run, name one with --session or --socket.\n"
     ))
 }
@@ -63,6 +63,28 @@ mod tests {
 
     use super::*;
     use crate::Options;
+
+    #[test]
+    fn each_command_has_json_and_a_choice_of_session() {
+        fn check(command: &Command, path: &str) {
+            if command.has_subcommands() {
+                return command
+                    .get_subcommands()
+                    .for_each(|part| check(part, &format!("{path} {}", part.get_name())));
+            }
+            let has = |long: &str| command.get_arguments().any(|argument| argument.get_long() == Some(long));
+            // `store` is a server and has the socket at which it listens; `start` makes the session.
+            let expected: &[&str] = match command.get_name() {
+                "store" => &["socket"],
+                "start" => &["json"],
+                _ => &["json", "session", "socket"],
+            };
+            for long in expected {
+                assert!(has(long), "mobula{path} has no --{long}");
+            }
+        }
+        check(&Options::command(), "");
+    }
 
     #[test]
     fn each_command_has_its_group_and_its_line() {

@@ -58,7 +58,7 @@ impl Look {
 }
 
 /// The only running session, or the one whose directory has this text in its name.
-fn only_session(name: Option<&str>) -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn only_session(name: Option<&str>) -> Result<PathBuf, Box<dyn Error>> {
     let mut sessions = mobula_runtime::sessions();
     if let Some(name) = name {
         let is_named = |socket: &PathBuf| {

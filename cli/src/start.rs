@@ -10,6 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::session::print;
+
 /// How often `--block` looks whether the session is there.
 const LOOK_MS: u16 = 200;
 
@@ -46,6 +48,9 @@ pub(crate) struct StartCommand {
     /// Wait until the session is stopped. SIGINT and SIGTERM stop it.
     #[arg(long)]
     block: bool,
+    /// Print JSON: {address}.
+    #[arg(long)]
+    json: bool,
 }
 
 fn resource(text: &str) -> Result<(String, f64), String> {
@@ -73,7 +78,11 @@ impl StartCommand {
             signals.thread_block()?;
         }
         let address = start_shared(options)?;
-        println!("{}", address.display());
+        if self.json {
+            print(&format!("{}\n", serde_json::json!({ "address": address })))?;
+        } else {
+            print(&format!("{}\n", address.display()))?;
+        }
         if self.block { block(&address, &signals) } else { Ok(()) }
     }
 }

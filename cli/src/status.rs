@@ -8,7 +8,7 @@
 //!
 //! With `--json` the output is one object. Sizes are numbers of bytes. Keys may be added; the keys listed here stay.
 //!
-//! With `--socket`, a store:
+//! With `--socket` or `--session`, a store:
 //!
 //! ```json
 //! {
@@ -42,7 +42,7 @@
 //! `holders` are `null` if the object ended before it was read. A `dead` client has left objects that others use, and
 //! the store keeps them. [`Overview`] explains the keys of `session`.
 //!
-//! Without `--socket`, all sessions: `{"sessions": [{"socket": "…", "session": {…}, "totals": {…}}]}`. A session whose
+//! Without them, all sessions: `{"sessions": [{"socket": "…", "session": {…}, "totals": {…}}]}`. A session whose
 //! store does not answer correctly has `null` as its `totals`, and an `error` with the reason.
 
 use std::collections::HashMap;
@@ -57,16 +57,16 @@ use mobula_protocol::size::ByteSize;
 use mobula_runtime::state::{Observer, Overview, QueueState};
 use serde::Serialize;
 
-use crate::session::{print, seconds};
+use crate::session::{only_session, print, seconds};
 use crate::table::{Side, columns, printable};
 
-/// Shows the running sessions: resources, drivers, workers, waiting calls, the store, and unusual things; with a socket
+/// Shows the running sessions: resources, drivers, workers, waiting calls, the store, and unusual things; of one session
 /// also the clients of the store with their memory, and the named objects.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 JSON: one object; sizes are numbers of bytes.
-  With --socket:    {socket, session, totals, clients: [client], names: [name]}
-  Without:          {sessions: [{socket, session, totals}]}; for a store that does not answer:
+  Of one session:   {socket, session, totals, clients: [client], names: [name]}
+  Of all:           {sessions: [{socket, session, totals}]}; for a store that does not answer:
                     {socket, session: null, totals: null, error}
   session:          {resources, drivers, workers, actors, queues, store, unusual}; null where no driver uses the store
   totals:           {capacity_bytes, leased_bytes, orphaned_bytes, retired_bytes, free_bytes,
@@ -79,6 +79,9 @@ pub(crate) struct StatusCommand {
     /// The store's socket. Without it: all sessions of this user's that are running.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// The session whose directory has this text in its name, such as the pid of the program that started it.
+    #[arg(long, value_name = "NAME", conflicts_with = "socket")]
+    session: Option<String>,
     /// Print one JSON object instead of text; `--help` has its keys.
     #[arg(long)]
     json: bool,
@@ -87,9 +90,10 @@ pub(crate) struct StatusCommand {
 impl StatusCommand {
     /// Asks and prints.
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        let text = match (&self.socket, self.json) {
-            (Some(socket), false) => StoreStatus::of(socket)?.to_text(),
-            (Some(socket), true) => to_json(&StoreStatus::of(socket)?)?,
+        let named = self.session.map(|name| only_session(Some(&name))).transpose()?;
+        let text = match (self.socket.or(named), self.json) {
+            (Some(socket), false) => StoreStatus::of(&socket)?.to_text(),
+            (Some(socket), true) => to_json(&StoreStatus::of(&socket)?)?,
             (None, false) => SessionList::of(mobula_runtime::sessions()).to_text(),
             (None, true) => to_json(&SessionList::of(mobula_runtime::sessions()))?,
         };

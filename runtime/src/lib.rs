@@ -90,7 +90,7 @@ pub use crate::resources::{Amounts, GroupState, Placement, Resources, Strategy};
 pub use crate::runtime::Runtime;
 pub use crate::runtime::current::{RuntimeRef, is_initialized, number, runtime, runtime_of};
 pub use crate::session::{
-    Session, SessionOptions, sessions, start, start_or_join, start_shared, stop_shared,
+    Session, SessionOptions, sessions, shared_session, start, start_or_join, start_shared, stop_shared,
 };
 pub use crate::session_number::SessionNumber;
 pub use crate::wire::{CallContext, NamedActor, Returns};

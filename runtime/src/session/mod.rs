@@ -27,7 +27,7 @@ use self::current::Current;
 pub use self::directory::sessions;
 pub use self::options::SessionOptions;
 use self::running::Running;
-pub use self::shared::{start_shared, stop_shared};
+pub use self::shared::{shared_session, start_shared, stop_shared};
 use crate::error::{Error, Result};
 use crate::runtime;
 

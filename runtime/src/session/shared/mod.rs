@@ -58,6 +58,14 @@ pub fn start_shared(options: SessionOptions) -> Result<PathBuf> {
     Ok(socket)
 }
 
+/// The socket of the store of a session that drivers share. `address` is as in [`SessionOptions::address`].
+///
+/// # Errors
+/// [`Error::Config`] if there is no such session.
+pub fn shared_session(address: &Path) -> Result<PathBuf> {
+    Ok(address::resolve(address)?.join(STORE_SOCKET))
+}
+
 /// Stops a session that drivers share: every process of it ends, and its directory is removed. Returns when it is gone.
 /// `address` is as in [`SessionOptions::address`].
 ///
