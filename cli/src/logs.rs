@@ -2,6 +2,18 @@
 //!
 //! Every line is shown, and equal lines are not merged. If lines are missing because of the limit of log files, a line
 //! on standard error says so.
+//!
+//! # The lines of a call
+//!
+//! Workers print into pipes, and nothing in a pipe says which call printed. Two things are known of a line: the function
+//! or the class that ran, by the label before it, and the time at which the session read it, which is a moment after it
+//! was printed. So the lines of a call are those of its process, with the label of its function, that were read from its
+//! begin until the next call with this label began there. This gives these guarantees:
+//! - No line of another function or class appears, and no line of a later call.
+//! - No line is missing that was read before the next call of the same function (or the same actor) began in the process.
+//!
+//! Two calls of the same function that follow each other within moments in one process can have a line of each other.
+//! Calls that an actor runs at the same time have each other's lines.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -11,7 +23,7 @@ use std::time::Duration;
 
 use mobula_runtime::control::{ControlError, Target};
 use mobula_runtime::logs::{LogCursor, LogLine, LogStream, Logs};
-use mobula_runtime::state::{NoSuchTarget, Observer};
+use mobula_runtime::state::{NoSuchTarget, Observer, TaskState};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -23,7 +35,11 @@ use crate::session::Look;
 /// The longest wait of a following reader before it checks whether the session has ended.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Shows the output of workers: of all processes, of one, of an actor, or during a call.
+/// Shows the output of workers: of all processes, of one, of an actor, or of a call.
+///
+/// Of a call: the lines of its process, with its function's name, that the session read from its begin until the next
+/// call of this function, or this actor, began there. A line that is printed in the last moment before that call may
+/// count as its line. Calls are known if the program was started with MOBULA_EVENTS=all.
 ///
 /// Lines have the prefix that they have in the driver's output. With --json, each line is an object: {at, pid, stream,
 /// function, text}.
@@ -56,9 +72,48 @@ pub(crate) struct LogsCommand {
 struct Chosen {
     /// Of these processes; `None`: of all.
     pids: Option<HashSet<u32>>,
-    /// From this time on, in seconds since 1970, and until this one.
-    from: Option<f64>,
-    until: Option<f64>,
+    /// Of this call.
+    call: Option<OfCall>,
+}
+
+/// The lines of one call: see the module's documentation.
+#[derive(Debug)]
+struct OfCall {
+    /// From this time on, in seconds since 1970.
+    from: f64,
+    /// The labels that its lines can have: the name of the function, or that of the class whose method it is. Each with
+    /// the time at which the next call with this label began.
+    labels: Vec<(String, Option<f64>)>,
+}
+
+impl OfCall {
+    /// Of a call that has begun. `None`: it has not.
+    fn of(task: &TaskState, all: &[TaskState]) -> Option<Self> {
+        let from = task.started?;
+        let others =
+            || all.iter().filter(|other| other.worker_pid == task.worker_pid && other.task != task.task);
+        // Calls that run at the same time are not told apart.
+        let begins =
+            |other: &TaskState| other.started.filter(|start| task.ended.is_some_and(|end| *start >= end));
+        let until = |label: &str| {
+            let has_label = |other: &&TaskState| labels_of(&other.function).any(|its| its == label);
+            others().filter(has_label).filter_map(begins).min_by(f64::total_cmp)
+        };
+        Some(Self {
+            from,
+            labels: labels_of(&task.function).map(|label| (label.to_owned(), until(label))).collect(),
+        })
+    }
+
+    fn has(&self, line: &LogLine) -> bool {
+        let mut its = self.labels.iter().filter(|(label, _)| *label == line.function);
+        line.at >= self.from && its.any(|(_, until)| until.is_none_or(|until| line.at < until))
+    }
+}
+
+/// The labels that the lines of a function may have: its own name, or the name before it.
+fn labels_of(function: &str) -> impl Iterator<Item = &str> {
+    function.rsplit("::").flat_map(|part| part.rsplit('.')).take(2)
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +139,7 @@ impl LogsCommand {
         let mut cursor = LogCursor::default();
         let mut lines =
             logs.read(&mut cursor, |pid| chosen.has(pid)).map_err(|error| unreadable(&logs, &error))?;
-        lines.retain(|line| chosen.is_in_time(line));
+        lines.retain(|line| chosen.has_line(line));
         if lines.is_empty() && !self.follow && self.target.is_some() {
             eprintln!("mobula: nothing was printed there");
         }
@@ -97,7 +152,7 @@ impl LogsCommand {
             wait(&watch)?;
             match logs.read(&mut cursor, |pid| chosen.has(pid)) {
                 Ok(mut lines) => {
-                    lines.retain(|line| chosen.is_in_time(line));
+                    lines.retain(|line| chosen.has_line(line));
                     if !self.show(&lines)? {
                         return Ok(());
                     }
@@ -131,11 +186,10 @@ impl LogsCommand {
             Target::Task { .. } => {
                 let tasks = observer.look()?.tasks();
                 let task = tasks.iter().find(|task| task.task == target.to_string()).ok_or_else(unknown)?;
-                let pid = task.worker_pid.filter(|_| task.started.is_some());
-                let pid =
-                    pid.ok_or_else(|| format!("call {target} has not begun: it has printed nothing"))?;
-                eprintln!("mobula: what process {pid} printed while {target} ({}) ran", task.function);
-                Ok(Chosen { from: task.started, until: task.ended.map(|ended| ended + AFTER_S), ..of(pid) })
+                let begun = task.worker_pid.zip(OfCall::of(task, &tasks));
+                let (pid, call) =
+                    begun.ok_or_else(|| format!("call {target} has not begun: it has printed nothing"))?;
+                Ok(Chosen { call: Some(call), ..of(pid) })
             }
             _ => Err(unknown().into()),
         }
@@ -193,16 +247,13 @@ impl LogsCommand {
     }
 }
 
-/// The head reads a line somewhat later than it was printed.
-const AFTER_S: f64 = 0.05;
-
 impl Chosen {
     fn has(&self, pid: u32) -> bool {
         self.pids.as_ref().is_none_or(|pids| pids.contains(&pid))
     }
 
-    fn is_in_time(&self, line: &LogLine) -> bool {
-        self.from.is_none_or(|from| line.at >= from) && self.until.is_none_or(|until| line.at <= until)
+    fn has_line(&self, line: &LogLine) -> bool {
+        self.call.as_ref().is_none_or(|call| call.has(line))
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mobula::{ActorOptions, Builder};
 use mobula_cli_support::watched::{Watched, with};
@@ -59,6 +60,13 @@ fn repeats(times: u32) {
     eprintln!("done");
 }
 
+/// Leaves a process that prints when the file is there.
+#[mobula::remote]
+fn says_later(gate: String, text: String) {
+    let script = "while [ ! -e \"$1\" ]; do sleep 0.01; done; echo \"$2\"";
+    Command::new("/bin/sh").args(["-c", script, "sh", &gate, &text]).spawn().unwrap();
+}
+
 struct Talker;
 
 #[mobula::remote]
@@ -94,15 +102,67 @@ fn lines_are_found_by_process_by_actor_and_by_call() {
     assert_eq!(line["text"], "from a function");
     let with_times = watched.logs(&["talker", "-t"]);
     assert!(with_times.starts_with("20") && with_times.contains("Z (Talker"), "{with_times}");
-    // By the call.
-    let tasks = run(
-        ["list", "tasks", "--function", "logs::says", "--json", "--socket", &watched.socket],
-        Path::new("/nowhere"),
-    );
-    let tasks: Value = serde_json::from_slice(&tasks.stdout).unwrap();
-    let task = tasks["tasks"][0]["task"].as_str().unwrap();
-    let its = watched.logs(&[task]);
-    assert!(its.is_empty() || its.contains("from a function"), "{its}");
+}
+
+/// The calls of a function, in the order in which they were made.
+fn calls(watched: &Watched, function: &str) -> Vec<String> {
+    let found = watched.ask(&["list", "tasks", "--function", &format!("logs::{function}")]);
+    let tasks = found["tasks"].as_array().unwrap().iter().rev();
+    tasks.map(|task| task["task"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_lines_of_a_call_are_those_of_no_other_function_and_of_no_later_call() {
+    let watched = session(|builder| builder.workers(1).num_cpus(1));
+    repeats::remote(3).get().unwrap();
+    for text in ["one", "two"] {
+        says::remote(text.to_owned()).get().unwrap();
+        repeats::remote(3).get().unwrap();
+        // From here on nothing of it is late.
+        watched.logs_with(&["--raw"], text);
+    }
+    let of_says = calls(&watched, "says");
+    eventually("all lines are read", || watched.logs(&["--raw"]).matches("done\n").count() == 3);
+    assert_eq!(of_says.len(), 2);
+    assert_eq!(watched.logs(&[&of_says[0], "--raw"]), "one\n");
+    assert_eq!(watched.logs(&[&of_says[1], "--raw"]), "two\n");
+    let last = calls(&watched, "repeats").pop().unwrap();
+    eventually("the last one's are there", || {
+        let mut lines: Vec<String> = watched.logs(&[&last, "--raw"]).lines().map(str::to_owned).collect();
+        lines.sort();
+        lines == ["again", "again", "again", "done"]
+    });
+}
+
+#[test]
+fn a_line_that_is_read_long_after_the_end_of_its_call_counts() {
+    let watched = session(|builder| builder.workers(1).num_cpus(1));
+    let read = tempfile::tempdir().unwrap();
+    let gate = read.path().join("gate");
+    says_later::remote(gate.to_str().unwrap().to_owned(), "late".to_owned()).get().unwrap();
+    let call = calls(&watched, "says_later").pop().unwrap();
+    let age_s = || {
+        let found = watched.ask(&["list", "tasks", "--function", "logs::says_later"]);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        now - found["tasks"][0]["ended"].as_f64().unwrap_or(now)
+    };
+    eventually("no allowance for the time between printing and reading is as long", || age_s() > 0.3);
+    std::fs::write(&gate, b"").unwrap();
+    watched.logs_with(&["--raw"], "late");
+    assert_eq!(watched.logs(&[&call, "--raw"]), "late\n");
+}
+
+#[test]
+fn the_lines_of_a_method_are_those_of_its_call() {
+    let watched = session(|builder| builder);
+    let talker = Talker::remote();
+    for text in ["one", "two"] {
+        talker.say(text.to_owned()).get().unwrap();
+        watched.logs_with(&["--raw"], text);
+    }
+    let of_say = calls(&watched, "Talker::say");
+    assert_eq!(watched.logs(&[&of_say[0], "--raw"]), "one\n");
+    assert_eq!(watched.logs(&[&of_say[1], "--raw"]), "two\n");
 }
 
 #[test]
