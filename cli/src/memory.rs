@@ -50,10 +50,11 @@ fn text(report: &MemoryReport) -> String {
         let pids: Vec<String> = circle.pids.iter().map(u32::to_string).collect();
         let _ = writeln!(
             text,
-            "\nunreachable but held: {} objects of {} keep each other, made by process {}: {}",
+            "\nunreachable but held (unless process {}, which made them, has handles): {} objects of {} keep each \
+             other: {}",
+            pids.join(", "),
             circle.objects.len(),
             ByteSize(circle.bytes),
-            pids.join(", "),
             circle.objects.join(", ")
         );
     }

@@ -1,10 +1,14 @@
 //! A person sees where a process hangs. If this fails, a person who waits for a call that computes for ever cannot see
 //! what it computes.
 
+use std::fs::Permissions;
 use std::hint::black_box;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use mobula_cli_support::{check_fails, eventually, run};
+use mobula_cli_support::watched::{Gate, session};
+use mobula_cli_support::{check_fails, eventually, mobula, run};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use serde_json::Value;
 
 /// Runs until the file is gone.
@@ -27,12 +31,65 @@ fn inner_function(path: &str) {
     black_box(());
 }
 
+/// Looks like a Python program: one of its mappings has the name of the interpreter's library.
+#[mobula::remote]
+fn looks_like_python(library: String, gate: String) {
+    use std::fs::File;
+    let file = File::open(library).unwrap();
+    let length = std::num::NonZeroUsize::new(4096).unwrap();
+    // SAFETY: a new mapping at an address that the system chooses. Nobody reads it.
+    let _mapped =
+        unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, file, 0) }.unwrap();
+    while Path::new(&gate).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_frames_of_a_python_program_come_from_py_spy() {
+    let watched = session(1);
+    let directory = tempfile::tempdir().unwrap();
+    let library = directory.path().join("libpython3.13.so.1.0");
+    std::fs::write(&library, [0; 4096]).unwrap();
+    let gate = Gate::closed();
+    let call = looks_like_python::remote(library.to_str().unwrap().to_owned(), gate.path());
+    let mut pid = String::new();
+    eventually("it looks like one", || {
+        pid = watched.ask(&["list", "workers", "--function", "*looks_like_python"])["workers"][0]["pid"]
+            .to_string();
+        std::fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("libpython3.13"))
+    });
+    let ask = |script: Option<&str>, words: &[&str]| -> Value {
+        let py_spy = directory.path().join("py-spy");
+        let _ = std::fs::remove_file(&py_spy);
+        if let Some(script) = script {
+            std::fs::write(&py_spy, script).unwrap();
+            std::fs::set_permissions(&py_spy, Permissions::from_mode(0o755)).unwrap();
+        }
+        let words =
+            ["stack", &pid, "--json", "--socket", &watched.socket].into_iter().chain(words.iter().copied());
+        let output = mobula(words, Path::new("/nowhere")).env("PATH", directory.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let found = ask(Some("#!/bin/sh\necho \"frames of $*\"\n"), &[]);
+    assert_eq!(found["python"], format!("frames of dump --pid {pid}\n"), "{found}");
+    assert!(!found["threads"].as_array().unwrap().is_empty(), "native frames are there too");
+    assert_eq!(ask(Some("#!/bin/sh\nexit 1\n"), &["--native"])["python"], Value::Null);
+    // Without it, or where it fails, a note says so.
+    let notes = |found: &Value| found["notes"].to_string();
+    let failed = ask(Some("#!/bin/sh\necho no permission; exit 1\n"), &[]);
+    assert!(failed["python"].is_null() && notes(&failed).contains("py-spy: no permission"), "{failed}");
+    let missing = ask(None, &[]);
+    assert!(missing["python"].is_null() && notes(&missing).contains("install py-spy"), "{missing}");
+    drop(gate);
+    call.get().unwrap();
+}
+
 #[test]
 fn the_frames_of_a_running_call_are_named() {
-    // SAFETY: no other thread of this program runs yet.
-    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
-    let session = mobula::Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
-    let socket = session.socket().to_str().unwrap().to_owned();
+    let watched = session(1);
+    let socket = watched.socket.clone();
     let words = |words: &[&str]| {
         words
             .iter()

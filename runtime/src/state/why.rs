@@ -27,7 +27,8 @@ const LINKS_MAX: usize = 64;
 pub struct Why {
     /// Each waits for the next one.
     pub chain: Vec<WhyLink>,
-    /// The last cause: `computes`, `idle`, `worker`, `memory`, `disk`, `deadlock`, `dead`, `over`, `actor`, `unknown`.
+    /// The last cause: `computes`, `idle`, `worker`, `memory`, `disk`, `lock`, `deadlock`, `dead`, `over`, `actor`,
+    /// `unknown`.
     pub end: &'static str,
     /// The end in words.
     pub text: String,
@@ -56,6 +57,16 @@ pub struct WhyLink {
     pub text: String,
     /// How long it has waited, or run, in seconds.
     pub for_s: Option<f64>,
+}
+
+/// The first part of the names of classes that answer when another process has done something.
+const LOCKS: &str = "mobula::util::";
+
+/// The end of a chain that waits for one of these. Only the actor knows the other process, by its own state.
+fn lock() -> Step {
+    let text = "another process must give back what it holds, or bring what is awaited here. Which process that is, is \
+                not recorded: `mobula list workers` shows what the others run";
+    Step::End("lock", text.to_owned())
 }
 
 /// There is no such task, process, object or actor, or it is no longer known.
@@ -204,8 +215,14 @@ impl Walk<'_> {
             TaskPhase::Finished => "has ended",
             TaskPhase::Failed => "has failed",
         };
+        // A method may return before its call is answered: then a caller waits for a call that has run.
+        let is_awaited = !self.chain.is_empty();
+        let is_lock =
+            is_awaited && called.starts_with(LOCKS) && !matches!(phase, TaskPhase::PendingArguments);
+        let verb = if is_lock && phase == TaskPhase::Finished { "is not answered" } else { verb };
         self.add("task", &name, format!("{called} {verb}"), since);
         match phase {
+            TaskPhase::Running | TaskPhase::Finished if is_lock => lock(),
             TaskPhase::Running => Step::To(Node::Process(call.at)),
             TaskPhase::Finished | TaskPhase::Failed => {
                 let task = snapshot.task(id, &call);
@@ -294,7 +311,11 @@ impl Walk<'_> {
                     )
                 }
                 None => {
+                    let is_lock = !self.chain.is_empty() && self.is_lock(process);
                     self.add("process", process.pid, format!("{} runs no call", process.label), None);
+                    if is_lock {
+                        return lock();
+                    }
                     Step::End("idle", "the process waits for nothing that is known".to_owned())
                 }
             };
@@ -318,6 +339,14 @@ impl Walk<'_> {
                 Step::End("unknown", "one of several results, or the head".to_owned())
             }
         }
+    }
+
+    /// Whether a process is an actor of a [lock](LOCKS).
+    fn is_lock(&self, process: &Process) -> bool {
+        let Some(head) = &self.snapshot.head else { return false };
+        let owner = Some(process.owner.bits());
+        let actor = head.processes.iter().find(|known| known.owner == owner).and_then(|known| known.actor);
+        head.actors.iter().any(|known| Some(known.actor) == actor && known.class.starts_with(LOCKS))
     }
 
     /// Why there is no memory.
@@ -372,7 +401,11 @@ impl Walk<'_> {
             return Step::End("unknown", "the head did not answer, or the actor is gone".to_owned());
         };
         let name = known.name.as_ref().map_or(String::new(), |name| format!(" {name:?}"));
+        let is_awaited = !self.chain.is_empty();
         self.add("actor", actor, format!("{}{name} is {}", known.class, known.stage), None);
+        if is_awaited && known.class.starts_with(LOCKS) && known.stage == "alive" {
+            return lock();
+        }
         match (known.pid, known.stage.as_str()) {
             (Some(pid), "alive" | "constructing") => match self.snapshot.process_of_pid(pid) {
                 Some(process) => Step::To(Node::Process(process.owner.bits())),
