@@ -1,6 +1,6 @@
 //! Prometheus reads a session's figures, and a program's own. If this fails, a dashboard shows nothing, or wrong sums.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use mobula::{ObjectRef, TaskOptions};
 use mobula_cli_support::watched::{Watched, session};
 use mobula_cli_support::{eventually, mobula, peers};
 use mobula_client::Client;
+use serde_json::Value;
 
 /// The values of OpenMetrics text, by name and labels. Checks the grammar.
 fn parse(text: &str) -> HashMap<String, f64> {
@@ -102,6 +103,78 @@ fn calls_processes_and_the_store_are_exported() {
         values.keys().any(|key| key.starts_with("mobula_task_duration_seconds{") && key.contains("quantile"))
     );
     assert_eq!(values["mobula_resource_capacity{resource=\"CPU\"}"], 2.0);
+}
+
+struct Idle;
+
+#[mobula::remote]
+impl Idle {
+    fn new() -> Self {
+        Self
+    }
+
+    fn is_there(&self) -> bool {
+        true
+    }
+}
+
+/// The names of metrics in a text.
+fn names_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+    words.filter(|word| word.starts_with("mobula_")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_board_and_the_page_name_metrics_that_there_are() {
+    let watched = session(2);
+    counts::remote("a".to_owned()).get().unwrap();
+    fails::remote().get().unwrap_err();
+    let actor = Idle::remote();
+    assert!(actor.is_there().get().unwrap());
+    // Some figures are those since the last reading.
+    let served = Served::start(&watched);
+    let read = || parse(served.ask(GET).split_once("\r\n\r\n").unwrap().1);
+    let mut values = read();
+    eventually("there are figures of two readings", || {
+        values = read();
+        values.keys().any(|key| key.starts_with("mobula_process_cpu_ratio"))
+    });
+    let exported: BTreeSet<&str> = values.keys().map(|key| key.split('{').next().unwrap()).collect();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let board: Value = serde_json::from_slice(&std::fs::read(docs.join("grafana.json")).unwrap()).unwrap();
+    let expressions: Vec<&str> = board["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+        .map(|target| target["expr"].as_str().unwrap())
+        .collect();
+    let in_board = names_in(&expressions.join("\n"));
+    assert!(in_board.len() > 10, "{in_board:?}");
+    let page = std::fs::read_to_string(docs.join("metrics.md")).unwrap();
+    let table: String = page.lines().filter(|line| line.starts_with("| `mobula_")).collect();
+    let in_page = names_in(&table);
+    assert!(in_page.len() > 10, "{in_page:?}");
+    for name in in_board.union(&in_page) {
+        assert!(exported.contains(&**name), "{name} is not exported: {exported:?}");
+    }
+}
+
+#[test]
+fn a_person_who_serves_other_machines_is_told_who_may_read() {
+    let watched = session(1);
+    for (address, is_warned) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+        let words = ["metrics", "--listen", address, "--socket", &watched.socket];
+        let mut command = mobula(words, Path::new("/nowhere"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The warning comes before the address.
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("http://"), "{line}");
+        child.kill().unwrap();
+        let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        assert_eq!(said.contains("anybody who can reach"), is_warned, "{said}");
+    }
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn processes(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
     to.gauge(
         "mobula_process_cpu",
         "Processors that a process uses, since the last reading",
-        Some(&Unit::Ratios),
+        Some(&Unit::Other("ratio".to_owned())),
         cpu.collect(),
     )?;
     let leased = living().map(|row| (of(row), row.leased_bytes as f64));

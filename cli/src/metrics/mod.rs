@@ -47,6 +47,13 @@ impl MetricsCommand {
             Some(address) => {
                 let server = Server::bind(address)
                     .map_err(|error| format!("nobody can listen at {address}: {error}"))?;
+                if !server.address().ip().is_loopback() {
+                    eprintln!(
+                        "mobula: {} is not a loopback address: anybody who can reach it reads the metrics, with the \
+                         names of functions and actors; nothing is asked for and nothing is encrypted",
+                        server.address()
+                    );
+                }
                 print(&format!("http://{}/metrics\n", server.address()))?;
                 Ok(server.serve(Mutex::new(source))?)
             }
