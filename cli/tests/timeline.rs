@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mobula::prelude::*;
-use mobula_cli_support::{SOON, run};
+use mobula::value::Bytes;
+use mobula_cli_support::watched::{session, with};
+use mobula_cli_support::{SOON, eventually, run};
 use serde_json::Value;
 
 /// Times are microseconds with three decimal places.
@@ -118,10 +120,8 @@ fn check_row(parts: &mut [(f64, f64)]) -> Result<(), String> {
 #[test]
 fn the_trace_keeps_the_rules_of_its_format() {
     assert!(check_row(&mut [(0.0, 10.0), (5.0, 12.0)]).is_err(), "the check finds what overlaps");
-    // SAFETY: this program has one test, and no other thread yet.
-    unsafe { std::env::set_var("MOBULA_EVENTS", "all") };
-    let session = mobula::Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
-    let socket = session.socket().to_str().unwrap();
+    let watched = session(2);
+    let socket = watched.socket.as_str();
     mobula::mark("epoch", 7);
     let span = mobula::span("load");
     let many = Many::remote();
@@ -154,4 +154,49 @@ fn the_trace_keeps_the_rules_of_its_format() {
     };
     let events = trace["traceEvents"].as_array().unwrap();
     assert!(events.iter().any(|event| event["ph"] == "C" && event["name"] == "calls under way"));
+}
+
+#[test]
+fn memory_and_disk_are_seen() {
+    const MIB: usize = 1 << 20;
+    let directory = tempfile::Builder::new().prefix("mobula-spill-test-").tempdir_in("/var/tmp").unwrap();
+    let watched =
+        with(None, |builder| builder.workers(1).capacity_bytes(32 << 20).spill_directory(directory.path()));
+    let kept: Vec<ObjectRef<Bytes>> =
+        (0..16).map(|_| mobula::put(&Bytes::from(vec![1_u8; 4 * MIB])).unwrap()).collect();
+    kept.iter().for_each(|kept| assert_eq!(kept.get().unwrap().len(), 4 * MIB));
+    // All bytes are in use, so a thread has to wait.
+    let in_use: Vec<Bytes> = kept.iter().take(5).map(|kept| kept.get().unwrap()).collect();
+    let waiting = std::thread::spawn(|| mobula::put(&Bytes::from(vec![1_u8; 20 * MIB])).map(drop));
+    let named = |trace: &Value, ph: &str, name: &str| -> Vec<Value> {
+        let events = trace["traceEvents"].as_array().unwrap().iter();
+        let found =
+            events.filter(|event| event["ph"] == ph && event["name"].as_str().unwrap().starts_with(name));
+        found.cloned().collect()
+    };
+    let mut trace = Value::Null;
+    eventually("a thread waits for memory", || {
+        trace = watched.ask(&["timeline"]);
+        check_format(&trace);
+        named(&trace, "X", "wait for 2")
+            .iter()
+            .any(|wait| wait["name"].as_str().unwrap().ends_with("bytes of memory"))
+    });
+    drop(in_use);
+    waiting.join().unwrap().unwrap();
+    for (ph, name) in [("i", "spill"), ("i", "restore"), ("X", "lease"), ("C", "store")] {
+        assert!(!named(&trace, ph, name).is_empty(), "no {name}: {trace}");
+    }
+    let numbers = named(&trace, "C", "store");
+    let most = |key: &str| numbers.iter().map(|number| number["args"][key].as_u64().unwrap()).max().unwrap();
+    assert!((16 * MIB as u64..=32 * MIB as u64).contains(&most("leased_bytes")), "{numbers:?}");
+    assert!((16 * MIB as u64..=64 * MIB as u64).contains(&most("spilled_bytes")), "{numbers:?}");
+    eventually("the last number is that of the store", || {
+        let numbers = named(&watched.ask(&["timeline"]), "C", "store");
+        let status = watched.ask(&["status"]);
+        let is_own = |client: &&Value| client["label"].as_str().unwrap().starts_with("driver ");
+        let own = status["clients"].as_array().unwrap().iter().find(is_own).unwrap();
+        let last = &numbers.last().unwrap()["args"];
+        ["leased_bytes", "spilled_bytes"].iter().all(|key| last[key] == own[key]) && own["spilled_bytes"] != 0
+    });
 }

@@ -146,7 +146,7 @@ impl Owner {
     /// Gets memory in which `bytes` fit: a generous lease if the store has room for it, otherwise a lease of the needed
     /// size, for which it waits. Returns early, without a lease, if this client's own memory has room meanwhile.
     fn lease(&self, bytes: u64, deadline: Option<Instant>) -> Result<(), ClientError> {
-        let leased_bytes = self.state.lock().segments.leased_bytes();
+        let leased_bytes = self.leased_bytes();
         let mut generous = leased_bytes.clamp(LEASE_BYTES_MIN, LEASE_BYTES_MAX).min(self.capacity_bytes / 8);
         // In a store that is nearly full, half of it, and so on: many small segments are of no use to anyone.
         while bytes < generous {
@@ -200,7 +200,8 @@ impl Owner {
         };
         let Some(answer) = answer else { return Ok(()) };
         if let Some(recorder) = self.connection.recorder() {
-            recorder.note(Kind::Leased, 0, 0, [bytes, asked, 0, 0, 0, 0]);
+            let leased_bytes = self.leased_bytes().saturating_add(bytes);
+            recorder.note(Kind::Leased, 0, 0, [bytes, asked, leased_bytes, 0, 0, 0]);
         }
         // A lease of the old daemon is worth nothing: the caller looks again, and asks the new one.
         let Some(_still) = self.connection.hold_still(answer.daemon) else { return Ok(()) };
@@ -224,6 +225,11 @@ impl Owner {
         self.state.lock().segments.add(segment, mapping, descriptor);
         failpoint(Failpoint::LeaseNoted);
         Ok(())
+    }
+
+    /// The bytes of memory that this client has.
+    pub(crate) fn leased_bytes(&self) -> u64 {
+        self.state.lock().segments.leased_bytes()
     }
 
     fn has_room(&self, bytes: u64) -> bool {

@@ -97,7 +97,8 @@ fn spill_batch(owner: &Owner, batch: Vec<Handle>) -> Result<(), ClientError> {
                 owner.spilled.remove_record(number);
             } else if let Some(recorder) = owner.connection.recorder() {
                 let [low, high] = id_words(handle.id());
-                recorder.note(Kind::Spilled, 0, 0, [low, high, bytes_of(owner, handle), 0, 0, 0]);
+                let bytes = bytes_of(owner, handle);
+                recorder.note(Kind::Spilled, 0, 0, [low, high, bytes, owner.leased_bytes(), 0, 0]);
             }
         }
     }

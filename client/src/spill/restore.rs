@@ -71,7 +71,7 @@ pub(crate) fn restore_own(owner: &Owner, object: ObjectId) -> Result<(), ClientE
         owner.spilled.remove_record(place.file());
         if let Some(recorder) = owner.connection.recorder() {
             let [low, high] = id_words(object);
-            recorder.note(Kind::Restored, 0, 0, [low, high, location.length, 0, 0, 0]);
+            recorder.note(Kind::Restored, 0, 0, [low, high, location.length, owner.leased_bytes(), 0, 0]);
         }
     }
     Ok(())

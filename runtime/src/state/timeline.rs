@@ -162,9 +162,41 @@ impl Snapshot {
         for event in &process.other.events {
             trace.extend(self.trace_event(process, event));
         }
+        self.trace_memory(process, trace);
         for wait in process.waits.iter().filter(|_| !process.dead) {
             let awaited = self.awaited(pid, wait.what, wait.values);
             trace.push(self.span(format!("wait for {awaited}"), "wait", pid, WAITS, wait.since, self.now));
+        }
+    }
+
+    /// The memory of the store that a process has leased, and the bytes of its objects that are on disk. An object on
+    /// disk that is freed is no event, so the bytes on disk are exact only in the last number, which the store says.
+    fn trace_memory(&self, process: &Process, trace: &mut Vec<TraceEvent>) {
+        let mut number = |at: u64, leased: u64, spilled: u64| {
+            let number = TraceEvent::new("store", "memory", "C", self.micros(at), process.pid, 0);
+            trace.push(number.with("leased_bytes", leased).with("spilled_bytes", spilled));
+        };
+        let (mut spilled, mut is_any) = (0_u64, false);
+        for event in &process.other.events {
+            let [_, _, three, four, ..] = event.values;
+            let leased = match event.kind {
+                Kind::Leased => three,
+                Kind::Spilled => {
+                    spilled = spilled.saturating_add(three);
+                    four
+                }
+                Kind::Restored => {
+                    spilled = spilled.saturating_sub(three);
+                    four
+                }
+                _ => continue,
+            };
+            is_any = true;
+            number(self.nanos(event.tick), leased, spilled);
+        }
+        let now = self.stats.clients.iter().find(|info| info.owner == process.owner && !process.dead);
+        if let Some(info) = now.filter(|_| is_any) {
+            number(self.now, info.leased_bytes, info.spilled_bytes);
         }
     }
 

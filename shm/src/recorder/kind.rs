@@ -24,11 +24,11 @@ pub enum Kind {
     /// A thread has waited. Detail: for [what](super::WaitFor). Values: the tick at which it began, and two that say
     /// what for.
     Waited = 7,
-    /// Memory was leased. Values: its bytes, the tick at which it was asked for.
+    /// Memory was leased. Values: its bytes, the tick at which it was asked for, the bytes that this client has then.
     Leased = 8,
-    /// An object was spilled. Values: its id (two), its bytes.
+    /// An object was spilled. Values: its id (two), its bytes, the bytes that this client has leased.
     Spilled = 9,
-    /// An object was restored. Values: its id (two), its bytes.
+    /// An object was restored. Values: its id (two), its bytes, the bytes that this client has leased.
     Restored = 10,
     /// A mark of the program. Name: its text. Values: its number.
     Mark = 11,
