@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mobula import _ids, _mobula, _options, _session
+from mobula._methods import METHOD_OPTIONS, Known, Methods, read
 from mobula._session import ensure
-from mobula._signature import Signature, of_method, takes
+from mobula._signature import of_method, takes
 from mobula._stream import IN_FLIGHT_MAX, dynamic
 from mobula.exceptions import ActorAlreadyExistsError
 
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
     from mobula.dag import ClassNode, DAGNode
 
 T = TypeVar("T")
-
-# The attribute of a method in which `method` keeps the options.
-_METHOD_OPTIONS = "__mobula_method__"
-
-# The number of retries of a method, and the errors that are retried: all, or those of some classes.
-Retries = tuple[int | None, Any]
 
 # The methods of all actors: the first does nothing, the second runs a function on the state, the third ends the actor.
 _OF_ALL = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
@@ -44,32 +39,10 @@ def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     _options.check_retry_exceptions(options.get("retry_exceptions"))
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
-        setattr(function, _METHOD_OPTIONS, options)
+        setattr(function, METHOD_OPTIONS, options)
         return function
 
     return mark
-
-
-class _Methods:
-    """The methods of a class, for its handles: their signatures, and their numbers of results."""
-
-    def __init__(self, cls: type) -> None:
-        self.signatures: dict[str, Signature | None] = {}
-        self.num_returns: dict[str, int] = {}
-        # The concurrency groups of methods that name one.
-        self.groups: dict[str, str] = {}
-        # The retries of the methods that have some.
-        self.retries: dict[str, Retries] = {}
-        for name, function in inspect.getmembers(cls, callable):
-            if name.startswith("__") and name != "__call__":
-                continue
-            options = getattr(function, _METHOD_OPTIONS, {})
-            if options.get("concurrency_group"):
-                self.groups[name] = options["concurrency_group"]
-            if options.get("retry_exceptions"):
-                self.retries[name] = (options.get("max_task_retries"), options["retry_exceptions"])
-            self.num_returns[name] = _options.num_returns_of(function, options.get("num_returns"))
-            self.signatures[name] = of_method(cls, name)
 
 
 class ActorClassInheritanceException(TypeError):
@@ -82,7 +55,7 @@ class ActorClass(Generic[T]):
     def __init__(self, cls: type[T], options: dict[str, Any]) -> None:
         _options.check(options, is_actor=True)
         self._class, self._defaults = cls, options
-        self._methods = _Methods(cls)
+        self._methods = Methods(cls)
         self._init_signature = of_method(cls, "__init__")
         self._exported: _mobula.Function | None = None
         self.__name__, self.__qualname__, self.__doc__ = cls.__name__, cls.__qualname__, cls.__doc__
@@ -146,15 +119,17 @@ class ActorClass(Generic[T]):
         if self._exported is None:
             self._exported = _mobula.Function(self.__name__, f"actor {self.__name__}", self._class)
         about = _options.about(self._class, options, self._methods.groups)
+        methods, most = self._methods, options.get("max_task_retries") or 0
+        known = Known(methods.num_returns, methods.signatures, methods.retries, most)
+        # Handles that are found by the name know the methods, too.
+        description = None if name is None else known.description()
         try:
-            actor = _mobula.Actor(self._exported, _options.of_actor(options), about, args, kwargs or None)
+            actor = _mobula.Actor(self._exported, _options.of_actor(options, description), about, args, kwargs or None)
         except ValueError as error:
             if "is taken by a living actor" not in str(error):
                 raise
             # Programs look for Ray's words.
             raise ActorAlreadyExistsError(f"{error}. Please use a different name") from error
-        methods, most = self._methods, options.get("max_task_retries") or 0
-        known = _Known(methods.num_returns, methods.signatures, methods.retries, most)
         return ActorHandle(actor, self.__name__, known)
 
     def __reduce__(self) -> Any:
@@ -178,42 +153,13 @@ class _OptionedClass(Generic[T]):
         return ClassNode(self.remote, args, kwargs)
 
 
-class _Known:
-    """The methods of an actor, as its handles know them."""
-
-    def __init__(
-        self,
-        num_returns: dict[str, int] | None,
-        signatures: dict[str, Signature | None],
-        retries: dict[str, Retries],
-        max_task_retries: int,
-    ) -> None:
-        # `None` if the methods are not known, as for an actor that was found by its name.
-        self.num_returns, self.signatures = num_returns, signatures
-        self.retries, self.max_task_retries = retries, max_task_retries
-
-    def called(self, name: str, group: str | None, most: int | None, exceptions: Any) -> str | None:
-        """Return the name of a method, followed by its retries, and by the group that the call runs in."""
-        most = self.max_task_retries if most is None else most
-        retries = ""
-        if exceptions and most:
-            from mobula._retries import described
-
-            retries = f"\2{described(most, exceptions)}"
-        in_group = f"\1{group}" if group else ""
-        return f"{name}{retries}{in_group}" if retries or in_group else None
-
-    def __reduce__(self) -> Any:
-        return (_Known, (self.num_returns, self.signatures, self.retries, self.max_task_retries))
-
-
 class ActorMethod:
     """A method of an actor, to be called by ``.remote()``."""
 
     def __init__(
         self,
         actor: _mobula.Actor,
-        known: _Known,
+        known: Known,
         name: str,
         num_returns: int,
         in_flight_max: int = IN_FLIGHT_MAX,
@@ -275,7 +221,7 @@ class ActorMethod:
         _options.check_num_returns(num_returns)
         wanted = self._num_returns if num_returns is None else _options.num_returns_of(None, num_returns)
         in_flight_max = options.get("_generator_backpressure_num_objects") or self._in_flight_max
-        most, exceptions = self._known.retries.get(self._name, (None, None))
+        most, exceptions = self._known.retries_of(self._name)
         exceptions = options.get("retry_exceptions", exceptions)
         _options.check_retry_exceptions(exceptions)
         most = options.get("max_task_retries", most)
@@ -300,7 +246,7 @@ class _Terminate(ActorMethod):
 class ActorHandle:
     """A handle to an actor. The actor ends when the last handle in any process is gone."""
 
-    def __init__(self, actor: _mobula.Actor, class_name: str, known: _Known) -> None:
+    def __init__(self, actor: _mobula.Actor, class_name: str, known: Known) -> None:
         self._mobula_actor, self._mobula_class_name, self._mobula_known = actor, class_name, known
 
     def __getattr__(self, name: str) -> ActorMethod:
@@ -312,18 +258,17 @@ class ActorHandle:
             if name not in _OF_ALL:
                 raise AttributeError(name)
             num_returns = 1
-        elif known.num_returns is None:
-            num_returns = 1
         elif name in known.num_returns:
             num_returns = known.num_returns[name]
         else:
             raise AttributeError(f"'{self._mobula_class_name}' object has no attribute '{name}'")
-        called = known.called(name, None, *known.retries[name]) if name in known.retries else None
-        method = self.__dict__[name] = ActorMethod(actor, known, name, num_returns, IN_FLIGHT_MAX, called)
+        method = self.__dict__[name] = ActorMethod(
+            actor, known, name, num_returns, IN_FLIGHT_MAX, known.called_by_default(name)
+        )
         return method
 
     def __dir__(self) -> list[str]:
-        return sorted({"__init__", *_OF_ALL, *(self._mobula_known.num_returns or ())})
+        return sorted({"__init__", *_OF_ALL, *self._mobula_known.num_returns})
 
     def __repr__(self) -> str:
         return f"Actor({self._mobula_class_name}, {self._mobula_actor.hex()})"
@@ -357,14 +302,19 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
         found: ActorHandle = of_ray.ray.get_actor(name, namespace)
         return found
     try:
-        actor = _mobula.find_actor(name, namespace)
+        return found_by_name(name, namespace)
     except ValueError as error:
         raise ValueError(
             f"Failed to look up actor with name '{name}'. This could because 1. You are trying to look up a named "
             "actor you didn't create. 2. The named actor died. 3. You did not use a namespace matching the namespace "
             "of the actor."
         ) from error
-    return ActorHandle(actor, "Actor", _Known(None, {}, {}, 0))
+
+
+def found_by_name(name: str, namespace: str | None) -> ActorHandle:
+    """Return a handle to the living actor of this name, with its methods."""
+    actor, description = _mobula.find_actor(name, namespace)
+    return ActorHandle(actor, actor.class_name(), read(description))
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:

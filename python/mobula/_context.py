@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from mobula import _environments, _ids, _mobula, _session
-from mobula._actor import ActorHandle, _Known
+from mobula._actor import found_by_name
 
 # Accelerators of Ray that have no names here: they are plain resources.
 _OTHER_ACCELERATORS = ("HPU", "NPU", "TPU", "neuron_cores")
@@ -84,9 +84,7 @@ class RuntimeContext:
         """The handle of the actor whose method asks. The actor must have a name."""
         if not _mobula.is_worker() or "name" not in actor:
             raise RuntimeError("This method is only available in an actor that has a name.")
-        return ActorHandle(
-            _mobula.find_actor(actor["name"], actor["namespace"]), actor["class"], _Known(None, {}, {}, 0)
-        )
+        return found_by_name(actor["name"], actor["namespace"])
 
     def get_actor_id(self) -> str | None:
         """Return the id of the actor whose method asks, as hexadecimal digits."""

@@ -211,8 +211,8 @@ def _told(resources: dict[str, Any]) -> dict[str, float]:
     return {name: float(amount) for name, amount in found.items()}
 
 
-def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
-    """Return options of an actor in the form of the core."""
+def of_actor(options: dict[str, Any], description: str | None = None) -> _mobula.ActorOptions:
+    """Return options of an actor in the form of the core, with the description of its methods."""
     pending = options.get("max_pending_calls") or 0
     return _mobula.ActorOptions(
         **_resources(options),
@@ -224,6 +224,7 @@ def of_actor(options: dict[str, Any]) -> _mobula.ActorOptions:
         max_pending_calls=pending if pending > 0 else None,
         max_restarts=options.get("max_restarts"),
         max_task_retries=options.get("max_task_retries"),
+        description=description,
     )
 
 
@@ -242,8 +243,8 @@ def about(cls: type, options: dict[str, Any], groups: dict[str, str]) -> str:
     if is_async or limit != 1 or declared:
         found.update({"async": is_async, "max": limit, "groups": declared, "methods": groups})
     if options.get("name") is not None:
-        # With its class, so that it can make handles to itself.
-        found.update({"name": options["name"], "namespace": options.get("namespace"), "class": cls.__name__})
+        # So that it can make handles to itself.
+        found.update({"name": options["name"], "namespace": options.get("namespace")})
     resources = {name: amount for name, amount in _told(_resources(options)).items() if amount}
     if resources:
         found["resources"] = resources

@@ -107,15 +107,22 @@ def described(most: int, exceptions: Any) -> str:
     return base64.b64encode(dumps((most, classes))).decode()
 
 
+def read_description(description: str) -> tuple[int, Any]:
+    """Return the number of retries and the classes of errors that :func:`described` has encoded."""
+    import base64
+
+    most, classes = pickle.loads(base64.b64decode(description))
+    return most, classes
+
+
 def again(method: Callable[..., Any], description: str) -> Callable[..., Any]:
     """Return a method that is called again, in its actor, when it fails with some errors.
 
     A generator then skips the items that it has given already.
     """
-    import base64
     import itertools
 
-    most, classes = pickle.loads(base64.b64decode(description))
+    most, classes = read_description(description)
     attempts = range(most) if most >= 0 else itertools.count()
 
     async def coroutine(*args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+# By their numbers.
+_KINDS = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.KEYWORD_ONLY,
+    inspect.Parameter.VAR_KEYWORD,
+)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -39,24 +47,23 @@ class Signature:
         if kwargs or not self._at_least <= len(args) <= self._at_most:
             self._signature.bind(*args, **kwargs)
 
+    def described(self) -> list[tuple[str, int, bool]]:
+        """Return the name and the kind of each argument, and whether it has a default."""
+        parameters = self._signature.parameters.values()
+        return [(of.name, int(of.kind), of.default is not inspect.Parameter.empty) for of in parameters]
+
+    @staticmethod
+    def of_description(description: list[tuple[str, int, bool]]) -> Signature:
+        """Return the arguments that :meth:`described` has described."""
+        # Defaults and annotations may be anything: only whether there is a default matters.
+        parameters = [
+            inspect.Parameter(name, _KINDS[kind], default=None if has_default else inspect.Parameter.empty)
+            for name, kind, has_default in description
+        ]
+        return Signature(inspect.Signature(parameters))
+
     def __reduce__(self) -> Any:
-        return (
-            Signature,
-            (
-                self._signature.replace(
-                    parameters=[
-                        # Defaults and annotations may be anything: only whether there is a default matters.
-                        inspect.Parameter(
-                            parameter.name,
-                            parameter.kind,
-                            default=inspect.Parameter.empty if parameter.default is inspect.Parameter.empty else None,
-                        )
-                        for parameter in self._signature.parameters.values()
-                    ],
-                    return_annotation=inspect.Signature.empty,
-                ),
-            ),
-        )
+        return (Signature.of_description, (self.described(),))
 
 
 def of_function(function: Callable[..., Any]) -> Signature | None:

@@ -92,7 +92,7 @@ def runner(description: str) -> Any:
     import json
 
     parsed = json.loads(description)
-    _context.actor = {name: parsed[name] for name in ("name", "namespace", "class", "resources") if name in parsed}
+    _context.actor = {name: parsed[name] for name in ("name", "namespace", "resources") if name in parsed}
     if "async" not in parsed:
         return None
     from mobula import _concurrency

@@ -27,6 +27,8 @@ static RESTORED: Attribute = Attribute::new("mobula._mobula", "actor_restored");
 pub(crate) struct Actor {
     to: ActorRef,
     class: Arc<str>,
+    /// A call does not wait for earlier ones whose arguments are not there.
+    is_out_of_order: bool,
 }
 
 impl Actor {
@@ -59,7 +61,12 @@ impl Actor {
         if let Err(error) = to.export() {
             return Err(raised(py, error));
         }
-        Ok(Self { to, class: name })
+        Ok(Self { to, class: name, is_out_of_order: false })
+    }
+
+    /// The same actor, whose calls do not wait for earlier ones whose arguments are not there.
+    fn out_of_order(&self) -> Self {
+        Self { to: self.to.clone().out_of_order(), class: self.class.clone(), is_out_of_order: true }
     }
 
     /// Has the actor end itself behind the calls that were made before. Returns a reference to its end.
@@ -72,6 +79,11 @@ impl Actor {
     fn kill(&self, py: Python<'_>, no_restart: bool) -> PyResult<()> {
         let kill = || if no_restart { self.to.kill() } else { self.to.kill_process() };
         py.detach(kill).map_err(|error| raised(py, error))
+    }
+
+    /// The name of its class.
+    fn class_name(&self) -> String {
+        self.class.to_string()
     }
 
     /// The number of the actor as hexadecimal digits.
@@ -102,13 +114,14 @@ impl Actor {
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Restored)> {
         let ExportedActor { actor, token, max_pending_calls, .. } =
             self.to.export().map_err(|error| raised(py, error))?;
-        let state = (context::add(token)?, actor, self.class.to_string(), max_pending_calls);
+        let place = context::add(token)?;
+        let state = (place, actor, self.class.to_string(), max_pending_calls, self.is_out_of_order);
         Ok((RESTORED.get(py)?.clone(), state))
     }
 }
 
 /// The parts of a pickled actor; see [`actor_restored`].
-type Restored = (Place, u64, String, u32);
+type Restored = (Place, u64, String, u32, bool);
 
 /// An actor that was pickled within a value.
 #[pyfunction]
@@ -117,21 +130,25 @@ pub(crate) fn actor_restored(
     actor: u64,
     class: &str,
     max_pending_calls: u32,
+    is_out_of_order: bool,
 ) -> PyResult<Actor> {
     let class: Arc<str> = class.into();
     let token = context::reference(place)?;
     let exported = ExportedActor { actor, class: CLASS, token, max_pending_calls };
     let to = ActorRef::import(exported, definition(&class)).expect("the keys are the same");
-    Ok(Actor { to, class })
+    let to = if is_out_of_order { to.out_of_order() } else { to };
+    Ok(Actor { to, class, is_out_of_order })
 }
 
-/// The living actor of this name.
+/// The living actor of this name, and the description that it was made with.
 #[pyfunction]
 #[pyo3(signature = (name, namespace = None))]
-pub(crate) fn find_actor(py: Python<'_>, name: &str, namespace: Option<&str>) -> PyResult<Actor> {
-    let class: Arc<str> = "actor".into();
-    let to = py.detach(|| ActorRef::named(namespace, name, definition(&class)));
-    Ok(Actor { to: to.map_err(|error| raised(py, error))?, class })
+pub(crate) fn find_actor(py: Python<'_>, name: &str, namespace: Option<&str>) -> PyResult<(Actor, String)> {
+    let any = "actor".into();
+    let found = py.detach(|| ActorRef::described(namespace, name, definition(&any)));
+    let (to, description) = found.map_err(|error| raised(py, error))?;
+    let class = to.class_name().to_string().into();
+    Ok((Actor { to, class, is_out_of_order: false }, description))
 }
 
 /// The names of the living actors with their namespaces.

@@ -75,7 +75,7 @@ impl ActorOptions {
     #[new]
     #[pyo3(signature = (
         *, name, namespace, get_if_exists, detached, max_pending_calls, num_cpus, num_gpus, memory, resources,
-        max_restarts, max_task_retries, env_vars, working_dir, placement=None
+        max_restarts, max_task_retries, env_vars, working_dir, placement=None, description=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
@@ -94,6 +94,7 @@ impl ActorOptions {
         env_vars: Option<HashMap<String, String>>,
         working_dir: Option<PathBuf>,
         placement: Option<Place>,
+        description: Option<String>,
     ) -> PyResult<Self> {
         let placement = placement.map(|place| crate::placement::placement(py, place)).transpose()?;
         let mut options = mobula_runtime::ActorOptions::new();
@@ -101,7 +102,7 @@ impl ActorOptions {
         let lifetime = detached.then_some(mobula_runtime::Lifetime::Detached);
         set_given!(options: name, namespace, get_if_exists, lifetime, max_pending_calls);
         set_given!(options: num_cpus, num_gpus, memory, resources, max_restarts, max_task_retries);
-        set_given!(options: env_vars, working_dir, placement);
+        set_given!(options: env_vars, working_dir, placement, description);
         Ok(Self(options))
     }
 }

@@ -103,6 +103,15 @@ impl ActorRef {
     /// # Errors
     /// [`Error::NoSuchActor`], [`Error::WrongActorClass`], [`Error::NotInitialized`].
     pub fn named(namespace: Option<&str>, name: &str, class: Definition) -> Result<Self> {
+        let (found, _) = Self::described(namespace, name, class.clone())?;
+        Ok(Self { class, ..found })
+    }
+
+    /// As [`named`](Self::named), with the description of the actor: see `ActorOptions::description`. The reference has
+    /// the name of the class that the actor was made with.
+    // For fronts.
+    #[doc(hidden)]
+    pub fn described(namespace: Option<&str>, name: &str, class: Definition) -> Result<(Self, String)> {
         let runtime = current::runtime()?;
         let Some(found) = find(&runtime, namespace.unwrap_or(&runtime.namespace), name)? else {
             return Err(Error::NoSuchActor { name: name.to_owned() });
@@ -112,7 +121,17 @@ impl ActorRef {
             return Err(Error::WrongActorClass { name: name.to_owned(), expected, found });
         }
         let token = Token::Held(Held::new(found.token, found.max_pending_calls));
-        Ok(Self { session: runtime.session, actor: found.actor, class, token, is_in_order: true })
+        let class = Definition { name: Name::Shared(found.class_name.into()), ..class };
+        let actor = Self { session: runtime.session, actor: found.actor, class, token, is_in_order: true };
+        Ok((actor, found.description))
+    }
+
+    /// The name of its class.
+    // For fronts.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn class_name(&self) -> &Name {
+        &self.class.name
     }
 
     /// A reference to the same actor. Its calls do not wait for earlier calls whose arguments are not there.
@@ -326,6 +345,7 @@ fn reserve(runtime: &Runtime, class: &Definition, options: &ActorOptions) -> Res
         get_if_exists,
         is_detached: options.lifetime == Some(Lifetime::Detached),
         max_pending_calls,
+        description: options.description.as_deref().unwrap_or_default(),
         max_restarts: options.max_restarts.unwrap_or(0),
         max_task_retries: options.max_task_retries.unwrap_or(0),
         demand: demand_of_actor(runtime, &options.amounts, &options.environment, || {

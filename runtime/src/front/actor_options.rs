@@ -68,6 +68,8 @@ pub struct ActorOptions {
     pub(crate) max_task_retries: Option<u32>,
     /// For the front: the core leaves it to the actor's instance.
     pub(crate) max_concurrency: Option<u32>,
+    /// For the front: the head keeps it, and gives it to those that find the actor by its name.
+    pub(crate) description: Option<String>,
     pub(crate) amounts: Amounts,
     pub(crate) environment: EnvironmentOptions,
 }
@@ -530,6 +532,15 @@ impl ActorOptions {
         self
     }
 
+    /// A text of the front about the actor, which [`ActorRef::described`](crate::ActorRef::described) returns in every
+    /// process. It travels in one record with the name, so it is short: some KiB at most.
+    // For fronts.
+    #[doc(hidden)]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
     /// These options, with the values of `defaults` for those that are not set.
     ///
     /// ```
@@ -548,6 +559,7 @@ impl ActorOptions {
             max_restarts: self.max_restarts.or(defaults.max_restarts),
             max_task_retries: self.max_task_retries.or(defaults.max_task_retries),
             max_concurrency: self.max_concurrency.or(defaults.max_concurrency),
+            description: self.description.or(defaults.description),
             amounts: self.amounts.or(defaults.amounts),
             environment: self.environment.or(defaults.environment),
         }

@@ -46,6 +46,8 @@ struct Actor {
     /// It lives without handles, until it is killed or the session ends.
     is_detached: bool,
     max_pending_calls: u32,
+    /// A text of its front for those that find it by its name.
+    description: Box<str>,
     /// The process that made it.
     creator: OwnerId,
     /// The head's own handle. The actor lives while there are others.
@@ -265,6 +267,7 @@ impl Actors {
             name,
             is_detached,
             max_pending_calls,
+            description: wanted.description.into(),
             creator: by.peer,
             token: token.clone(),
             stage: Stage::Reserved { by: by.clone() },
@@ -511,6 +514,7 @@ impl Actors {
             class: record.class,
             class_name: record.class_name.clone(),
             max_pending_calls: record.max_pending_calls,
+            description: record.description.to_string(),
         });
         let _ = to.send(&FromHead::ActorFound { request, actor: Ok(actor) }, held);
     }

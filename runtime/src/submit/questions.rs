@@ -19,6 +19,7 @@ pub(crate) struct Found {
     pub(crate) class: Key,
     pub(crate) class_name: String,
     pub(crate) max_pending_calls: u32,
+    pub(crate) description: String,
     /// Keeps it alive.
     pub(crate) token: Handle,
 }
@@ -114,9 +115,9 @@ impl Questions {
 
     /// The head has answered.
     pub(super) fn on_found(&self, request: u64, actor: Result<Option<FoundActor>, Failure>) {
-        let hold = |FoundActor { actor, token, class, class_name, max_pending_calls }| {
+        let hold = |FoundActor { actor, token, class, class_name, max_pending_calls, description }| {
             let token = self.client.hold(token).ok()?;
-            Some(Found { actor, class, class_name, max_pending_calls, token })
+            Some(Found { actor, class, class_name, max_pending_calls, description, token })
         };
         let found = actor.map(|actor| actor.and_then(hold));
         self.answers.lock().insert(request, Answer::Found(found));

@@ -149,6 +149,8 @@ pub(crate) struct NewActor<'a> {
     pub(crate) is_detached: bool,
     /// How many calls of one handle may be pending; 0: any number.
     pub(crate) max_pending_calls: u32,
+    /// A text of its front for those that find it by its name.
+    pub(crate) description: &'a str,
     /// How often it is restarted when its process dies.
     pub(crate) max_restarts: u32,
     /// How often its calls are retried then.
@@ -317,6 +319,7 @@ pub(crate) struct FoundActor {
     pub(crate) class: Key,
     pub(crate) class_name: String,
     pub(crate) max_pending_calls: u32,
+    pub(crate) description: String,
 }
 
 /// The name of a living actor, as [`list_named_actors`](crate::list_named_actors) returns it.

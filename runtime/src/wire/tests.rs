@@ -136,6 +136,7 @@ fn records() -> Vec<Vec<u8>> {
         get_if_exists: true,
         is_detached: false,
         max_pending_calls: 3,
+        description: "d",
         max_restarts: 1,
         max_task_retries: 2,
         demand: Demand::default(),
@@ -177,8 +178,14 @@ fn records() -> Vec<Vec<u8>> {
         shared_bytes: 3,
         own_bytes: 4,
     };
-    let class_name = "C".to_owned();
-    let found = FoundActor { actor: 1, token: object, class: key, class_name, max_pending_calls: 2 };
+    let found = FoundActor {
+        actor: 1,
+        token: object,
+        class: key,
+        class_name: "C".to_owned(),
+        max_pending_calls: 2,
+        description: "d".to_owned(),
+    };
     let names = vec![NamedActor::new("s", "n")];
     let cycle = vec![WaitingCall::new(1, "f".to_owned(), "g".to_owned(), None)];
     for record in [
