@@ -31,16 +31,12 @@ pub(crate) struct ObjectRef {
 impl ObjectRef {
     /// The id as hexadecimal digits: the same in all processes, and of no other reference.
     fn hex(&self) -> String {
-        self.binary().iter().map(|byte| format!("{byte:02x}")).collect()
+        digits(&self.binary())
     }
 
     /// The id as bytes.
     fn binary(&self) -> [u8; 16] {
-        let (high, low): (u64, u64) = self.to.id().into();
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&high.to_be_bytes());
-        bytes[8..].copy_from_slice(&low.to_be_bytes());
-        bytes
+        bytes_of(self.to.id())
     }
 
     /// The id of the call whose result this is, as hexadecimal digits; `None` if another process has made the call.
@@ -52,6 +48,11 @@ impl ObjectRef {
     fn task_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static TASK_ID: Attribute = Attribute::new("mobula._ids", "of_task");
         TASK_ID.get(py)?.call1((self._task_id(),))
+    }
+
+    /// The digits of the store's object that has the value; `None` if there is none.
+    fn _object_id(&self) -> Option<String> {
+        self.to.object().map(|object| digits(&bytes_of(object)))
     }
 
     /// The id of the driver of this process.
@@ -117,6 +118,18 @@ impl ObjectRef {
         let place = context::add(handle)?;
         Ok((RESTORED.get(py)?.clone(), (place, id.map(Into::into))))
     }
+}
+
+fn bytes_of(id: RefId) -> [u8; 16] {
+    let (high, low): (u64, u64) = id.into();
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&high.to_be_bytes());
+    bytes[8..].copy_from_slice(&low.to_be_bytes());
+    bytes
+}
+
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The parts of a pickled reference: its place among the value's references, and its id if that is not the object's.

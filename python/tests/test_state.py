@@ -15,6 +15,8 @@ import pytest
 import mobula
 from mobula.util.state import (
     get_actor,
+    get_job,
+    get_node,
     get_objects,
     get_task,
     get_worker,
@@ -39,6 +41,7 @@ def recorded() -> Iterator[None]:
     """Each process of the session records its calls."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MOBULA_EVENTS", "all")
+        environment.setenv("MOBULA_CALL_SITES", "1")
         yield
 
 
@@ -79,7 +82,7 @@ def test_a_running_task_is_listed(tmp_path: Path) -> None:
     task = rows[0]
     assert task.name.endswith("runs_while") and task["state"] == "RUNNING" and task.type == "NORMAL_TASK"
     assert get_task(task.task_id).worker_pid == task.worker_pid
-    eventually("its worker names it", lambda: get_worker(str(task.worker_pid)).running.endswith("runs_while"))
+    eventually("its worker names it", lambda: get_worker(task.worker_id).running.endswith("runs_while"))
     assert list_tasks(filters=[("state", "!=", "RUNNING"), ("task_id", "=", task.task_id)]) == []
     gate.unlink()
     assert mobula.get(running) == task.worker_pid
@@ -101,7 +104,7 @@ def test_actors() -> None:
     pid = mobula.get(actor.pid.remote())
     row = next(row for row in list_actors(filters=[("state", "=", "ALIVE")]) if row.name == "counter")
     assert (row.pid, row.class_name.endswith("Counter"), row.num_restarts) == (pid, True, 0)
-    assert row.job_id == str(os.getpid())
+    assert row.job_id == mobula.get_runtime_context().get_job_id()
     assert get_actor(row.actor_id).name == "counter"
     assert summarize_actors()["cluster"]["summary"][row.class_name]["state_counts"]["ALIVE"] >= 1
 
@@ -123,7 +126,79 @@ def test_processes_and_the_program() -> None:
     (node,) = list_nodes()
     assert node.resources_total["CPU"] == 2 and node.state == "ALIVE"
     (job,) = list_jobs()
-    assert job.job_id == str(os.getpid()) and job.status == "RUNNING"
+    assert job.job_id == mobula.get_runtime_context().get_job_id() and job.status == "RUNNING"
+
+
+@mobula.remote
+def names_itself() -> dict[str, Any]:
+    context = mobula.get_runtime_context()
+    return {"task": context.get_task_id(), "worker": context.get_worker_id(), "job": context.get_job_id()}
+
+
+@mobula.remote
+class Named:
+    def ids(self) -> tuple[str, str, str]:
+        context = mobula.get_runtime_context()
+        return context.get_actor_id(), context.get_task_id(), context.get_worker_id()
+
+
+def test_ids_are_those_that_the_program_sees() -> None:
+    ref = names_itself.remote()
+    ids = mobula.get(ref)
+    row = eventually("the call is recorded", lambda: get_task(ref.task_id().hex()))
+    assert (row.task_id, row.job_id) == (ids["task"], ids["job"])
+    assert get_task(ref.task_id()).task_id == ids["task"]
+    assert row.parent_task_id == mobula.get_runtime_context().get_task_id()
+    assert get_worker(ids["worker"]).pid == row.worker_pid and row.worker_id == ids["worker"]
+    assert get_job(ids["job"]).entrypoint and get_job(mobula.get_runtime_context().get_job_id()).type == "DRIVER"
+    node = mobula.get_runtime_context().get_node_id()
+    assert get_node(node).node_id == node == row.node_id == mobula.nodes()[0]["NodeID"]
+
+    actor = Named.remote()
+    call = actor.ids.remote()
+    actor_id, task_id, worker_id = mobula.get(call)
+    assert get_actor(actor_id).actor_id == actor_id == get_actor(actor._actor_id).actor_id
+    assert get_worker(worker_id).pid == get_actor(actor_id).pid
+    row = eventually("the method is recorded", lambda: get_task(task_id))
+    assert row.actor_id == actor_id and row.type == "ACTOR_TASK" and row.name == "Named.ids"
+    assert call.task_id().hex() == task_id
+
+
+def test_ids_of_objects() -> None:
+    kept = mobula.put(np.zeros(1000))
+    (row,) = get_objects(kept.hex())
+    assert row.object_id == kept.hex() and row.object_size >= 8000
+    made = mobula.remote(lambda: np.zeros(100_000)).remote()
+    mobula.get(made)
+    # A result becomes an object with an id of its own.
+    assert get_objects(made)[0].object_size >= 800_000
+
+
+def test_places_where_objects_were_made() -> None:
+    kept = mobula.put(np.ones(1000))
+    (row,) = get_objects(kept.hex())
+    assert "test_state.py:" in row.call_site
+    summary = summarize_objects()["cluster"]
+    assert summary["callsite_enabled"] is True
+    assert summary["summary"][row.call_site]["total_objects"] >= 1
+    assert summary["summary"][row.call_site]["total_num_workers"] == 1
+    assert any(group["pid"] == os.getpid() for group in summary["holders"].values())
+
+
+def test_a_function_with_a_dot_in_its_name_is_no_method() -> None:
+    @mobula.remote
+    def inner() -> int:
+        return 1
+
+    inner._function.__name__ = inner._name = "with.dot"
+    actor = Counter.remote()
+    mobula.get([inner.remote(), actor.pid.remote()])
+
+    def kinds() -> Any:
+        found = summarize_tasks()["cluster"]["summary"]
+        return {name: group["type"] for name, group in found.items() if name in ("with.dot", "Counter.pid")}
+
+    eventually("both are counted", lambda: kinds() == {"with.dot": "NORMAL_TASK", "Counter.pid": "ACTOR_TASK"})
 
 
 def test_what_cannot_be_asked() -> None:

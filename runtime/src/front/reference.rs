@@ -168,6 +168,16 @@ impl Ref {
         }
     }
 
+    /// The id of references to the store's object with the value; `None` if there is none, as for a small result, or none
+    /// yet.
+    #[must_use]
+    pub fn object(&self) -> Option<RefId> {
+        match self.outcome()? {
+            Settled::Stored(handle) => Some(RefId::of(handle.id())),
+            _ => None,
+        }
+    }
+
     /// The id of the call of this process whose result it is.
     pub(crate) fn task(&self) -> Option<u64> {
         match &self.to {

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use mobula_client::OwnerId;
 use mobula_client::internal::recorder::{Cause, Event, Kind, WaitFor};
 use serde::Serialize;
 
 use super::snapshot::{Process, Snapshot};
+use crate::call::task_id::TaskId;
 
 /// The state of a call.
 ///
@@ -70,6 +72,10 @@ impl fmt::Display for TaskPhase {
 pub struct TaskState {
     /// The pid of the process that made it, and its number there, as in `4711.12`.
     pub task: String,
+    /// The id that references to its results have: [`TaskId`](crate::TaskId).
+    pub id: String,
+    /// The actor whose method it is, as far as its caller has recorded that.
+    pub actor: Option<u64>,
     /// The function, or the class and the method.
     pub function: String,
     /// Its state.
@@ -180,6 +186,8 @@ impl Snapshot {
         let waits_for = call.blocked.filter(|_| call.phase() == TaskPhase::PendingArguments);
         TaskState {
             task: format!("{caller_pid}.{number}"),
+            id: TaskId::new(OwnerId::from_bits(caller), number).to_string(),
+            actor: Some(call.actor).filter(|actor| *actor != 0),
             function: call.name.clone(),
             state: call.phase(),
             caller_pid,

@@ -22,6 +22,8 @@ use crate::wire::ProcessRecord;
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct WorkerState {
+    /// Its id in the session, as hexadecimal digits; empty before it has connected to the store.
+    pub id: String,
     /// Its pid.
     pub pid: u32,
     /// Its kind: `driver`, `worker`, `actor`, or `client` for a client of the store alone.
@@ -99,6 +101,7 @@ impl Snapshot {
                 _ => "client",
             };
             workers.push(WorkerState {
+                id: format!("{owner:016x}"),
                 pid: process.pid,
                 kind,
                 state: match (process.dead, seen) {

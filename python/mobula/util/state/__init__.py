@@ -14,10 +14,13 @@ record each call; with ``MOBULA_EVENTS=none``, none.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from mobula import _mobula
+from mobula import _ids, _mobula
+from mobula._ids import BaseID
+from mobula._mobula import ObjectRef
 from mobula.util.state.common import (
     ActorState,
     JobState,
@@ -118,42 +121,82 @@ def _rows(
     return [row for row in rows if _passes(row, filters or ())][:limit]
 
 
+class _Ids:
+    """The ids of a snapshot's processes, as the rest of the package shows them."""
+
+    def __init__(self) -> None:
+        self.drivers = [driver["pid"] for driver in _look("drivers")]
+        self._workers = {worker["pid"]: _worker_id(worker) for worker in _look("workers")}
+
+    def worker(self, pid: int | None) -> str | None:
+        """Return the id of a process."""
+        return None if pid is None else self._workers.get(pid)
+
+    def job(self, pid: int) -> str:
+        """Return the id of the driver that a process belongs to."""
+        if pid in self.drivers:
+            return _ids.of_driver(pid).hex()
+        return _ids.of_driver(self.drivers[0]).hex() if len(self.drivers) == 1 else _ids.of_this_driver().hex()
+
+
+def _worker_id(worker: Any) -> str | None:
+    return _ids.of_process(worker["id"]).hex() if worker["id"] else None
+
+
+def _actor_id(number: int | None) -> str | None:
+    return None if number is None else _ids.of_actor(f"{number:016x}").hex()
+
+
+def _object_id(shown: str) -> str:
+    """Return the digits that ``ObjectRef.hex`` has for an object of the store."""
+    slot, entry, generation, epoch = shown.split("-")
+    return slot + epoch + entry + generation
+
+
 def _tasks() -> list[TaskState]:
+    ids, tasks = _Ids(), _look("tasks")
+    # The caller of a call knows whether it is one of an actor. If its event is gone, the process that ran it tells.
     actors = {actor["pid"]: actor["actor"] for actor in _look("actors") if actor["pid"]}
-    return [
-        TaskState(
-            task_id=task["task"],
-            attempt_number=0,
-            name=task["function"],
-            state=_TASK_STATES.get(task["state"]) or task["state"].upper(),
-            actor_id=_text(actors.get(task["worker_pid"])),
-            type="ACTOR_TASK" if task["worker_pid"] in actors else "NORMAL_TASK",
-            func_or_class_name=task["function"],
-            parent_task_id=f"{task['caller_pid']}:{task['parent']}" if task["parent"] else None,
-            job_id=str(task["caller_pid"]),
-            worker_id=_text(task["worker_pid"]),
-            worker_pid=task["worker_pid"],
-            error_type=_ERRORS.get(task["cause"], "TASK_EXECUTION_EXCEPTION") if task["cause"] else None,
-            creation_time_ms=_milliseconds(task["created"]),
-            start_time_ms=_milliseconds(task["started"]),
-            end_time_ms=_milliseconds(task["ended"]),
-            waits_for=task["waits_for"],
-        )
-        for task in _look("tasks")
-    ]
+    return [_task(task, task["actor"] or actors.get(task["worker_pid"]), ids) for task in tasks]
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _task(task: Any, actor: int | None, ids: _Ids) -> TaskState:
+    name = task["function"] if actor is None else _method(task["function"])
+    job, is_of_driver = ids.job(task["caller_pid"]), task["caller_pid"] in ids.drivers
+    return TaskState(
+        task_id=_ids.of_task(task["id"]).hex(),
+        attempt_number=0,
+        name=name,
+        state=_TASK_STATES.get(task["state"]) or task["state"].upper(),
+        actor_id=_actor_id(actor),
+        type="NORMAL_TASK" if actor is None else "ACTOR_TASK",
+        func_or_class_name=name,
+        # The id that `get_runtime_context` has in a driver. Calls of calls do not record it.
+        parent_task_id=job.rjust(2 * _ids.TaskID.SIZE, "f") if is_of_driver else None,
+        job_id=job,
+        worker_id=ids.worker(task["worker_pid"]),
+        worker_pid=task["worker_pid"],
+        error_type=_ERRORS.get(task["cause"], "TASK_EXECUTION_EXCEPTION") if task["cause"] else None,
+        creation_time_ms=_milliseconds(task["created"]),
+        start_time_ms=_milliseconds(task["started"]),
+        end_time_ms=_milliseconds(task["ended"]),
+        waits_for=task["waits_for"],
+    )
+
+
+def _method(shown: str) -> str:
+    """Return the name of a method, with its class, as Ray writes it."""
+    return ".".join(shown.rsplit("::", 1))
 
 
 def _actors() -> list[ActorState]:
+    ids = _Ids()
     return [
         ActorState(
-            actor_id=str(actor["actor"]),
+            actor_id=str(_actor_id(actor["actor"])),
             class_name=actor["class"],
             state=_ACTOR_STATES.get(actor["state"]) or actor["state"].upper(),
-            job_id=str(actor["creator_pid"]),
+            job_id=ids.job(actor["creator_pid"]),
             name=actor["name"] or "",
             pid=actor["pid"],
             ray_namespace=actor["namespace"] or "default",
@@ -175,15 +218,16 @@ def _objects() -> list[ObjectState]:
             kind = "USED_BY_PENDING_TASK" if pending else kinds.get(hold["kind"], "LOCAL_REFERENCE")
             found.append(
                 ObjectState(
-                    object_id=held["object"],
+                    object_id=_object_id(held["object"]),
                     object_size=held["bytes"],
                     task_status="PENDING" if held["state"] == "promised" else "FINISHED",
                     reference_type=kind,
-                    call_site=hold["by"] or "disabled",
+                    call_site=held["made_at"] or "disabled",
                     type="DRIVER" if hold["kind"] == "handle" else "WORKER",
                     pid=hold["pid"],
                     ip="127.0.0.1",
                     state=held["state"],
+                    held_by=hold["by"],
                 )
             )
     return found
@@ -192,7 +236,7 @@ def _objects() -> list[ObjectState]:
 def _workers() -> list[WorkerState]:
     return [
         WorkerState(
-            worker_id=str(worker["pid"]),
+            worker_id=_worker_id(worker) or "",
             is_alive=worker["state"] != "dead",
             worker_type="DRIVER" if worker["kind"] == "driver" else "WORKER",
             pid=worker["pid"],
@@ -208,13 +252,14 @@ def _nodes() -> list[NodeState]:
     overview = _look("overview")
     total = {resource["name"]: resource["total"] for resource in overview["resources"]}
     total["object_store_memory"] = float(overview["store"]["capacity_bytes"])
-    return [NodeState(node_id="0", node_ip="127.0.0.1", is_head_node=True, state="ALIVE", resources_total=total)]
+    node = _ids.of_machine().hex()
+    return [NodeState(node_id=node, node_ip="127.0.0.1", is_head_node=True, state="ALIVE", resources_total=total)]
 
 
 def _jobs() -> list[JobState]:
     return [
         JobState(
-            job_id=str(driver["pid"]),
+            job_id=_ids.of_driver(driver["pid"]).hex(),
             type="DRIVER",
             status="RUNNING",
             entrypoint=driver["command"],
@@ -263,19 +308,24 @@ list_placement_groups = _lister(list, "list_placement_groups", "the placement gr
 list_runtime_envs = _lister(list, "list_runtime_envs", "the runtime environments", RuntimeEnvState)
 
 
+def _digits(id: Any) -> str:
+    return str(id.hex()) if isinstance(id, BaseID) else str(id)
+
+
 def _getter(rows: Callable[[], list[Any]], key: str, name: str) -> Callable[..., Any]:
     def found(
-        id: str | int | None = None,
+        id: str | BaseID | None = None,
         address: str | None = None,
         timeout: float | None = None,
         _explain: bool = False,
     ) -> Any:
-        return next((row for row in rows() if row[key] == str(id)), None)
+        return next((row for row in rows() if row[key] == _digits(id)), None)
 
     found.__name__ = found.__qualname__ = name
-    found.__doc__ = (
-        f"""Return the row with this ``{key}``; ``None`` if there is none. The other arguments are ignored."""
-    )
+    found.__doc__ = f"""Return the row with this ``{key}``: digits, or an id. ``None`` if there is none.
+
+    The other arguments are ignored.
+    """
     return found
 
 
@@ -288,10 +338,16 @@ get_placement_group = _getter(list, "placement_group_id", "get_placement_group")
 
 
 def get_objects(
-    id: str, address: str | None = None, timeout: float | None = None, _explain: bool = False
+    id: str | ObjectRef[Any], address: str | None = None, timeout: float | None = None, _explain: bool = False
 ) -> list[ObjectState]:
-    """Return the rows of an object: one for each process that holds it. The other arguments are ignored."""
-    return [row for row in _objects() if row["object_id"] == str(id)]
+    """Return the rows of an object: one for each process that holds it. The other arguments are ignored.
+
+    Args:
+        id: The digits of an object that was put, as ``ObjectRef.hex`` has them. The result of a call becomes an object
+            with an id of its own: pass the reference itself.
+    """
+    digits = (id._object_id() or id.hex()) if isinstance(id, ObjectRef) else str(id)
+    return [row for row in _objects() if row["object_id"] == digits]
 
 
 def _summary(groups: dict[str, Any], **totals: Any) -> dict[str, Any]:
@@ -309,6 +365,9 @@ def summarize_tasks(
     The counts are exact, even if :func:`list_tasks` does not have each call any more. The arguments are ignored.
     """
     groups: dict[str, Any] = {}
+    # The methods of actors, as their calls and the names of the classes tell.
+    methods = {task["function"] for task in _look("tasks") if task["actor"] is not None}
+    classes = {actor["class"] for actor in _look("actors")}
     for function in _look("summary"):
         counts = {
             "PENDING_NODE_ASSIGNMENT": function["pending"],
@@ -316,10 +375,12 @@ def summarize_tasks(
             "FINISHED": function["finished"],
             "FAILED": function["failed"],
         }
-        name = function["function"]
+        shown = function["function"]
+        is_method = shown in methods or ("::" in shown and shown.rpartition("::")[0] in classes)
+        name = _method(shown) if is_method else shown
         groups[name] = {
             "func_or_class_name": name,
-            "type": "ACTOR_TASK" if "." in name or "::" in name else "NORMAL_TASK",
+            "type": "ACTOR_TASK" if is_method else "NORMAL_TASK",
             "state_counts": {state: count for state, count in counts.items() if count},
             "p50_s": function["p50_s"],
             "p99_s": function["p99_s"],
@@ -359,24 +420,47 @@ def summarize_objects(
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> dict[str, Any]:
-    """Return the number of objects of each holder, and their bytes. The arguments are ignored."""
-    groups: dict[str, Any] = {}
+    """Return the number and the bytes of the objects that were made at each place of the program, and of each holder.
+
+    The places are known if the program was started with ``MOBULA_CALL_SITES=1``. The arguments are ignored.
+    """
     report = _look("memory")
-    for group in report["groups"]:
-        key = f"{group['kind']} {group['pid']} {group['holder']}".strip()
-        groups[key] = {
+    sites: dict[str, Any] = {}
+    for row in _objects():
+        site = sites.setdefault(row.call_site, {"sizes": {}, "pids": set(), "states": {}, "kinds": {}})
+        site["sizes"][row.object_id] = row.object_size
+        site["pids"].add(row.pid)
+        for counts, key in ((site["states"], row.task_status), (site["kinds"], row.reference_type)):
+            counts[key] = counts.get(key, 0) + 1
+    groups = {
+        name: {
+            "total_objects": len(site["sizes"]),
+            "total_size_mb": sum(site["sizes"].values()) / (1 << 20),
+            "total_num_workers": len(site["pids"]),
+            "total_num_nodes": 1,
+            "task_state_counts": site["states"],
+            "ref_type_counts": site["kinds"],
+        }
+        for name, site in sites.items()
+    }
+    holders = {
+        f"{group['kind']} {group['pid']} {group['holder']}".strip(): {
             "total_objects": group["objects"],
             "total_size_mb": group["bytes"] / (1 << 20),
             "alone_size_mb": group["alone_bytes"] / (1 << 20),
             "pid": group["pid"],
             "kind": group["kind"],
         }
+        for group in report["groups"]
+    }
     return _summary(
         groups,
         total_objects=report["objects"],
         total_size_mb=report["bytes"] / (1 << 20),
-        callsite_enabled=False,
+        callsite_enabled=os.environ.get("MOBULA_CALL_SITES") == "1" or any(name != "disabled" for name in groups),
         summary_by="callsite",
+        # More than Ray has: who holds the objects.
+        holders=holders,
     )
 
 

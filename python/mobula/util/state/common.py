@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, KeysView
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from mobula import _ids
 
 __all__ = [
     "ActorState",
@@ -17,6 +19,10 @@ __all__ = [
     "TaskState",
     "WorkerState",
 ]
+
+
+def _node_id() -> str:
+    return _ids.of_machine().hex()
 
 
 @dataclass
@@ -68,7 +74,7 @@ class TaskState(StateSchema):
     end_time_ms: int | None
     #: The argument that the call waits for, if it waits for one. Ray has no such field.
     waits_for: str | None = None
-    node_id: str | None = "0"
+    node_id: str | None = field(default_factory=_node_id)
     language: str | None = None
     required_resources: Any = None
     runtime_env_info: Any = None
@@ -97,7 +103,7 @@ class ActorState(StateSchema):
     num_restarts: int
     required_resources: Any
     death_cause: str | None
-    node_id: str | None = "0"
+    node_id: str | None = field(default_factory=_node_id)
     serialized_runtime_env: str | None = None
     placement_group_id: str | None = None
     repr_name: str = ""
@@ -121,6 +127,8 @@ class ObjectState(StateSchema):
     ip: str
     #: ``sealed``, ``promised`` or ``spilled``. Ray has no such field.
     state: str = "sealed"
+    #: What holds it there: an object, an actor or a call. Ray has no such field.
+    held_by: str | None = None
     attempt_number: int = 0
 
 
@@ -139,7 +147,7 @@ class WorkerState(StateSchema):
     running: str | None = None
     exit_type: str | None = None
     exit_detail: str | None = None
-    node_id: str | None = "0"
+    node_id: str | None = field(default_factory=_node_id)
     worker_launch_time_ms: int | None = None
     worker_launched_time_ms: int | None = None
     start_time_ms: int | None = None
@@ -201,6 +209,6 @@ class RuntimeEnvState(StateSchema):
     runtime_env: Any
     success: bool
     creation_time_ms: float | None = None
-    node_id: str | None = "0"
+    node_id: str | None = field(default_factory=_node_id)
     ref_cnt: int | None = None
     error: str | None = None
