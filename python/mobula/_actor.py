@@ -23,20 +23,34 @@ T = TypeVar("T")
 _OF_ALL = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
 
 
-def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a method of an actor options: ``@method(num_returns=2)``."""
-    known = {
+_METHOD = frozenset(
+    {
         "concurrency_group",
         "enable_task_events",
         "max_task_retries",
         "num_returns",
         "retry_exceptions",
+        "tensor_transport",
         "_generator_backpressure_num_objects",
+        "_num_objects_per_yield",
     }
-    if not options or options.keys() - known:
-        raise ValueError(f"method has the options {', '.join(sorted(known))}")
+)
+
+
+def _check_method(options: dict[str, Any]) -> None:
+    """Check the values of the options of a method."""
     _options.check_num_returns(options.get("num_returns"))
     _options.check_retry_exceptions(options.get("retry_exceptions"))
+    _options.check_in_flight("_generator_backpressure_num_objects", options.get("_generator_backpressure_num_objects"))
+    for name in options.keys() & _options.ABSENT.keys():
+        _options.check_absent(name, options[name])
+
+
+def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a method of an actor options: ``@method(num_returns=2)``."""
+    if not options or options.keys() - _METHOD:
+        raise ValueError(f"method has the options {', '.join(sorted(_METHOD))}")
+    _check_method(options)
 
     def mark(function: Callable[..., Any]) -> Callable[..., Any]:
         setattr(function, METHOD_OPTIONS, options)
@@ -121,6 +135,9 @@ class ActorClass(Generic[T]):
         about = _options.about(self._class, options, self._methods.groups)
         methods, most = self._methods, options.get("max_task_retries") or 0
         known = Known(methods.num_returns, methods.signatures, methods.retries, most)
+        known.in_flight = methods.in_flight
+        known.in_flight_max = options.get("_actor_generator_backpressure_num_objects")
+        known.is_out_of_order = bool(options.get("allow_out_of_order_execution"))
         # Handles that are found by the name know the methods, too.
         description = None if name is None else known.description()
         try:
@@ -130,7 +147,7 @@ class ActorClass(Generic[T]):
                 raise
             # Programs look for Ray's words.
             raise ActorAlreadyExistsError(f"{error}. Please use a different name") from error
-        return ActorHandle(actor, self.__name__, known)
+        return ActorHandle(_in_order_of(actor, known), self.__name__, known)
 
     def __reduce__(self) -> Any:
         return (ActorClass, (self._class, self._defaults))
@@ -205,28 +222,19 @@ class ActorMethod:
 
     def options(self, **options: Any) -> ActorMethod:
         """Return the method with other options, such as ``num_returns``."""
-        known = {
-            "concurrency_group",
-            "enable_task_events",
-            "max_task_retries",
-            "name",
-            "num_returns",
-            "retry_exceptions",
-            "_generator_backpressure_num_objects",
-        }
-        unknown = options.keys() - known
+        unknown = options.keys() - _METHOD - {"name"}
         if unknown:
             raise ValueError(f"Invalid option keyword {', '.join(sorted(unknown))} for actor methods.")
+        _check_method(options)
         num_returns = options.get("num_returns")
-        _options.check_num_returns(num_returns)
         wanted = self._num_returns if num_returns is None else _options.num_returns_of(None, num_returns)
-        in_flight_max = options.get("_generator_backpressure_num_objects") or self._in_flight_max
+        given = options.get("_generator_backpressure_num_objects")
+        in_flight_max = self._known.limited(_options.in_flight_max(given, self._in_flight_max))
         most, exceptions = self._known.retries_of(self._name)
         exceptions = options.get("retry_exceptions", exceptions)
-        _options.check_retry_exceptions(exceptions)
         most = options.get("max_task_retries", most)
         called = self._known.called(self._name, options.get("concurrency_group"), most, exceptions)
-        return ActorMethod(self._actor, self._known, self._name, wanted, max(1, in_flight_max), called)
+        return ActorMethod(self._actor, self._known, self._name, wanted, in_flight_max, called)
 
     def __reduce__(self) -> Any:
         return (
@@ -262,9 +270,9 @@ class ActorHandle:
             num_returns = known.num_returns[name]
         else:
             raise AttributeError(f"'{self._mobula_class_name}' object has no attribute '{name}'")
-        method = self.__dict__[name] = ActorMethod(
-            actor, known, name, num_returns, IN_FLIGHT_MAX, known.called_by_default(name)
-        )
+        in_flight_max = known.limited(_options.in_flight_max(known.in_flight.get(name), IN_FLIGHT_MAX))
+        called = known.called_by_default(name)
+        method = self.__dict__[name] = ActorMethod(actor, known, name, num_returns, in_flight_max, called)
         return method
 
     def __dir__(self) -> list[str]:
@@ -314,7 +322,13 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 def found_by_name(name: str, namespace: str | None) -> ActorHandle:
     """Return a handle to the living actor of this name, with its methods."""
     actor, description = _mobula.find_actor(name, namespace)
-    return ActorHandle(actor, actor.class_name(), read(description))
+    known = read(description)
+    return ActorHandle(_in_order_of(actor, known), actor.class_name(), known)
+
+
+def _in_order_of(actor: _mobula.Actor, known: Known) -> _mobula.Actor:
+    """Return an actor that takes its calls in the order that its options say."""
+    return actor.out_of_order() if known.is_out_of_order else actor
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:

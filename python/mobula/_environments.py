@@ -7,7 +7,9 @@ import re
 import sys
 from typing import Any
 
-_KNOWN = frozenset({"config", "env_vars", "py_modules", "worker_process_setup_hook", "working_dir"})
+_KNOWN = frozenset({"config", "env_vars", "excludes", "py_modules", "worker_process_setup_hook", "working_dir"})
+# Those of Ray that are not there. A value that asks for nothing is accepted.
+_ABSENT = frozenset({"conda", "container", "image_uri", "java_jars", "nsight", "pip", "rocprof_sys", "uv"})
 
 # Variables of a worker: directories of modules, and the function that it calls first.
 _MODULES = "MOBULA_PYTHON_MODULES"
@@ -32,7 +34,7 @@ def check(environment: Any) -> None:
     """Check the environment of a worker, and raise if it is invalid."""
     if not isinstance(environment, dict):
         raise TypeError(f"runtime_env cannot be {environment!r}: a dictionary")
-    unknown = environment.keys() - _KNOWN
+    unknown = {name for name in environment.keys() - _KNOWN if name not in _ABSENT or environment[name]}
     if unknown:
         raise ValueError(
             f"runtime_env has no {', '.join(sorted(unknown))} here: it may have {', '.join(sorted(_KNOWN))}. Workers "

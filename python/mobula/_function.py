@@ -127,7 +127,7 @@ def _prepare(
             return of_cluster(args, kwargs) if _session.cluster() is of_ray else otherwise(*args, **kwargs)
     else:
         num_returns = _options.num_returns_of(function._function, options.get("num_returns"))
-        in_flight_max = max(1, options.get("_generator_backpressure_num_objects") or IN_FLIGHT_MAX)
+        in_flight_max = _options.in_flight_max(options.get("_generator_backpressure_num_objects"), IN_FLIGHT_MAX)
         retried = _retried(options.get("retry_exceptions"), inspect.isgeneratorfunction(function._function))
         is_dynamic = num_returns == _options.DYNAMIC
         exported, prepared = function._export(retried, is_dynamic), _options.of_task(options)

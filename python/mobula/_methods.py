@@ -35,6 +35,8 @@ class Methods:
         self.groups: dict[str, str] = {}
         # The retries of the methods that have some.
         self.retries: dict[str, Retries | str] = {}
+        # The limits of the streams that have one of their own: how many items are in flight.
+        self.in_flight: dict[str, int] = {}
         for name, function in inspect.getmembers(cls, callable):
             if name.startswith("__") and name != "__call__":
                 continue
@@ -43,6 +45,8 @@ class Methods:
                 self.groups[name] = options["concurrency_group"]
             if options.get("retry_exceptions"):
                 self.retries[name] = (options.get("max_task_retries"), options["retry_exceptions"])
+            if options.get("_generator_backpressure_num_objects"):
+                self.in_flight[name] = options["_generator_backpressure_num_objects"]
             self.num_returns[name] = _options.num_returns_of(function, options.get("num_returns"))
             self.signatures[name] = of_method(cls, name)
 
@@ -56,13 +60,20 @@ class Known:
         signatures: dict[str, Signature | None],
         retries: dict[str, Retries | str],
         max_task_retries: int,
-        is_out_of_order: bool = False,
     ) -> None:
         self.num_returns, self.signatures = num_returns, signatures
         # In a handle that was found by its name, the retries of a method are still a text: the classes of errors may be
         # unknown in this process, and the text is all that a call needs.
         self.retries, self.max_task_retries = retries, max_task_retries
-        self.is_out_of_order = is_out_of_order
+        # Of some streams, and of each stream of the actor: the most items in flight.
+        self.in_flight: dict[str, int] = {}
+        self.in_flight_max: int | None = None
+        # A call does not wait for earlier ones whose arguments are not there.
+        self.is_out_of_order = False
+
+    def limited(self, in_flight_max: int) -> int:
+        """Return the most items of a stream that are in flight, within the limit of the actor."""
+        return min(in_flight_max, _options.in_flight_max(self.in_flight_max, in_flight_max))
 
     def called_by_default(self, name: str) -> str | None:
         """As :meth:`called`, with the retries of the method itself."""
@@ -81,11 +92,12 @@ class Known:
     def description(self) -> str:
         """Return all of this as a text, for :func:`read`."""
         methods = {name: [count, *self._details(name)] for name, count in self.num_returns.items()}
-        found = _packed([methods, self.max_task_retries, self.is_out_of_order])
+        others = [self.max_task_retries, self.in_flight, self.in_flight_max, self.is_out_of_order]
+        found = _packed([methods, *others])
         if len(found) > _DESCRIPTION_MAX:
             # Arguments that do not fit are an error of the call then.
             methods = {name: [count, None, self._details(name)[1]] for name, count in self.num_returns.items()}
-            found = _packed([methods, self.max_task_retries, self.is_out_of_order])
+            found = _packed([methods, *others])
         if len(found) > _DESCRIPTION_MAX:
             raise ValueError(
                 f"an actor with a name cannot have so many methods: the description of {len(methods)} methods takes "
@@ -111,17 +123,25 @@ class Known:
         return f"{name}{retries}{in_group}" if retries or in_group else None
 
     def __reduce__(self) -> Any:
-        state = (self.num_returns, self.signatures, self.retries, self.max_task_retries, self.is_out_of_order)
-        return (Known, state)
+        known = (self.num_returns, self.signatures, self.retries, self.max_task_retries)
+        return (_restored, (known, self.in_flight, self.in_flight_max, self.is_out_of_order))
+
+
+def _restored(
+    known: tuple[Any, ...], in_flight: dict[str, int], in_flight_max: int | None, is_out_of_order: bool
+) -> Known:
+    found = Known(*known)
+    found.in_flight, found.in_flight_max, found.is_out_of_order = in_flight, in_flight_max, is_out_of_order
+    return found
 
 
 def read(description: str) -> Known:
     """Return the methods that a description names."""
-    methods, max_task_retries, is_out_of_order = json.loads(zlib.decompress(base64.b85decode(description)))
+    methods, max_task_retries, *others = json.loads(zlib.decompress(base64.b85decode(description)))
     signatures = {name: None if of is None else Signature.of_description(of) for name, (_, of, _) in methods.items()}
     retries: dict[str, Retries | str] = {name: of for name, (_, _, of) in methods.items() if of}
     counts = {name: count for name, (count, _, _) in methods.items()}
-    return Known(counts, signatures, retries, max_task_retries, is_out_of_order)
+    return _restored((counts, signatures, retries, max_task_retries), *others)
 
 
 def _packed(found: Any) -> str:

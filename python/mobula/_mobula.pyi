@@ -253,6 +253,7 @@ def start(
     object_store_memory: int | None,
     log_to_driver: bool | None,
     namespace: str | None,
+    spill_directory: str | None,
 ) -> os.PathLike[str]: ...
 def wait(
     refs: list[ObjectRef[T]], num_returns: int, timeout: float | None

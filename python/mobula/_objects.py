@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from mobula import _mobula
 from mobula._mobula import ObjectRef
 from mobula._session import cluster, ensure
 from mobula._stream import ObjectRefGenerator
 
+if TYPE_CHECKING:
+    from mobula._actor import ActorHandle
+
 T = TypeVar("T")
 
 
-def put(value: T) -> ObjectRef[T]:
+def put(value: T, *, _owner: ActorHandle | None = None, _tensor_transport: str | None = None) -> ObjectRef[T]:
     """Copy a value into the store, and return a reference to it.
 
     The memory of arrays and of other buffers is copied once. No message, no system call while the store has room.
+
+    Args:
+        value: The value.
+        _owner: No effect: an object lives as long as any process has a reference to its value.
+        _tensor_transport: ``None`` or ``"object_store"``: all values lie in the store.
 
     Raises:
         TypeError: The value is a reference, or cannot be pickled.
@@ -25,23 +33,43 @@ def put(value: T) -> ObjectRef[T]:
     if not _mobula.is_initialized():
         of_ray = ensure()
         if of_ray is not None:
-            return of_ray.done(of_ray.ray.put, value)  # type: ignore[no-any-return]
+            others = {"_owner": _owner, "_tensor_transport": _tensor_transport}
+            others = {name: other for name, other in others.items() if other is not None}
+            return of_ray.done(of_ray.ray.put, value, **others)  # type: ignore[no-any-return]
     if isinstance(value, ObjectRef):
         raise TypeError(
             "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do this, you can wrap the "
             "ray.ObjectRef in a list and call 'put' on it."
         )
+    if _owner is not None or _tensor_transport is not None:
+        _check_put(_owner, _tensor_transport)
     return _mobula.put(value)
 
 
+def _check_put(owner: Any, tensor_transport: Any) -> None:
+    from mobula._actor import ActorHandle
+
+    if owner is not None and not isinstance(owner, ActorHandle):
+        raise TypeError(f"The type of `_owner` should be ActorHandle, and is {type(owner)}")
+    if tensor_transport is not None and str(tensor_transport).lower() != "object_store":
+        raise NotImplementedError(f"there is no tensor transport {tensor_transport!r}: all values lie in the store")
+
+
 @overload
-def get(object_refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+def get(object_refs: ObjectRef[T], *, timeout: float | None = None, _use_object_store: bool = False) -> T: ...
 @overload
-def get(object_refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
-def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+def get(
+    object_refs: Sequence[ObjectRef[T]], *, timeout: float | None = None, _use_object_store: bool = False
+) -> list[T]: ...
+def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bool = False) -> Any:
     """Wait for the value of a reference, or for those of a list of references, and return them.
 
     Arrays are views of the store's memory: they are read-only, and keep the object alive. Other values are copies.
+
+    Args:
+        object_refs: A reference, or a list of references.
+        timeout: The seconds to wait; ``None``: without limit.
+        _use_object_store: No effect: all values come from the store.
 
     Raises:
         mobula.exceptions.RayTaskError: The function raised. The error is of the class of what it raised, too.

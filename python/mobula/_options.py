@@ -12,11 +12,16 @@ from mobula import _mobula
 _COMMON = frozenset(
     {
         "accelerator_type",
+        "fallback_strategy",
         "label_selector",
         "memory",
         "name",
         "num_cpus",
         "num_gpus",
+        "object_store_memory",
+        "placement_group",
+        "placement_group_bundle_index",
+        "placement_group_capture_child_tasks",
         "resources",
         "runtime_env",
         "scheduling_strategy",
@@ -31,9 +36,13 @@ _TASK = _COMMON | {
     "num_returns",
     "retry_exceptions",
     "_generator_backpressure_num_objects",
+    "_num_objects_per_yield",
 }
 _ACTOR = _COMMON | {
+    "_actor_generator_backpressure_num_objects",
+    "allow_out_of_order_execution",
     "concurrency_groups",
+    "enable_tensor_transport",
     "get_if_exists",
     "lifetime",
     "max_concurrency",
@@ -42,9 +51,13 @@ _ACTOR = _COMMON | {
     "max_task_retries",
     "namespace",
 }
-# Options that would change the behaviour of a program, but are not implemented: they are errors.
-_ABSENT = {
-    "accelerator_type": "accelerators are not counted",
+# Options that would change the behaviour of a program, but are not implemented: they are errors. With the values that
+# mean nothing.
+ABSENT: dict[str, tuple[tuple[Any, ...], str]] = {
+    "accelerator_type": ((None,), "accelerators are not counted. Name a resource"),
+    "enable_tensor_transport": ((None, False), "all values lie in the store"),
+    "tensor_transport": ((None, "object_store", "OBJECT_STORE"), "all values lie in the store"),
+    "_num_objects_per_yield": ((None, 1), "each item of a generator is one object"),
 }
 # The least value of each number; -1 is no limit.
 _LEAST = {
@@ -54,6 +67,7 @@ _LEAST = {
     "max_restarts": -1,
     "max_retries": -1,
     "max_task_retries": -1,
+    "object_store_memory": 0,
 }
 # Resources that are devices: a call has a part of one, or some whole ones.
 _WHOLE = frozenset({"GPU", "HPU", "NPU", "TPU", "neuron_cores"})
@@ -75,11 +89,74 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
             raise ValueError("a namespace cannot be empty: text, at least one character")
         if name == "retry_exceptions":
             check_retry_exceptions(value)
-        if name in _ABSENT and value not in (None, 0, -1):
-            raise NotImplementedError(f"mobula has no option {name}={value!r}: {_ABSENT[name]}")
+        if name.endswith("_generator_backpressure_num_objects"):
+            check_in_flight(name, value)
+        if name in ABSENT:
+            check_absent(name, value)
         if name == "runtime_env" and value is not None:
             environments.check(value)
+    if not is_actor and options.get("object_store_memory") is not None:
+        raise ValueError("Setting 'object_store_memory' is not implemented for tasks")
+    _check_fallback(options.get("fallback_strategy"))
+    _strategy(options)
     check_num_returns(options.get("num_returns"))
+
+
+def check_absent(name: str, value: Any) -> None:
+    """Raise for an option that is not implemented, unless its value means nothing."""
+    without_meaning, why = ABSENT[name]
+    if value not in without_meaning:
+        raise NotImplementedError(f"mobula has no option {name}={value!r}: {why}")
+
+
+def check_in_flight(name: str, value: Any) -> None:
+    """Check a limit of the items of a stream that are in flight."""
+    if value is not None and (not isinstance(value, int) or (value < 1 and value != -1)):
+        raise ValueError(f"{name}={value!r} is not allowed: a number of at least 1, or -1 for no limit")
+
+
+def in_flight_max(value: int | None, default: int) -> int:
+    """Return the most items of a stream that are in flight, where an option says ``value``."""
+    return default if value is None else value if value > 0 else _NO_LIMIT
+
+
+def _check_fallback(strategies: Any) -> None:
+    """Check a list of other labels to select a machine by. There is one machine, so it has no effect."""
+    if strategies is None:
+        return
+    if not isinstance(strategies, list):
+        raise _of_type("fallback_strategy", strategies, list)
+    for strategy in strategies:
+        if not isinstance(strategy, dict) or strategy.keys() != {"label_selector"}:
+            raise ValueError(
+                f"fallback_strategy cannot have {strategy!r}: dictionaries with the one key 'label_selector'"
+            )
+
+
+def _strategy(options: dict[str, Any]) -> Any:
+    """Return the strategy of a call or an actor, also where the old options of placement groups name it."""
+    strategy, group = options.get("scheduling_strategy"), options.get("placement_group", "default")
+    index, captures = options.get("placement_group_bundle_index"), options.get("placement_group_capture_child_tasks")
+    if group == "default":
+        if index not in (None, -1):
+            raise ValueError(
+                f"placement group bundle index {index} is invalid: without a placement group it must be -1"
+            )
+        return strategy
+    if strategy is not None:
+        raise ValueError(
+            "Placement groups should be specified via the scheduling_strategy option. The placement_group option is "
+            "deprecated, and there may be one of both."
+        )
+    from mobula.util.placement_group import PlacementGroup
+    from mobula.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    if group is None:
+        # Outside of all groups, also where a group captures calls.
+        return "DEFAULT"
+    if not isinstance(group, PlacementGroup):
+        raise _of_type("placement_group", group, str, PlacementGroup)
+    return PlacementGroupSchedulingStrategy(group, -1 if index is None else index, captures)
 
 
 def _check_kind(name: str, value: Any) -> None:
@@ -148,6 +225,9 @@ def check_num_returns(num_returns: Any) -> None:
 # Numbers of results that are a stream, and a stream that can be passed on.
 STREAMING, DYNAMIC = -1, -2
 
+# A number of items that no stream has in flight.
+_NO_LIMIT = 2**31
+
 
 def num_returns_of(function: Any, num_returns: Any) -> int:
     """Return the number of results; `STREAMING` is the default for generators."""
@@ -158,14 +238,14 @@ def num_returns_of(function: Any, num_returns: Any) -> int:
 
 
 def _resources(options: dict[str, Any]) -> dict[str, Any]:
-    strategy = options.get("scheduling_strategy")
+    strategy = _strategy(options)
     if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
         raise ValueError(f"scheduling_strategy cannot be {strategy!r}: 'DEFAULT', 'SPREAD', or an object")
     found = {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
     group = getattr(strategy, "placement_group", None)
     captured = environments.capturing_group() if strategy is None else None
     if group is not None and not group.is_empty:
-        bundle = options["scheduling_strategy"].placement_group_bundle_index
+        bundle = strategy.placement_group_bundle_index
         found["placement"] = (group._number, group.bundle_specs, bundle)
     elif captured is not None:
         found["placement"] = (*captured, -1)
@@ -178,7 +258,7 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _environment(options: dict[str, Any]) -> dict[str, Any]:
-    strategy = options.get("scheduling_strategy")
+    strategy = _strategy(options)
     captures = getattr(strategy, "placement_group_capture_child_tasks", False)
     group = getattr(strategy, "placement_group", None) if captures else None
     capturing = None if group is None or group.is_empty else (group._number, group.bundle_specs)

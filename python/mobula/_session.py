@@ -23,27 +23,43 @@ spec.loader.exec_module(module)
 module.run_role(sys.argv.pop())
 """
 
-# Options of Ray for several machines, or for processes that Mobula does not have.
+# Options of Ray for several machines, for processes that Mobula does not have, or for limits of such processes.
 _WITHOUT_EFFECT = frozenset(
     {
+        "cgroup_path",
         "configure_logging",
         "dashboard_host",
         "dashboard_port",
+        "enable_resource_isolation",
         "include_dashboard",
-        "job_config",
         "log_to_driver_level",
         "logging_config",
         "logging_format",
         "logging_level",
+        "proxy_server_url",
+        "system_reserved_cpu",
+        "system_reserved_memory",
+        "_driver_object_store_memory",
+        "_enable_object_reconstruction",
         "_metrics_export_port",
         "_node_ip_address",
+        "_node_name",
+        "_plasma_directory",
+        "_redis_password",
+        "_redis_username",
+        "_skip_env_hook",
         "_system_config",
         "_temp_dir",
     }
 )
+# Options that have an effect, and that few programs give.
+_SELDOM = frozenset({"job_config", "labels", "_object_spilling_directory", "_tracing_startup_hook"})
 
 # The default namespace of named actors.
 namespace = "default"
+
+# The labels of this machine, as `init` was given them.
+_labels: dict[str, str] = {}
 
 
 class Context:
@@ -83,7 +99,7 @@ def init(
     object_store_memory: int | None = None,
     namespace: str | None = None,
     ignore_reinit_error: bool = False,
-    log_to_driver: bool = True,
+    log_to_driver: bool | None = True,
     local_mode: bool = False,
     runtime_env: dict[str, Any] | None = None,
     _memory: float | None = None,
@@ -110,8 +126,13 @@ def init(
         runtime_env: The environment of workers: ``env_vars``, ``working_dir``, ``py_modules``,
             ``worker_process_setup_hook``.
         log_to_driver: Whether the output of workers appears in the output of this program, with a prefix.
+        options: Other options of Ray's ``init``. ``job_config`` names a namespace, an environment and directories of
+            modules, ``labels`` are those that ``nodes`` shows, and ``_object_spilling_directory`` is the directory of
+            objects that the store's memory has no room for. The others have no effect here: they are for several
+            machines, the dashboard, logging, and processes that there are none of.
 
     Raises:
+        NotImplementedError: ``_tracing_startup_hook`` was given.
         RuntimeError: There is a session already, or this process is a worker.
         ValueError: An option is invalid.
         ConnectionError: There is no session for ``"auto"``.
@@ -136,9 +157,14 @@ def init(
         )
     if local_mode:
         raise RuntimeError("`local_mode` is no longer supported: calls run in workers, which start in milliseconds")
-    unknown = options.keys() - _WITHOUT_EFFECT
+    unknown = options.keys() - _WITHOUT_EFFECT - _SELDOM
     if unknown:
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(sorted(unknown))}")
+    if options.get("_tracing_startup_hook") is not None:
+        raise NotImplementedError("_tracing_startup_hook is not there: only calls of Rust programs carry a trace")
+    labels = options.get("labels") or {}
+    if not isinstance(labels, dict) or not all(isinstance(text, str) for pair in labels.items() for text in pair):
+        raise ValueError(f"labels cannot be {labels!r}: a dictionary of texts")
     if _mobula.is_worker():
         if ignore_reinit_error:
             return Context({})
@@ -169,6 +195,7 @@ def init(
             object_store_memory=None if object_store_memory is None else int(object_store_memory),
             log_to_driver=log_to_driver,
             namespace=namespace or "default",
+            spill_directory=options.get("_object_spilling_directory"),
         )
     except BaseException as error:
         _environments.set_of_session({})
@@ -177,6 +204,8 @@ def init(
             raise ConnectionError(str(error)) from None
         raise
     _set_namespace(namespace or "default")
+    _labels.clear()
+    _labels.update(labels)
     return Context(_address_info(os.fspath(socket)))
 
 
@@ -256,10 +285,13 @@ def cluster() -> ModuleType | None:
     return found if found is not None and found.ray is not None else None
 
 
-def shutdown(_exiting_interpreter: bool = False) -> None:
+def shutdown(_exiting_interpreter: bool = False, *, wait_for_processes: bool = False) -> None:
     """End the session. Actors end first, then workers and the store. References are invalid afterwards.
 
     Values that the program has got stay valid. Does nothing without a session.
+
+    Args:
+        wait_for_processes: No effect: the processes of the session are gone when this returns.
     """
     _environments.set_of_session({})
     of_ray = cluster()
@@ -335,7 +367,7 @@ def nodes() -> list[dict[str, Any]]:
             "NodeManagerHostname": name,
             "NodeManagerAddress": "127.0.0.1",
             "Resources": cluster_resources(),
-            "Labels": {},
+            "Labels": dict(_labels),
         }
     ]
 

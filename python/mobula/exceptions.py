@@ -177,6 +177,30 @@ class ActorAlreadyExistsError(ValueError, RayError):
     """A living actor of the session has the name already."""
 
 
+class ActorHandleNotFoundError(ValueError, RayError):
+    """Does not occur: a handle of another session is an error of the call; programs name it."""
+
+
+class OufOfBandObjectRefSerializationException(RayError):
+    """Does not occur: a reference that is pickled outside of a value is a TypeError; programs name it."""
+
+
+class PlasmaObjectNotAvailable(RayError):
+    """Does not occur; programs name it."""
+
+
+class RpcError(RayError):
+    """Does not occur: processes share memory, and make no remote procedure calls; programs name it."""
+
+    def __init__(self, message: str = "", rpc_code: int | None = None) -> None:
+        super().__init__(message)
+        self.message, self.rpc_code = message, rpc_code
+
+
+class StreamingGeneratorReplayInconsistentError(RaySystemError):
+    """Does not occur: streams are not made again; programs name it."""
+
+
 class UserCodeException(RayError):
     """Does not occur; programs name it."""
 

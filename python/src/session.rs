@@ -22,7 +22,7 @@ static SESSION: Mutex<Option<Session>> = Mutex::new(None);
 #[pyfunction]
 #[pyo3(signature = (
     command, store_command, *, address, num_cpus, num_gpus, memory, resources, object_store_memory,
-    log_to_driver, namespace
+    log_to_driver, namespace, spill_directory
 ))]
 #[expect(clippy::too_many_arguments, reason = "the keyword arguments of `mobula.init`")]
 pub(crate) fn start(
@@ -37,6 +37,7 @@ pub(crate) fn start(
     object_store_memory: Option<u64>,
     log_to_driver: Option<bool>,
     namespace: Option<String>,
+    spill_directory: Option<PathBuf>,
 ) -> PyResult<PathBuf> {
     let mut options = SessionOptions::new(host::build_id(), launch(command));
     options.store_launch = launch(store_command);
@@ -49,6 +50,7 @@ pub(crate) fn start(
     options.forward_output = log_to_driver;
     options.output = Some(OutputSink::new(show));
     options.namespace = namespace;
+    options.spill_directory = spill_directory;
     py.detach(|| {
         let session = mobula_runtime::start(options)?;
         let socket = session.socket().to_owned();

@@ -90,6 +90,7 @@ def placement_group(
     lifetime: str | None = None,
     _soft_target_node_id: str | None = None,
     bundle_label_selector: list[dict[str, str]] | None = None,
+    topology_strategy: dict[str, str] | None = None,
 ) -> PlacementGroup:
     """Reserve bundles of resources, all or none; return at once. ``ready`` and ``wait`` say when they are there."""
     if strategy not in _STRATEGIES:

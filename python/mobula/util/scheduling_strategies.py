@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mobula.util.placement_group import PlacementGroup
@@ -40,3 +40,63 @@ class PlacementGroupSchedulingStrategy:
         self.placement_group = placement_group
         self.placement_group_bundle_index = index
         self.placement_group_capture_child_tasks = bool(placement_group_capture_child_tasks)
+
+
+class _OneOf:
+    """A condition for a label of a machine: values of it."""
+
+    def __init__(self, *values: str) -> None:
+        if not values or not all(isinstance(value, str) for value in values):
+            name = type(self).__name__
+            raise ValueError(f"{name} cannot have {values!r}: texts, at least one, as in {name}('value1', 'value2')")
+        self.values = list(values)
+
+
+class In(_OneOf):
+    """The label has one of these values."""
+
+
+class NotIn(_OneOf):
+    """The label has none of these values."""
+
+
+class Exists:
+    """There is such a label."""
+
+
+class DoesNotExist:
+    """There is no such label."""
+
+
+@dataclass(frozen=True)
+class _Condition:
+    key: str
+    operator: In | NotIn | Exists | DoesNotExist
+
+
+class NodeLabelSchedulingStrategy:
+    """Run on a machine whose labels meet conditions. There is one machine, so it has no effect."""
+
+    def __init__(
+        self,
+        hard: dict[str, In | NotIn | Exists | DoesNotExist] | None,
+        *,
+        soft: dict[str, In | NotIn | Exists | DoesNotExist] | None = None,
+    ) -> None:
+        self.hard, self.soft = _conditions(hard, "hard"), _conditions(soft, "soft")
+        if not self.hard and not self.soft:
+            raise ValueError("The `hard` and `soft` parameter of NodeLabelSchedulingStrategy cannot both be empty.")
+
+
+def _conditions(given: Any, name: str) -> list[_Condition]:
+    if given is None:
+        return []
+    if not isinstance(given, dict):
+        raise ValueError(f'The {name} parameter must be a map (e.g. {{"key1": In("value1")}}), and is {type(given)}.')
+    for key, operator in given.items():
+        if not isinstance(key, str) or not isinstance(operator, In | NotIn | Exists | DoesNotExist):
+            raise ValueError(
+                f"The {name} parameter cannot have {key!r}: {operator!r}: a text, and one of `In`, `NotIn`, `Exists` "
+                "or `DoesNotExist`."
+            )
+    return [_Condition(key, operator) for key, operator in given.items()]
