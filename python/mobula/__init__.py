@@ -80,9 +80,13 @@ _LATER = frozenset(
     {
         "actor",
         "cloudpickle",
+        "compat",
         "dag",
         "experimental",
+        "futures",
         "job_config",
+        "joblib",
+        "multiprocessing",
         "plasma",
         "remote_function",
         "runtime_context",

@@ -148,3 +148,29 @@ def test_the_error_of_what_cannot_be_pickled_names_the_part() -> None:
     assert loads(dumps_debug([1, 2])) == [1, 2]
     with pytest.raises(TypeError, match=r"FailTuple\(lock "):
         dumps_debug(lambda: lock)
+
+
+ATTRIBUTES = """
+import mobula as ray
+
+assert ray.util.iter.from_items([1, 2], num_shards=1).take(2) == [1, 2]
+assert ray.util.queue.Queue and ray.util.queue.Empty
+assert ray.util.metrics.Counter and ray.util.state.list_tasks
+assert ray.util.multiprocessing.Pool and ray.multiprocessing.Pool
+assert ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
+assert ray.util.joblib.register_ray and ray.joblib.register
+assert ray.util.accelerators.NVIDIA_A100 == "A100"
+assert ray.util.actor_pool.ActorPool is ray.util.ActorPool
+assert ray.util.actor_group.ActorGroup and ray.util.check_serialize and ray.util.helpers
+assert callable(ray.util.placement_group)
+assert ray.futures.Executor and ray.compat
+"""
+
+
+def test_modules_are_attributes_without_an_import() -> None:
+    import subprocess
+    import sys
+
+    subprocess.run([sys.executable, "-c", ATTRIBUTES], check=True, timeout=120)
+    with pytest.raises(AttributeError, match="nonsense"):
+        ray.util.nonsense  # noqa: B018

@@ -29,6 +29,24 @@ _LATER = {
     "map_unordered": "helpers",
 }
 
+# Modules that are attributes of this one without an import of their own.
+_MODULES = frozenset(
+    {
+        "accelerators",
+        "actor_group",
+        "actor_pool",
+        "check_serialize",
+        "helpers",
+        "iter",
+        "joblib",
+        "metrics",
+        "multiprocessing",
+        "queue",
+        "scheduling_strategies",
+        "state",
+    }
+)
+
 __all__ = [
     "ActorPool",
     "as_completed",
@@ -52,11 +70,13 @@ def get_node_ip_address(address: str = "") -> str:
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"mobula.util.{name}")
     module = _LATER.get(name)
     if module is None:
         raise AttributeError(f"module 'mobula.util' has no attribute {name!r}")
-    import importlib
-
     found = getattr(importlib.import_module(f"mobula.util.{module}"), name)
     # A module of the name has taken its place meanwhile.
     globals()[name] = found
