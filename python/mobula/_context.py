@@ -75,6 +75,34 @@ class RuntimeContext:
         """Return the names of the accelerators that the running call, or the actor, has."""
         return {"GPU": [str(gpu) for gpu in _session.get_gpu_ids()], **{name: [] for name in _OTHER_ACCELERATORS}}
 
+    def get_resource_ids(self) -> dict[str, list[str]]:
+        """Return the same as :meth:`get_accelerator_ids`, which is its new name."""
+        return self.get_accelerator_ids()
+
+    def get_node_labels(self) -> dict[str, str]:
+        """Return the labels that ``init`` was given."""
+        return dict(_session.labels)
+
+    def get_placement_group_id(self) -> str | None:
+        """Return the id of the placement group that captures what the running call makes, if there is one."""
+        found = _environments.capturing_group()
+        return None if found is None else f"{found[0]:016x}"
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether a placement group captures what the running call makes."""
+        return _environments.capturing_group() is not None
+
+    def is_canceled(self) -> bool:
+        """Whether the running call was cancelled. A method of an actor is not interrupted, and may look.
+
+        Raises:
+            RuntimeError: This process is a driver.
+        """
+        if not _mobula.is_worker():
+            raise RuntimeError("This method is only available in a worker.")
+        return _mobula.is_cancelled()
+
     def get_runtime_env_string(self) -> str:
         """Return the environment that the program gave this process, as JSON."""
         return json.dumps(self.runtime_env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from typing import Self
 
@@ -21,6 +22,11 @@ class BaseID:
     def from_hex(cls, digits: str) -> Self:
         """Return the id with these hexadecimal digits."""
         return cls(bytes.fromhex(digits))
+
+    @classmethod
+    def from_binary(cls, binary: bytes) -> Self:
+        """Return the id with these bytes."""
+        return cls(binary)
 
     @classmethod
     def from_random(cls) -> Self:
@@ -96,6 +102,15 @@ class JobID(BaseID):
 
     SIZE = 4
     __slots__ = ()
+
+    @classmethod
+    def from_int(cls, number: int) -> Self:
+        """Return the id with this number."""
+        return cls(number.to_bytes(cls.SIZE, "big"))
+
+    def int(self) -> builtins.int:
+        """Return the number."""
+        return builtins.int.from_bytes(self._bytes, "big")
 
 
 class NodeID(UniqueID):

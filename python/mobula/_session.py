@@ -13,7 +13,7 @@ from typing import Any
 from mobula import _environments, _ids, _mobula
 
 # A worker is this interpreter with the same module path, so it finds what the program imports. Its role follows.
-_WORKER = "import sys; sys.path[:] = {path!r}; from mobula._worker import main; main({namespace!r})"
+_WORKER = "import sys; sys.path[:] = {path!r}; from mobula._worker import main; main({namespace!r}, {labels!r})"
 # The store is this interpreter, too, with the extension module alone: it runs no Python code.
 _STORE = """
 import importlib.util, sys
@@ -59,7 +59,7 @@ _SELDOM = frozenset({"job_config", "labels", "_object_spilling_directory", "_tra
 namespace = "default"
 
 # The labels of this machine, as `init` was given them.
-_labels: dict[str, str] = {}
+labels: dict[str, str] = {}
 
 
 class Context:
@@ -162,9 +162,9 @@ def init(
         raise RuntimeError(f"Unknown keyword argument(s): {', '.join(sorted(unknown))}")
     if options.get("_tracing_startup_hook") is not None:
         raise NotImplementedError("_tracing_startup_hook is not there: only calls of Rust programs carry a trace")
-    labels = options.get("labels") or {}
-    if not isinstance(labels, dict) or not all(isinstance(text, str) for pair in labels.items() for text in pair):
-        raise ValueError(f"labels cannot be {labels!r}: a dictionary of texts")
+    given = options.get("labels") or {}
+    if not isinstance(given, dict) or not all(isinstance(text, str) for pair in given.items() for text in pair):
+        raise ValueError(f"labels cannot be {given!r}: a dictionary of texts")
     if _mobula.is_worker():
         if ignore_reinit_error:
             return Context({})
@@ -185,7 +185,7 @@ def init(
     _environments.set_of_session(runtime_env or {})
     try:
         socket = _mobula.start(
-            _worker_command(namespace or "default", job.code_search_path if job is not None else ()),
+            _worker_command(namespace or "default", given, job.code_search_path if job is not None else ()),
             _store_command(),
             address=address,
             num_cpus=num_cpus,
@@ -204,8 +204,7 @@ def init(
             raise ConnectionError(str(error)) from None
         raise
     _set_namespace(namespace or "default")
-    _labels.clear()
-    _labels.update(labels)
+    _set_labels(given)
     return Context(_address_info(os.fspath(socket)))
 
 
@@ -243,6 +242,11 @@ def _set_namespace(name: str) -> None:
     namespace = name
 
 
+def _set_labels(given: dict[str, str]) -> None:
+    global labels
+    labels = dict(given)
+
+
 def run_command(arguments: list[str]) -> int:
     """Run the command ``mobula``, and return its exit code."""
     return _mobula.run_command(_store_command(), ["mobula", *arguments])
@@ -252,12 +256,12 @@ def _store_command() -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _STORE.format(file=_mobula.__file__)]
 
 
-def _worker_command(namespace: str, search_path: Sequence[str] = ()) -> list[str]:
+def _worker_command(namespace: str, labels: dict[str, str], search_path: Sequence[str] = ()) -> list[str]:
     import subprocess
 
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     path = [os.path.abspath(entry) for entry in (*search_path, *sys.path)]
-    return [sys.executable, *flags, "-P", "-c", _WORKER.format(path=path, namespace=namespace)]
+    return [sys.executable, *flags, "-P", "-c", _WORKER.format(path=path, namespace=namespace, labels=labels)]
 
 
 _starting = threading.Lock()
@@ -367,7 +371,7 @@ def nodes() -> list[dict[str, Any]]:
             "NodeManagerHostname": name,
             "NodeManagerAddress": "127.0.0.1",
             "Resources": cluster_resources(),
-            "Labels": dict(_labels),
+            "Labels": dict(labels),
         }
     ]
 

@@ -24,6 +24,7 @@ class ObjectRefGenerator(Generic[T]):
 
     def __init__(self, items: _mobula.Items) -> None:
         self._items = items
+        self._is_finished = False
 
     def __iter__(self) -> ObjectRefGenerator[T]:
         return self
@@ -31,6 +32,7 @@ class ObjectRefGenerator(Generic[T]):
     def __next__(self) -> ObjectRef[T]:
         item = self._items.next(None)
         if not item:
+            self._is_finished = True
             raise StopIteration
         return item
 
@@ -42,12 +44,23 @@ class ObjectRefGenerator(Generic[T]):
 
         item: ObjectRef[T] | None = await next_item(self._items)
         if item is None:
+            self._is_finished = True
             raise StopAsyncIteration
         return item
 
     def _is_ready(self, notifier: _mobula.Notifier, number: int) -> bool:
         """Whether the next item is there, or the end. The notifier tells this number if that changes."""
         return self._items.poll_there(notifier, number)
+
+    def is_finished(self) -> bool:
+        """Whether the end has come: the last item was taken, and another one was asked for."""
+        return self._is_finished
+
+    def next_ready(self) -> bool:
+        """Whether the next item, or the end, is there. After the end, it is false."""
+        from mobula._waiting import wait_for_any
+
+        return not self._is_finished and bool(wait_for_any([self], 1, 0)[0])
 
     def completed(self) -> ObjectRef[None]:
         """Return a reference to the end of the stream. It is ready when the generator is over."""

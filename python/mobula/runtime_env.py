@@ -32,4 +32,15 @@ class RuntimeEnv(dict[str, Any]):
         return dict(self)
 
 
-__all__ = ["RuntimeEnv"]
+class RuntimeEnvConfig(dict[str, Any]):
+    """A dictionary for the key ``config`` of an environment. It has no effect: nothing is installed."""
+
+    def __init__(
+        self, setup_timeout_seconds: int = 600, eager_install: bool = True, log_files: list[str] | None = None
+    ) -> None:
+        super().__init__(
+            setup_timeout_seconds=setup_timeout_seconds, eager_install=eager_install, log_files=log_files or []
+        )
+
+
+__all__ = ["RuntimeEnv", "RuntimeEnvConfig"]

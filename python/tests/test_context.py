@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +118,46 @@ def test_ids_are_values() -> None:
     assert len({one, ray.ActorID(one.binary()), ray.ActorID.nil()}) == 2 and ray.ActorID.nil().is_nil()
     with pytest.raises(ValueError, match="16 bytes"):
         ray.ActorID(b"short")
+
+
+def test_labels_and_groups_of_the_context() -> None:
+    ray.shutdown()
+    ray.init(num_cpus=2, labels={"zone": "here"})
+    labels = ray.remote(lambda: (ray.get_runtime_context().get_node_labels(), ray.nodes()[0]["Labels"]))
+    assert ray.get(labels.remote()) == ({"zone": "here"}, {"zone": "here"})
+    context = ray.get_runtime_context()
+    assert context.get_resource_ids() == context.get_accelerator_ids()
+    assert context.get_placement_group_id() is None and not context.should_capture_child_tasks_in_placement_group
+    with pytest.raises(RuntimeError, match="worker"):
+        context.is_canceled()
+    assert ray.JobID.from_int(context.job_id.int()) == ray.JobID.from_binary(context.job_id.binary()) == context.job_id
+
+
+def test_a_method_sees_that_it_was_cancelled(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    @ray.remote
+    class Patient:
+        def wait(self) -> None:
+            begun.touch()
+            while not ray.get_runtime_context().is_canceled():
+                time.sleep(0.01)
+
+        def answer(self) -> int:
+            return 1
+
+    actor = Patient.remote()
+    call = actor.wait.remote()
+    while not begun.exists():
+        time.sleep(0.01)
+    ray.cancel(call)
+    # The next call begins behind it.
+    assert ray.get(actor.answer.remote()) == 1
+
+
+def test_a_stream_tells_what_is_there() -> None:
+    stream = ray.remote(lambda: (number for number in range(2))).options(num_returns="streaming").remote()
+    while not stream.next_ready():
+        time.sleep(0.01)
+    assert [ray.get(ref) for ref in stream] == [0, 1]
+    assert stream.is_finished() and not stream.next_ready()
