@@ -186,3 +186,39 @@ def test_the_exit_handlers_of_an_actor_run_at_its_end(tmp_path: Path, way: str) 
         ray.wait([actor.__ray_terminate__.remote()])
     del actor
     eventually("both ran", lambda: log.exists() and log.read_text() == "destructor\nhandler\n")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_calls_that_wait_for_a_place_outlive_the_process(tmp_path: Path, is_async: bool) -> None:
+    class Waits:
+        def wait(self, number: int) -> int:
+            (tmp_path / f"{number} began").touch()
+            while not (tmp_path / "open").exists():
+                time.sleep(0.001)
+            return os.getpid()
+
+    class WaitsAsync:
+        async def wait(self, number: int) -> int:
+            import asyncio
+
+            (tmp_path / f"{number} began").touch()
+            while not (tmp_path / "open").exists():
+                await asyncio.sleep(0.001)
+            return os.getpid()
+
+    options = {"num_cpus": 0, "max_concurrency": 2, "max_restarts": 1, "max_task_retries": 0}
+    waits = ray.remote(**options)(WaitsAsync if is_async else Waits).remote()
+    calls = [waits.wait.remote(number) for number in range(6)]
+    eventually("two begin", lambda: all((tmp_path / f"{number} began").exists() for number in range(2)))
+    ray.kill(waits, no_restart=False)
+    (tmp_path / "open").touch()
+    for call in calls[:2]:
+        with pytest.raises(ray.exceptions.ActorUnavailableError):
+            ray.get(call, timeout=PATIENCE)
+    assert len(set(ray.get(calls[2:], timeout=PATIENCE))) == 1
+    # The others run, however long they wait for a place.
+    last = [waits.wait.remote(number) for number in range(6)]
+    ended = waits.__ray_terminate__.remote()
+    assert len(ray.get(last, timeout=PATIENCE)) == 6
+    with pytest.raises(ActorDiedError):
+        ray.get(ended, timeout=PATIENCE)
