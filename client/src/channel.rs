@@ -310,6 +310,7 @@ impl Drop for OpenChannel {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use]
 pub struct Sender {
     producer: Producer,
     channel: Arc<OpenChannel>,
@@ -425,6 +426,7 @@ impl Sender {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[must_use]
 pub struct Receiver {
     consumer: Consumer,
     channel: Arc<OpenChannel>,

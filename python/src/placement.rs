@@ -124,5 +124,6 @@ fn strategy_name(strategy: Strategy) -> &'static str {
         Strategy::Spread => "SPREAD",
         Strategy::StrictPack => "STRICT_PACK",
         Strategy::StrictSpread => "STRICT_SPREAD",
+        _ => "UNKNOWN",
     }
 }

@@ -41,6 +41,8 @@ impl Key {
 const EXPORTED: u64 = 0x6578_706f_7274_6564;
 
 /// A name for messages: a constant of the program, or a string that was made at run time.
+///
+/// Fronts make this, and the core reads it, so it may get more variants.
 #[derive(Clone)]
 pub enum Name {
     /// A constant of the program.
@@ -73,6 +75,8 @@ impl fmt::Debug for Name {
 }
 
 /// A function or an actor class, as a caller names it.
+///
+/// Fronts make this themselves, so a new field is a breaking change.
 #[derive(Debug, Clone)]
 pub struct Definition {
     /// The key by which the host finds it.

@@ -338,6 +338,7 @@ pub struct Amounts {
 /// # Ok::<(), mobula::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Strategy {
     /// Close together, if that is possible.
     #[default]

@@ -68,6 +68,9 @@ const ORIGIN: usize = SPILL + size_of::<u64>();
 const _: () = assert!(ORIGIN + 2 * size_of::<u64>() <= ENTRY_BYTES as usize);
 
 /// The state of an entry; the module's documentation has the table.
+///
+/// This is exhaustive on purpose: the crates of one build handle each variant, so a new one must be a compile error
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {

@@ -49,6 +49,8 @@ const MEMORY: Limited =
 const TASKS: Limited = Limited { controller: "pids", one: &["pids.max"], two: &["pids.max"] };
 
 /// A version of control groups.
+///
+/// This is exhaustive: no other version exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// A tree for each controller.
@@ -59,6 +61,7 @@ pub enum Version {
 
 /// A control group that this process is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Group {
     /// The version, which decides the names of its files.
     pub version: Version,

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use mobula_client::Handle;
 
 /// A small encoded value and what it refers to.
+///
+/// Fronts take this apart, so a new field is a breaking change.
 #[derive(Debug, Clone)]
 pub struct Inline {
     /// The value's [tag](crate::format).

@@ -35,6 +35,7 @@ const HEAD_BYTES: usize = 8;
 
 /// Why a value did not become a payload.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum PushError<E> {
     /// The front could not write it.
     Value(E),
@@ -61,6 +62,8 @@ impl<E: fmt::Display> fmt::Display for PushError<E> {
 }
 
 /// How a front has encoded a value for a payload.
+///
+/// Fronts make this, and only the core reads it, so it may get more variants.
 #[derive(Debug)]
 pub enum Written<A> {
     /// The front has appended the whole value, which refers to no object.
@@ -322,6 +325,8 @@ fn append_ids(out: &mut Vec<u8>, references: &[Handle]) {
 }
 
 /// An argument or a result in a record that arrived.
+///
+/// This is exhaustive on purpose: a front handles each variant, so a new one must be an error of its compiler.
 #[derive(Debug, Clone, Copy)]
 pub enum Payload<'a> {
     /// Small: the encoded value itself.

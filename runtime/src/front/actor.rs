@@ -29,6 +29,7 @@ use crate::wire::{Callee, NamedActor, NewActor, Returns, ToHead};
 ///
 /// Two references are equal if they refer to the same actor, in every process and after every restart.
 #[derive(Clone)]
+#[must_use]
 pub struct ActorRef {
     session: SessionNumber,
     actor: u64,
@@ -60,6 +61,8 @@ impl Held {
 }
 
 /// The form of an [`ActorRef`] inside a value.
+///
+/// Fronts make this themselves, so a new field is a breaking change.
 #[derive(Debug, Clone)]
 pub struct ExportedActor {
     /// The actor's number.
@@ -135,7 +138,6 @@ impl ActorRef {
     }
 
     /// A reference to the same actor. Its calls do not wait for earlier calls whose arguments are not there.
-    #[must_use]
     pub fn out_of_order(self) -> Self {
         Self { is_in_order: false, ..self }
     }
@@ -223,7 +225,7 @@ impl ActorRef {
     /// [`Error::Timeout`] when that takes longer: the actor ends later then. The reason why there is no actor;
     /// [`Failure::SessionOver`].
     pub fn terminate(&self, timeout: Duration) -> Result<()> {
-        self.begin_to_terminate()?;
+        drop(self.begin_to_terminate()?);
         current::runtime_of(self.session)?.await_actor_end(self.actor, timeout)
     }
 

@@ -79,7 +79,6 @@ impl Waiting {
     }
 
     /// The references that are waited for.
-    #[must_use]
     pub fn refs(&self) -> &[Ref] {
         &self.refs
     }

@@ -243,6 +243,7 @@ impl PlacementOptions {
 /// In a session that drivers share, a group belongs to one driver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(u64, Vec<Resources>)", into = "(u64, Vec<Resources>)")]
+#[must_use]
 pub struct PlacementGroup {
     group: u64,
     bundles: Arc<[Resources]>,
@@ -342,7 +343,6 @@ impl PlacementGroup {
 
     /// The group with this number and these bundles, for fronts that keep groups in a form of their own.
     #[doc(hidden)]
-    #[must_use]
     pub fn from_parts(group: u64, bundles: Vec<Resources>) -> Self {
         Self { group, bundles: bundles.into() }
     }

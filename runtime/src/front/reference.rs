@@ -24,6 +24,7 @@ use crate::submit::{Awaited, awaited};
 ///
 /// A reference is equal to its clones, in all processes, and to no other.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Ref {
     to: Referent,
     id: RefId,
@@ -73,7 +74,10 @@ impl Drop for CellRef {
 }
 
 /// The value of a reference that is ready.
+///
+/// This is exhaustive on purpose: a front handles each variant, so a new one must be an error of its compiler.
 #[derive(Debug)]
+#[must_use]
 pub enum Resolved {
     /// A small value, in this process's heap.
     Inline(Inline),
@@ -90,7 +94,6 @@ impl Ref {
 
     /// Makes a reference to an object of this process's session. The object was put, or its handle came inside a value.
     /// `id` is the reference's own id; `None` means the id of the object.
-    #[must_use]
     pub fn to_object(handle: Handle, id: Option<RefId>) -> Self {
         let id = id.unwrap_or_else(|| RefId::of(handle.id()));
         Self { id, to: Referent::Held(handle, current::number()) }

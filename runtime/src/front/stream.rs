@@ -23,6 +23,7 @@ use crate::wire::Returns;
 
 /// The items of a call that makes a stream. Dropping it cancels the call.
 #[derive(Debug)]
+#[must_use]
 pub struct ItemStream {
     /// The result of the call: the end of the stream.
     cell: Arc<ResultCell>,
@@ -54,7 +55,6 @@ impl ItemStream {
     }
 
     /// The result of the call, which is there when the stream has ended.
-    #[must_use]
     pub fn end(&self) -> &Ref {
         &self.end
     }

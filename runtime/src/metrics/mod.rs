@@ -37,6 +37,8 @@ pub enum MetricKind {
 }
 
 /// The description of a series: its metric, and the tags that distinguish it from the other series of the metric.
+///
+/// Fronts make this themselves, so a new field is a breaking change.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MetricDescription {
     /// The name of the metric.

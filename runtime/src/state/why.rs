@@ -78,6 +78,8 @@ fn lock() -> Step {
 /// assert!(error.to_string().ends_with("or nothing is known of it any more"));
 /// # Ok::<(), mobula::Error>(())
 /// ```
+///
+/// Programs that find targets by themselves, such as the command `mobula`, make this error too.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{target:?} is no task (such as 4711.12), process (such as 4711), actor (its name, or its number behind `actor:`) \

@@ -24,6 +24,8 @@ impl Callee {
 }
 
 /// The number of objects that the result of a call becomes.
+///
+/// This is exhaustive on purpose: a front handles each variant, so a new one must be an error of its compiler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returns {
     /// One, of any type.
@@ -69,6 +71,8 @@ pub(crate) struct Call {
 
 /// The context in which a call was made, as the front of the caller describes it to the front of the process that runs
 /// the call. The core only carries it.
+///
+/// It has a fixed length in each record, so it cannot grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallContext(pub [u8; Self::BYTES]);
 

@@ -1,6 +1,9 @@
 //! The kinds of events.
 
 /// The kind of an event. Each kind lists its values in their order; *name* is the number of a name.
+///
+/// This is exhaustive on purpose: the crates of one build handle each variant, so a new one must be a compile error
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -77,6 +80,9 @@ impl Kind {
 }
 
 /// Why a call has failed.
+///
+/// This is exhaustive on purpose: the crates of one build handle each variant, so a new one must be a compile error
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cause {
@@ -109,6 +115,9 @@ impl Cause {
 }
 
 /// The reason of a thread's wait. Each lists the two values of such a wait.
+///
+/// This is exhaustive on purpose: the crates of one build handle each variant, so a new one must be a compile error
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WaitFor {
