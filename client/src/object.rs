@@ -251,8 +251,8 @@ impl Object {
     #[inline]
     pub(crate) fn get(owner: &Owner, peers: &Peers, id: ObjectId) -> Result<Self, ClientError> {
         match Reference::borrow(owner, peers, id)? {
-            (reference, Some(located)) => Ok(Self::at(reference, located)),
-            (reference, None) => Self::of_borrow(reference),
+            (reference, Ok(located)) => Ok(Self::at(reference, located)),
+            (reference, Err(state)) => Self::of_state(reference, state),
         }
     }
 
@@ -262,12 +262,6 @@ impl Object {
         let Location { length, format, references, .. } = located.location;
         let (pointer, length) = (located.pointer, length as usize);
         Self { reference, pointer, length, format, references, copied: None }
-    }
-
-    /// Made of a borrow.
-    fn of_borrow(reference: Reference) -> Result<Self, ClientError> {
-        let state = reference.state()?;
-        Self::of_state(reference, state)
     }
 
     /// Made of a borrow, and of the state that the borrow saw.

@@ -70,20 +70,29 @@ impl Reference {
         peers.acquire(object, kind).map(Self)
     }
 
-    /// As [`acquire`](Self::acquire), for a borrow. If the object is a peer's, is sealed, and is already borrowed, this
-    /// also finds its bytes, and the caller needs to look at nothing else.
+    /// As [`acquire`](Self::acquire), for a borrow. Also finds the bytes of a sealed object; for any other object, its
+    /// state takes their place.
     #[inline]
     pub(crate) fn borrow(
         owner: &Owner,
         peers: &Peers,
         object: ObjectId,
-    ) -> Result<(Self, Option<Located>), ClientError> {
-        if object.owner() == owner.id() {
-            return Ok((Self(owner.acquire(object, Kind::Borrow)?), None));
-        }
-        owner.check_process()?;
-        let (reference, located) = peers.borrow(object)?;
-        Ok((Self(reference), located))
+    ) -> Result<(Self, Result<Located, State>), ClientError> {
+        let (reference, located) = if object.owner() == owner.id() {
+            (owner.acquire(object, Kind::Borrow)?, None)
+        } else {
+            owner.check_process()?;
+            peers.borrow(object)?
+        };
+        let borrow = Self(reference);
+        let located = match located {
+            Some(located) => Ok(located),
+            None => match borrow.state()? {
+                State::Sealed => Ok(borrow.locate()?),
+                other => Err(other),
+            },
+        };
+        Ok((borrow, located))
     }
 
     /// The reference that is this plain data: it ends when it is dropped.

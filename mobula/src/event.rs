@@ -89,6 +89,13 @@ mod layer {
 
     impl TracingLayer {
         /// The layer.
+        ///
+        /// ```
+        /// use mobula::tracing_subscriber::layer::SubscriberExt as _;
+        ///
+        /// let subscriber = mobula::tracing_subscriber::registry().with(mobula::TracingLayer::new());
+        /// # drop(subscriber);
+        /// ```
         #[must_use]
         pub fn new() -> Self {
             Self(())

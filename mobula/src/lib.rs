@@ -104,6 +104,9 @@ pub use ndarray;
 /// The crate `num_complex`, which has the complex elements of tensors.
 #[cfg(feature = "complex")]
 pub use num_complex;
+/// The crate `tracing_subscriber`. A [`TracingLayer`] is a layer of its subscribers.
+#[cfg(feature = "tracing")]
+pub use tracing_subscriber;
 
 pub use crate::actor::{
     Actor, ActorHandle, exit_actor, get_actor, get_actor_in, kill, kill_process, terminate,

@@ -395,6 +395,15 @@ pub fn wait<T>(
 /// ```
 pub trait IntoRef<T>: sealed::Sealed {
     /// The reference.
+    ///
+    /// ```
+    /// use mobula::IntoRef;
+    ///
+    /// let _mobula = mobula::init()?;
+    /// let reference = mobula::put(&1)?;
+    /// assert_eq!((&reference).into_ref(), reference);
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
     fn into_ref(self) -> ObjectRef<T>;
 }
 

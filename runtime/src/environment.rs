@@ -22,7 +22,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
-use crate::process::launch::Launch;
+use crate::launch::Launch;
 
 /// The most bytes of an environment. A record to the head has room for them.
 const BYTES_MAX: usize = 16 << 10;

@@ -17,7 +17,8 @@
 //!
 //! Every process of a session has a `runtime`, which connects these parts. The `head` starts processes and hands out
 //! workers, `session` starts and ends it all, and `entry` is where a process that was started begins. `process` is the
-//! operating system. No two rooms import each other.
+//! operating system. Only `host` and `worker` import each other: a call that left the
+//! queue is a type of `worker`, and runs in `host`.
 
 #![warn(missing_debug_implementations)]
 
@@ -36,6 +37,7 @@ mod front;
 pub mod fuzzing;
 mod head;
 mod host;
+mod launch;
 pub mod logs;
 mod mail;
 pub mod metrics;
@@ -82,7 +84,7 @@ pub use crate::front::stream::{ItemStream, call_streaming};
 pub use crate::host::invocation::Invocation;
 pub use crate::host::reply::Reply;
 pub use crate::host::{Host, Instance};
-pub use crate::process::launch::Launch;
+pub use crate::launch::Launch;
 pub use crate::process::output::{OutputSink, label};
 pub use crate::process::role::ROLE;
 pub use crate::process::stack;

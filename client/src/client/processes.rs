@@ -123,6 +123,9 @@ impl Client {
     /// `ready` takes the last look, after others can see that this client is about to sleep; the call does not block if
     /// it returns `true`. At most one thread of a client sleeps at a time.
     ///
+    /// It is for programs that use the store without the crate `mobula`: they have no other way to wait for channels,
+    /// promises and events together.
+    ///
     /// ```
     /// use mobula_client::Layout;
     ///

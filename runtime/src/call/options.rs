@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::call::limits::{Deadline, LimitOptions};
 use crate::environment::EnvironmentOptions;
 use crate::error::TaskError;
-use crate::process::launch::Launch;
+use crate::launch::Launch;
 use crate::resources::{Amounts, Placement};
 
 /// The number of retries or restarts that stands for no limit.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::EnvironmentOptions;
-use crate::process::launch::Launch;
+use crate::launch::Launch;
 use crate::resources::{Amounts, Placement};
 
 /// Options of an actor, given as `Class::options(options).remote(arguments)`. Options that are not set have the values

@@ -4,7 +4,6 @@
 pub(crate) mod child;
 pub(crate) mod descriptors;
 pub(crate) mod events;
-pub(crate) mod launch;
 pub(crate) mod lifeline;
 pub(crate) mod output;
 pub(crate) mod overflow;

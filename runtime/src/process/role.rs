@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 
 use crate::environment::Told;
-use crate::process::launch::Launch;
+use crate::launch::Launch;
 use crate::process::lifeline::WatchedNumbers;
 use crate::resources::Resources;
 use crate::wire;

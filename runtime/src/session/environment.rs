@@ -321,7 +321,7 @@ fn bytes(value: &OsStr) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::launch::Launch;
+    use crate::launch::Launch;
 
     fn open() -> SessionOptions {
         SessionOptions::new(0, Launch::program("program"))

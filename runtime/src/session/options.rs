@@ -9,7 +9,7 @@ use crate::call::options::UNLIMITED;
 use crate::environment::VISIBLE_GPUS;
 use crate::error::{Error, Result};
 use crate::head::MemoryOptions;
-use crate::process::launch::Launch;
+use crate::launch::Launch;
 use crate::process::output::OutputSink;
 use crate::resources::{Amounts, Resources};
 

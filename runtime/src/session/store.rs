@@ -13,8 +13,8 @@ use mobula_client::internal::explained;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Error, ExitReason, Result};
+use crate::launch::Launch;
 use crate::process::child::Child;
-use crate::process::launch::Launch;
 use crate::process::output;
 use crate::process::role::{Role, StoreRole};
 

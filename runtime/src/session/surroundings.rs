@@ -11,8 +11,8 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::options::SessionOptions;
 use crate::error::{Error, Result};
+use crate::launch::Launch;
 use crate::process::descriptors;
-use crate::process::launch::Launch;
 
 /// Makes the process ready for a session.
 pub(super) fn prepare() -> Result<()> {

@@ -16,7 +16,7 @@ use super::description::Description;
 use super::launch::{self, Reached};
 use crate::error::{Error, Result};
 use crate::head::MemoryOptions;
-use crate::process::launch::Launch;
+use crate::launch::Launch;
 use crate::process::output;
 use crate::resources::Resources;
 

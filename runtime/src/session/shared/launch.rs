@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::super::store::read_line_within;
 use super::DRIVERS_SOCKET;
 use crate::error::{Error, Result};
-use crate::process::launch::Launch;
+use crate::launch::Launch;
 use crate::process::role::{Role, SessionRole};
 
 /// How long the process may take to start, or another process to start it.
