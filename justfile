@@ -42,6 +42,10 @@ bench *ARGUMENTS:
 compare *ARGUMENTS:
     cargo run --release -p mobula-compare -- {{ ARGUMENTS }}
 
+# How long commands take after a million calls, and whether the memory of a process that records for SECONDS is flat.
+large SECONDS="600":
+    MOBULA_SECONDS={{ SECONDS }} cargo test --release -p mobula-cli --test large -- --ignored --nocapture --test-threads 1
+
 # Processes killed, stopped and spoilt on purpose: `just chaos 600`, `just chaos 600 SEED` to replay one, some by name.
 chaos SECONDS="30" SEED="" *ARGUMENTS="":
     cargo run --release -p mobula-chaos -- --seconds {{ SECONDS }} {{ if SEED == "" { "" } else { "--seed " + SEED } }} {{ ARGUMENTS }}
