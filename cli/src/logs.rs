@@ -5,12 +5,13 @@
 //!
 //! # The lines of a call
 //!
-//! Workers print into pipes, and nothing in a pipe says which call printed. Two things are known of a line: the function
-//! or the class that ran, by the label before it, and the time at which the session read it, which is a moment after it
-//! was printed. So the lines of a call are those of its process, with the label of its function, that were read from its
-//! begin until the next call with this label began there. This gives these guarantees:
+//! Workers print into pipes, and nothing in a pipe says which call printed. Two things are known of a line: the
+//! function or the class that ran, by the label before it, and the time at which the session read it, which is a moment
+//! after it was printed. So the lines of a call are those of its process, with the label of its function, that were
+//! read from its begin until the next call with this label began there. This gives these guarantees:
 //! - No line of another function or class appears, and no line of a later call.
-//! - No line is missing that was read before the next call of the same function (or the same actor) began in the process.
+//! - No line is missing that was read before the next call of the same function, or the same actor, began in the
+//!   process.
 //!
 //! Two calls of the same function that follow each other within moments in one process can have a line of each other.
 //! Calls that an actor runs at the same time have each other's lines.

@@ -60,8 +60,8 @@ use serde::Serialize;
 use crate::session::{only_session, print, seconds};
 use crate::table::{Side, columns, printable};
 
-/// Shows the running sessions: resources, drivers, workers, waiting calls, the store, and unusual things; of one session
-/// also the clients of the store with their memory, and the named objects.
+/// Shows the running sessions: resources, drivers, workers, waiting calls, the store, and unusual things; of one
+/// session also the clients of the store with their memory, and the named objects.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 JSON: one object; sizes are numbers of bytes.

@@ -95,8 +95,8 @@ fn seconds() -> f64 {
     seconds.unwrap_or(60.0)
 }
 
-/// Records 10,000 marks and 10,000 events of calls a second, and prints the memory of each process. After a tenth of the
-/// time every part of the recorders has been written. From then on the memory grows by a tenth at most.
+/// Records 10,000 marks and 10,000 events of calls a second, and prints the memory of each process. After a tenth of
+/// the time every part of the recorders has been written. From then on the memory grows by a tenth at most.
 /// `MOBULA_SECONDS=600` is ten minutes, the default is one.
 #[test]
 #[ignore = "it takes a minute, or as long as MOBULA_SECONDS says"]

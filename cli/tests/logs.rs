@@ -64,8 +64,8 @@ fn repeats(times: u32) {
 #[expect(clippy::zombie_processes, reason = "the process outlives the call")]
 #[mobula::remote]
 fn says_later(gate: String, text: String) {
-    let script = "while [ ! -e \"$1\" ]; do sleep 0.01; done; echo \"$2\"";
-    Command::new("/bin/sh").args(["-c", script, "sh", &gate, &text]).spawn().unwrap();
+    let script = "(while [ ! -e \"$1\" ]; do sleep 0.01; done; echo \"$2\") &";
+    assert!(Command::new("/bin/sh").args(["-c", script, "sh", &gate, &text]).status().unwrap().success());
 }
 
 struct Talker;

@@ -1,5 +1,5 @@
-//! Each command takes the session that a person names, and prints JSON for programs. If this fails, a script that watches
-//! one of several sessions gets an error, or sees another session.
+//! Each command takes the session that a person names, and prints JSON for programs. If this fails, a script that
+//! watches one of several sessions gets an error, or sees another session.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
