@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
+from mobula._tables import Reducers
+
 
 def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
     make, parts = _without_file(code)[:2]
@@ -26,7 +28,7 @@ _without_file = _table[types.CodeType]
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles functions and classes with their code."""
 
-    dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _reduce_code}, _table)
+    dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _reduce_code}, _table, Reducers())
 
 
 def dumps(value: Any, protocol: int = 5, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:

@@ -174,3 +174,20 @@ def test_a_class_of_processes() -> None:
         process.start()
         process.join()
     assert array[0] == 2
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_loader_of_pytorch_reads_one_copy(method: str) -> None:
+    torch_data = pytest.importorskip("torch.utils.data")
+    import torch
+
+    dataset = mobula.shared([{"x": np.full(1000, i, np.float32), "y": i} for i in range(40)])
+    loader = torch_data.DataLoader(dataset, batch_size=8, num_workers=2, multiprocessing_context=method)
+    for _ in range(2):
+        batches = list(loader)
+        assert [tuple(batch["x"].shape) for batch in batches] == [(8, 1000)] * 5
+        assert torch.equal(torch.cat([batch["y"] for batch in batches]), torch.arange(40))
+        assert all(torch.equal(batch["x"][:, 0], batch["y"].float()) for batch in batches)
+    array = mobula.shared(np.arange(40, dtype=np.float32).reshape(20, 2))
+    loader = torch_data.DataLoader(array, batch_size=5, num_workers=2, multiprocessing_context=method)
+    assert torch.equal(torch.cat(list(loader)), torch.arange(40).reshape(20, 2).float())
