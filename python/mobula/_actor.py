@@ -47,7 +47,22 @@ def _check_method(options: dict[str, Any]) -> None:
 
 
 def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a method of an actor options: ``@method(num_returns=2)``."""
+    """Give a method of an actor options.
+
+    They are ``num_returns``, ``concurrency_group``, ``max_task_retries``, ``retry_exceptions`` and
+    ``_generator_backpressure_num_objects``, as in Ray. ::
+
+        import mobula as ray
+
+        @ray.remote
+        class Divider:
+            @ray.method(num_returns=2)
+            def divide(self, x, y):
+                return x // y, x % y
+
+        quotient, rest = Divider.remote().divide.remote(17, 5)
+        assert ray.get([quotient, rest]) == [3, 2]
+    """
     if not options or options.keys() - _METHOD:
         raise ValueError(f"method has the options {', '.join(sorted(_METHOD))}")
     _check_method(options)
@@ -298,7 +313,28 @@ class ActorHandle:
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
-    """Return a handle to the living actor of this name.
+    """Return a handle to the living actor of this name. The handle knows the methods.
+
+    ::
+
+        import mobula as ray
+
+        @ray.remote
+        class Counter:
+            def __init__(self):
+                self.value = 0
+
+            def increment(self):
+                self.value += 1
+                return self.value
+
+        counter = Counter.options(name="visits").remote()
+        assert ray.get(ray.get_actor("visits").increment.remote()) == 1
+        assert ray.get(counter.increment.remote()) == 2
+
+    Args:
+        name: The name of the actor, within its namespace.
+        namespace: The namespace. Default: that of ``init``.
 
     Raises:
         ValueError: No living actor of the session has the name.
@@ -334,7 +370,22 @@ def _in_order_of(actor: _mobula.Actor, known: Known) -> _mobula.Actor:
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """End an actor at once: calls that wait and later ones fail. Its destructor does not run.
 
-    With ``no_restart=False`` only its process ends, as by a crash: the actor is restarted if its options allow it.
+    With ``no_restart=False`` only its process ends, as by a crash: the actor is restarted if its options allow it. ::
+
+        import mobula as ray
+
+        @ray.remote
+        class Worker:
+            def work(self):
+                return "done"
+
+        worker = Worker.remote()
+        assert ray.get(worker.work.remote()) == "done"
+        ray.kill(worker)
+        try:
+            ray.get(worker.work.remote())
+        except ray.exceptions.RayActorError:
+            print("the actor is gone")
     """
     of_ray = _session.cluster()
     if of_ray is not None:
@@ -363,7 +414,19 @@ def exit_actor() -> None:
     """End the actor whose method calls this, for good: it raises ``SystemExit``, which ends the method.
 
     Exit handlers and the destructor of the state run. The call, calls that wait and later ones fail with
-    ``ActorDiedError``.
+    ``ActorDiedError``. ::
+
+        import mobula as ray
+
+        @ray.remote
+        class Worker:
+            def leave(self):
+                ray.exit_actor()
+
+        try:
+            ray.get(Worker.remote().leave.remote())
+        except ray.exceptions.ActorDiedError:
+            print("it has left")
 
     Raises:
         TypeError: This process is no actor.

@@ -186,7 +186,20 @@ def _told(running: RunningCall) -> dict[str, Any]:
 
 
 def get_runtime_context() -> RuntimeContext:
-    """Return the context of this process."""
+    """Return the context of this process.
+
+    ::
+
+        import mobula as ray
+
+        @ray.remote
+        def ids():
+            context = ray.get_runtime_context()
+            return context.get_task_id(), context.get_job_id()
+
+        ref = ids.remote()
+        assert ray.get(ref) == (ref.task_id().hex(), ray.get_runtime_context().get_job_id())
+    """
     of_ray = _session.cluster()
     if of_ray is not None:
         found: RuntimeContext = of_ray.ray.get_runtime_context()

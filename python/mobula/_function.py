@@ -58,7 +58,18 @@ class RemoteFunction(Generic[P, R]):
         return call(*args, **kwargs)  # type: ignore[no-any-return]
 
     def options(self, **options: Any) -> _Optioned[P, R]:
-        """Return the function with other options: ``f.options(num_cpus=2).remote(1)``."""
+        """Return the function with other options.
+
+        ::
+
+            import mobula as ray
+
+            @ray.remote
+            def square(x):
+                return x * x
+
+            assert ray.get(square.options(num_cpus=0.5, max_retries=0, name="of three").remote(3)) == 9
+        """
         _options.check(options, is_actor=False)
         return _Optioned(self, {**self._defaults, **options})
 

@@ -19,7 +19,14 @@ T = TypeVar("T")
 def put(value: T, *, _owner: ActorHandle | None = None, _tensor_transport: str | None = None) -> ObjectRef[T]:
     """Copy a value into the store, and return a reference to it.
 
-    The memory of arrays and of other buffers is copied once. No message, no system call while the store has room.
+    The memory of arrays and of other buffers is copied once. No message, no system call while the store has room. ::
+
+        import mobula as ray
+        import numpy as np
+
+        ref = ray.put(np.arange(1_000_000))
+        total = ray.remote(lambda array: int(array.sum()))
+        assert ray.get([total.remote(ref) for _ in range(3)]) == [499_999_500_000] * 3  # all read one copy
 
     Args:
         value: The value.
@@ -64,7 +71,20 @@ def get(
 def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bool = False) -> Any:
     """Wait for the value of a reference, or for those of a list of references, and return them.
 
-    Arrays are views of the store's memory: they are read-only, and keep the object alive. Other values are copies.
+    Arrays are views of the store's memory: they are read-only, and keep the object alive. Other values are copies. ::
+
+        import mobula as ray
+
+        @ray.remote
+        def divide(x, y):
+            return x / y
+
+        assert ray.get(divide.remote(6, 3)) == 2
+        assert ray.get([divide.remote(x, 2) for x in range(3)], timeout=60) == [0, 0.5, 1]
+        try:
+            ray.get(divide.remote(1, 0))
+        except ZeroDivisionError as error:  # it is a RayTaskError, too
+            print(error)
 
     Args:
         object_refs: A reference, or a list of references.
@@ -117,7 +137,18 @@ def wait(
     """Wait until so many references are ready, or the time has passed.
 
     Returns the ready ones, at most ``num_returns``, and the others, each in the order in which they were given. A
-    reference whose function failed is ready; a generator is ready when its next item is there, or its end.
+    reference whose function failed is ready; a generator is ready when its next item is there, or its end. ::
+
+        import mobula as ray
+
+        @ray.remote
+        def square(x):
+            return x * x
+
+        waiting = [square.remote(x) for x in range(5)]
+        while waiting:
+            ready, waiting = ray.wait(waiting, num_returns=1, timeout=60)
+            print(ray.get(ready))
 
     Raises:
         ValueError: A reference twice, none, or more wanted than given.
@@ -165,7 +196,21 @@ def cancel(
     """Cancel the call whose result this is. A call that is over stays over.
 
     One that has not begun does not begin. One that runs gets ``TaskCancelledError`` where it waits for a result; with
-    ``force`` its process is ended. Calls that it has made are cancelled too, unless ``recursive`` is false.
+    ``force`` its process is ended. Calls that it has made are cancelled too, unless ``recursive`` is false. ::
+
+        import time
+        import mobula as ray
+
+        @ray.remote
+        def sleep():
+            time.sleep(3600)
+
+        ref = sleep.remote()
+        ray.cancel(ref)
+        try:
+            ray.get(ref)
+        except ray.exceptions.TaskCancelledError:
+            print("cancelled")
     """
     of_ray = cluster()
     if of_ray is not None:

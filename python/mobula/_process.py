@@ -41,9 +41,15 @@ class Process:
 
     ::
 
+        from mobula.multiprocessing import Process
+
+        def work(number):
+            print(number)
+
         process = Process(target=work, args=(1,))
         process.start()
         process.join()
+        assert process.exitcode == 0
     """
 
     def __init__(

@@ -11,12 +11,31 @@ if TYPE_CHECKING:
 
 
 def mark(name: str, value: int = 0) -> None:
-    """Record a mark with a number, such as an epoch, in the timeline. Does nothing without a session."""
+    """Record a mark with a number, such as an epoch, in the timeline. Does nothing without a session.
+
+    ::
+
+        import mobula
+
+        mobula.init()
+        mobula.mark("epoch", 3)
+        assert any(event["name"] == "epoch" for event in mobula.timeline())
+    """
     _mobula.mark(name, value)
 
 
 class span:
-    """A named span in the timeline: ``with mobula.span("load"): ...``."""
+    """A named span in the timeline.
+
+    ::
+
+        import mobula
+
+        mobula.init()
+        with mobula.span("load"):
+            numbers = list(range(1000))
+        assert any(event["name"] == "load" for event in mobula.timeline())
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -33,7 +33,25 @@ def remote(*args: Any, **options: Any) -> Any:
     """Make a function a remote function, and a class an actor class.
 
     Use it as ``@remote``, or with options as ``@remote(num_cpus=2)``. What the function or the class refers to is sent
-    with it, as it is at its first call.
+    with it, as it is at its first call. ::
+
+        import mobula as ray
+
+        @ray.remote
+        def square(x):
+            return x * x
+
+        @ray.remote(num_cpus=0.5)
+        class Counter:
+            def __init__(self, value):
+                self.value = value
+
+            def add(self, number):
+                self.value += number
+                return self.value
+
+        counter = Counter.remote(10)
+        assert ray.get(counter.add.remote(square.remote(3))) == 19  # a reference as an argument: the value arrives
     """
     if len(args) == 1 and not options:
         return _make(args[0], {})

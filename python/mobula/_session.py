@@ -108,7 +108,13 @@ def init(
     """Start a session (the store, and worker processes, which run the calls of this program), or join one.
 
     The first call of a function starts a session too, so a program needs ``init`` only for options. The session ends
-    with ``shutdown``, or with the program.
+    with ``shutdown``, or with the program. ::
+
+        import mobula as ray
+
+        with ray.init(num_cpus=2, resources={"disk": 1}, namespace="example"):
+            print(ray.cluster_resources())
+        assert not ray.is_initialized()
 
     Args:
         address: ``None`` or ``"local"``: a session of this program alone. ``"auto"``, or the address that
@@ -292,7 +298,14 @@ def cluster() -> ModuleType | None:
 def shutdown(_exiting_interpreter: bool = False, *, wait_for_processes: bool = False) -> None:
     """End the session. Actors end first, then workers and the store. References are invalid afterwards.
 
-    Values that the program has got stay valid. Does nothing without a session.
+    Values that the program has got stay valid. Does nothing without a session. ::
+
+        import mobula as ray
+        import numpy as np
+
+        array = ray.get(ray.put(np.ones(1_000_000)))
+        ray.shutdown()
+        assert array.sum() == 1_000_000
 
     Args:
         wait_for_processes: No effect: the processes of the session are gone when this returns.

@@ -63,6 +63,10 @@ def shared(dataset: Any) -> Any:
     none has a copy, and nothing of it is sent to them. Calls and actors that get it as an argument read it, too. It
     needs no session. ::
 
+        import mobula
+        from torch.utils.data import DataLoader
+
+        dataset = [(number, number % 2) for number in range(1_000)]
         loader = DataLoader(mobula.shared(dataset), batch_size=32, num_workers=8)
 
     An array of numpy becomes one that is read-only. Of another data set, which has ``len`` and ``[index]``, each item

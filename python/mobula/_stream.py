@@ -19,7 +19,17 @@ IN_FLIGHT_MAX = 128
 class ObjectRefGenerator(Generic[T]):
     """The references to the results of a generator, in their order: an iterator, and an asynchronous one.
 
-    Dropping it ends the generator.
+    Dropping it ends the generator. ::
+
+        import mobula as ray
+
+        @ray.remote
+        def count(end):
+            for number in range(end):
+                yield number
+
+        for ref in count.remote(3):  # each item is there before the function has ended
+            print(ray.get(ref))
     """
 
     def __init__(self, items: _mobula.Items) -> None:

@@ -6,7 +6,8 @@
 
     with Executor() as executor:
         future = executor.submit(pow, 2, 10)
-        squares = list(executor.map(square, range(100)))
+        texts = list(executor.map(str, range(100)))
+        assert (future.result(), texts[-1]) == (1024, "99")
 
 It differs from ``ProcessPoolExecutor`` in what ``mobula.multiprocessing`` lists. A process that dies fails the call
 that it ran, and no other.

@@ -5,8 +5,12 @@
     import joblib
     import mobula.joblib
 
+    def square(x):
+        return x * x
+
     with joblib.parallel_config(backend="mobula"):
-        results = joblib.Parallel(n_jobs=-1)(joblib.delayed(f)(i) for i in range(10_000))
+        results = joblib.Parallel(n_jobs=-1)(joblib.delayed(square)(i) for i in range(1_000))
+    assert results[-1] == 998_001
 
 ``parallel_config(backend="mobula", ray_remote_args={"resources": {"disk": 1}})`` gives the processes options, as
 ``mobula.remote`` takes them for classes.

@@ -4,8 +4,12 @@
 
     from mobula.multiprocessing import Pool
 
+    def square(x):
+        return x * x
+
     with Pool() as pool:
-        squares = pool.map(square, range(1_000_000))
+        squares = pool.map(square, range(10_000))
+    assert squares[-1] == 9_999**2
 
 Differences from the standard library:
 

@@ -92,6 +92,7 @@ class ObjectNotAvailable:
 class ObjectID:
     """The id of an object: 20 bytes.
 
+    >>> from mobula.plasma import ObjectID
     >>> ObjectID(b"an id of 20 bytes..").binary()
     Traceback (most recent call last):
       ...

@@ -4,9 +4,8 @@ There are two ways. In the program, before the first ``import ray``::
 
     import mobula.compat.ray
 
-or from outside, which reaches the Python processes that the program starts, too::
-
-    PYTHONPATH=$(python -m mobula.compat) python program.py
+or from outside, which reaches the Python processes that the program starts, too: by the command
+``PYTHONPATH=$(python -m mobula.compat) python program.py``.
 
 Either way ``ray`` is the module ``mobula`` itself, ``ray.util`` is ``mobula.util``, and so on: there is one copy of
 everything, and an error that is caught as ``ray.exceptions.RayTaskError`` is ``mobula.exceptions.RayTaskError``.

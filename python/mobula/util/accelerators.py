@@ -2,10 +2,15 @@
 
 ``init`` does not find them by itself: name them as resources. Then calls and actors demand them::
 
+    import mobula as ray
     from mobula.util.accelerators import NVIDIA_A100
 
-    ray.init(resources={NVIDIA_A100: 2})
-    train.options(num_gpus=1, resources={NVIDIA_A100: 1}).remote()
+    @ray.remote(num_gpus=1, resources={NVIDIA_A100: 1})
+    def train():
+        return ray.get_gpu_ids()
+
+    ray.init(num_gpus=2, resources={NVIDIA_A100: 2})
+    print(ray.get(train.remote()))
 """
 
 AMD_INSTINCT_MI100 = "AMD-Instinct-MI100"

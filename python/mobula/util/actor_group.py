@@ -15,8 +15,18 @@ class ActorGroup:
 
     ::
 
-        group = ActorGroup(Worker, num_actors=4, init_args=("data",))
-        results = mobula.get(group.step.remote(1))
+        import mobula as ray
+        from mobula.util.actor_group import ActorGroup
+
+        class Worker:
+            def __init__(self, name):
+                self.name = name
+
+            def step(self, number):
+                return f"{self.name} {number}"
+
+        group = ActorGroup(Worker, num_actors=2, init_args=("part",))
+        assert ray.get(group.step.remote(1)) == ["part 1", "part 1"]
     """
 
     def __init__(

@@ -14,8 +14,17 @@ class ActorPool:
 
     ::
 
+        import mobula as ray
+        from mobula.util import ActorPool
+
+        @ray.remote
+        class Worker:
+            def double(self, value):
+                return 2 * value
+
         pool = ActorPool([Worker.remote() for _ in range(4)])
         doubled = list(pool.map(lambda actor, value: actor.double.remote(value), range(100)))
+        assert doubled[:3] == [0, 2, 4]
     """
 
     def __init__(self, actors: Iterable[ActorHandle]) -> None:

@@ -23,7 +23,18 @@ def inspect_serializability(
 ) -> tuple[bool, set[FailureTuple]]:
     """Say whether something can be pickled, and if not, find what in it cannot.
 
-    Returns whether it can, and the innermost things that cannot; what was looked at is printed.
+    Returns whether it can, and the innermost things that cannot; what was looked at is printed. ::
+
+        import threading
+        from mobula.util import inspect_serializability
+
+        lock = threading.Lock()
+
+        def locked():
+            return lock
+
+        can, failures = inspect_serializability(locked, name="locked")
+        assert not can and [failure.name for failure in failures] == ["lock"]
 
     Args:
         base_obj: A function, a class, or a value.

@@ -12,6 +12,14 @@ from mobula import ObjectRef
 def as_completed(refs: Sequence[ObjectRef[Any]], chunk_size: int = 10, yield_obj_refs: bool = False) -> Iterator[Any]:
     """Give the values of references, or the references themselves, as they become ready.
 
+    ::
+
+        import mobula as ray
+        from mobula.util import as_completed
+
+        square = ray.remote(lambda x: x * x)
+        assert sorted(as_completed([square.remote(x) for x in range(4)])) == [0, 1, 4, 9]
+
     Args:
         refs: The references.
         chunk_size: How many to wait for at once, where so many are left.
@@ -33,6 +41,14 @@ def map_unordered(
     yield_obj_refs: bool = False,
 ) -> Iterator[Any]:
     """Call a remote function with each item, and give the results as they become ready.
+
+    ::
+
+        import mobula as ray
+        from mobula.util import map_unordered
+
+        square = ray.remote(lambda x: x * x)
+        assert sum(map_unordered(square, range(100))) == 328_350
 
     Args:
         fn: A remote function.

@@ -1,4 +1,12 @@
-"""Iterators over data that actors have in shards: ``from_range(10, num_shards=2).for_each(f).gather_async()``."""
+"""Iterators over data that actors have in shards.
+
+::
+
+    from mobula.util.iter import from_range
+
+    squares = from_range(10, num_shards=2).for_each(lambda x: x * x)
+    assert sorted(squares.gather_async()) == [x * x for x in range(10)]
+"""
 
 from __future__ import annotations
 

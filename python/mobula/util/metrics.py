@@ -1,7 +1,14 @@
 """Counters, gauges and histograms of a program.
 
 ``mobula metrics`` exports those of all processes for Prometheus; ``collected`` returns what this process has recorded.
-A value is kept by the process, and written into a file of the session's: a system call for each change.
+A value is kept by the process, and written into a file of the session's: a system call for each change. ::
+
+    from mobula.util.metrics import Counter, Gauge, Histogram
+
+    requests = Counter("requests", description="Requests by path", tag_keys=("path",))
+    requests.inc(2, tags={"path": "/"})
+    Gauge("queue_length").set(7)
+    Histogram("latency_s", boundaries=[0.01, 0.1, 1]).observe(0.2)
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """``Pool`` under the name that it has in Ray, and with Ray's meaning: else see ``mobula.multiprocessing``.
 
-Other names are those of the standard library.
+Other names are those of the standard library. ::
+
+    from mobula.util.multiprocessing import Pool
+
+    with Pool(2) as pool:
+        assert pool.map(lambda x: x * x, range(4)) == [0, 1, 4, 9]
 """
 
 from __future__ import annotations

@@ -92,7 +92,34 @@ def placement_group(
     bundle_label_selector: list[dict[str, str]] | None = None,
     topology_strategy: dict[str, str] | None = None,
 ) -> PlacementGroup:
-    """Reserve bundles of resources, all or none; return at once. ``ready`` and ``wait`` say when they are there."""
+    """Reserve bundles of resources, all or none; return at once. ``ready`` and ``wait`` say when they are there.
+
+    ::
+
+        import mobula as ray
+        from mobula.util.placement_group import placement_group, remove_placement_group
+        from mobula.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        ray.init(num_cpus=2)
+        group = placement_group([{"CPU": 1}, {"CPU": 1}])
+        assert group.wait(60)
+        square = ray.remote(lambda x: x * x)
+        place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=1)
+        assert ray.get(square.options(scheduling_strategy=place).remote(3)) == 9
+        remove_placement_group(group)
+
+    Args:
+        bundles: The resources of each bundle.
+        strategy: ``PACK``, ``SPREAD``, ``STRICT_PACK`` or ``STRICT_SPREAD``: there is one machine, so all but the last
+            mean the same.
+        name: A name by which ``get_placement_group`` finds it.
+        lifetime: ``"detached"``: it stays when the actor that made it ends.
+        bundle_label_selector: No effect.
+        topology_strategy: No effect.
+
+    Raises:
+        ValueError: The bundles are invalid, or can never be there.
+    """
     if strategy not in _STRATEGIES:
         raise ValueError(f"Invalid placement group strategy {strategy}. Supported strategies are: {_STRATEGIES}.")
     if not isinstance(bundles, list) or not bundles:

@@ -136,9 +136,17 @@ class Queue:
 
     ::
 
+        import mobula as ray
+        from mobula.util.queue import Queue
+
+        @ray.remote
+        def produce(queue):
+            for number in range(3):
+                queue.put(number)
+
         queue = Queue(maxsize=100)
-        producer.remote(queue)
-        item = queue.get(timeout=10)
+        produce.remote(queue)
+        assert [queue.get(timeout=10) for _ in range(3)] == [0, 1, 2]
 
     The queue is there until its last handle is gone, or until ``shutdown``.
 

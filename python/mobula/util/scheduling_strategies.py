@@ -23,7 +23,17 @@ class PlacementGroupSchedulingStrategy:
     """Run in a placement group: in one of its bundles, or in any (-1).
 
     With ``placement_group_capture_child_tasks``, the calls and actors that a call or an actor makes are in any bundle
-    of the group, too, and so on, unless they have a strategy of their own.
+    of the group, too, and so on, unless they have a strategy of their own. ::
+
+        import mobula as ray
+        from mobula.util.placement_group import get_current_placement_group, placement_group
+        from mobula.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        ray.init(num_cpus=2)
+        group = placement_group([{"CPU": 1}])
+        place = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+        current = ray.remote(get_current_placement_group)
+        assert ray.get(current.options(scheduling_strategy=place).remote()) == group
     """
 
     def __init__(

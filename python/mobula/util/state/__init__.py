@@ -3,9 +3,12 @@
 Each function takes a snapshot, in some milliseconds, without work for other processes. Rows have Ray's field names as
 attributes and as keys. Fields that have no meaning here are ``None``. The command ``mobula`` shows the same::
 
-    from mobula.util.state import list_tasks, summarize_tasks
+    import mobula as ray
+    from mobula.util.state import list_actors, list_tasks
 
+    ray.init()
     waiting = list_tasks(filters=[("state", "=", "PENDING_ARGS_AVAIL")])
+    print(len(waiting), [actor.name for actor in list_actors()])
 
 The processes of a program record the running and the failed calls. If it was started with ``MOBULA_EVENTS=all``, they
 record each call; with ``MOBULA_EVENTS=none``, none.
