@@ -61,7 +61,6 @@ fn repeats(times: u32) {
 }
 
 /// Leaves a process that prints when the file is there.
-#[expect(clippy::zombie_processes, reason = "the process outlives the call")]
 #[mobula::remote]
 fn says_later(gate: String, text: String) {
     let script = "(while [ ! -e \"$1\" ]; do sleep 0.01; done; echo \"$2\") &";
