@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from types import SimpleNamespace
 from typing import Any
 
 from mobula import _environments as environments
@@ -148,15 +149,20 @@ def _strategy(options: dict[str, Any]) -> Any:
             "Placement groups should be specified via the scheduling_strategy option. The placement_group option is "
             "deprecated, and there may be one of both."
         )
-    from mobula.util.placement_group import PlacementGroup
-    from mobula.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
     if group is None:
         # Outside of all groups, also where a group captures calls.
         return "DEFAULT"
-    if not isinstance(group, PlacementGroup):
-        raise _of_type("placement_group", group, str, PlacementGroup)
-    return PlacementGroupSchedulingStrategy(group, -1 if index is None else index, captures)
+    # Its class is in a module that uses this one.
+    if not hasattr(group, "bundle_specs"):
+        raise TypeError(f"placement_group cannot be {group!r}: a placement group, None, or 'default'")
+    index, count = -1 if index is None else index, len(group.bundle_specs)
+    if not -1 <= index < max(count, 1):
+        raise ValueError(
+            f"placement group bundle index {index} is invalid. Valid placement group indexes: 0-{count - 1}"
+        )
+    return SimpleNamespace(
+        placement_group=group, placement_group_bundle_index=index, placement_group_capture_child_tasks=bool(captures)
+    )
 
 
 def _check_kind(name: str, value: Any) -> None:
@@ -238,14 +244,14 @@ def num_returns_of(function: Any, num_returns: Any) -> int:
 
 
 def _resources(options: dict[str, Any]) -> dict[str, Any]:
-    strategy = _strategy(options)
+    strategy: Any = _strategy(options)
     if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
         raise ValueError(f"scheduling_strategy cannot be {strategy!r}: 'DEFAULT', 'SPREAD', or an object")
     found = {name: options.get(name) for name in ("num_cpus", "num_gpus", "memory", "resources")}
     group = getattr(strategy, "placement_group", None)
     captured = environments.capturing_group() if strategy is None else None
     if group is not None and not group.is_empty:
-        bundle = strategy.placement_group_bundle_index
+        bundle = getattr(strategy, "placement_group_bundle_index", -1)
         found["placement"] = (group._number, group.bundle_specs, bundle)
     elif captured is not None:
         found["placement"] = (*captured, -1)
@@ -258,7 +264,7 @@ def _resources(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _environment(options: dict[str, Any]) -> dict[str, Any]:
-    strategy = _strategy(options)
+    strategy: Any = _strategy(options)
     captures = getattr(strategy, "placement_group_capture_child_tasks", False)
     group = getattr(strategy, "placement_group", None) if captures else None
     capturing = None if group is None or group.is_empty else (group._number, group.bundle_specs)

@@ -21,6 +21,7 @@ def _reduce_code(code: types.CodeType) -> tuple[Any, ...]:
     return make, tuple(code.co_filename if part == "<dynamic-code>" else part for part in parts)
 
 
+_later: Any = Reducers()
 _table: Any = cloudpickle.Pickler.dispatch_table
 _without_file = _table[types.CodeType]
 
@@ -28,7 +29,7 @@ _without_file = _table[types.CodeType]
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles functions and classes with their code."""
 
-    dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _reduce_code}, _table, Reducers())
+    dispatch_table: ClassVar[Any] = ChainMap({types.CodeType: _reduce_code}, _table, _later)
 
 
 def dumps(value: Any, protocol: int = 5, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
