@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// [`Error::refusal`] finds a refusal in fewer words.
+/// [`Error::refusal`](crate::Error::refusal) finds a refusal in fewer words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StoreFailure {
