@@ -143,8 +143,8 @@ impl Host for Python3 {
         Python::attach(|py| {
             let was_interrupted = INTERRUPTED.swap(false, Ordering::SeqCst);
             if was_interrupted {
-                // It was for the call before this one, which may have ended by itself. The thread has the signal when it
-                // comes back from the next system call. One that comes later still finds that this call goes on.
+                // It was for the call before this one, which may have ended by itself. The thread has the signal when
+                // it comes back from the next system call. A later one still finds that this call goes on.
                 std::thread::yield_now();
                 let _ = py.check_signals();
             }

@@ -23,8 +23,8 @@
 //! position in memory, while its state word is `Dying`: an owner that dies in between leaves it at the old position or
 //! at the new one, and at both the bytes are complete.
 //!
-//! An entry also has room for the [place](SpillLocation) of its record in a spill file, beside the location. While a place
-//! is set, there is a complete record there, in every state of the word. The place is set before the word says
+//! An entry also has room for the [place](SpillLocation) of its record in a spill file, beside the location. While a
+//! place is set, there is a complete record there, in every state of the word. The place is set before the word says
 //! `Spilled`, and it is cleared, if ever, after the word has left `Spilled`. So each of the two changes is one store of
 //! the word; and an entry that its owner left `Dying` is spilled if it has a place, and sealed if it has none.
 //!

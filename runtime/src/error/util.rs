@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a tool of `mobula::util` did not do what was asked. A task that fails with it has [`Failure::Util`] as its cause.
+/// Why a tool of `mobula::util` did not do what was asked. A task that fails with it has [`Failure::Util`] as its
+/// cause.
 ///
 /// ```
 /// use mobula::util::Queue;

@@ -171,8 +171,8 @@ impl Ref {
         }
     }
 
-    /// The id of references to the store's object with the value; `None` if there is none, as for a small result, or none
-    /// yet.
+    /// The id of references to the store's object with the value; `None` if there is none, as for a small result, or
+    /// none yet.
     #[must_use]
     pub fn object(&self) -> Option<RefId> {
         match self.outcome()? {

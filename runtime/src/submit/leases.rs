@@ -6,7 +6,8 @@
 //! worker is recalled or gone, a call comes late) the submitter asks two questions: [`next`](Leases::next), until it
 //! returns `None`, and [`want`](Leases::want). The head's simulation explores this (`head/pool/calls`).
 //!
-//! All calls here demand the same resources; [`LeasesByDemand`](super::demands::LeasesByDemand) has leases for each demand.
+//! All calls here demand the same resources; [`LeasesByDemand`](super::demands::LeasesByDemand) has leases for each
+//! demand.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

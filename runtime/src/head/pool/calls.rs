@@ -1,5 +1,5 @@
-//! The pool with the callers' real [leases](LeasesByDemand), simulated workers, and simulated records between all of them. A
-//! seed decides which of them makes the next step.
+//! The pool with the callers' real [leases](LeasesByDemand), simulated workers, and simulated records between all of
+//! them. A seed decides which of them makes the next step.
 //!
 //! - Callers make calls, in half of the lives with random demands, and calls make calls. Some have time limits, some
 //!   are detached. They are cancelled, by their callers or by other processes, wherever they are. Those that fail are
