@@ -21,10 +21,13 @@ __all__ = ["describe", "flush", "function_of", "main", "method", "results", "run
 _is_actor = False
 
 
-def main(namespace: str, labels: dict[str, str]) -> None:
-    """Take the role of the last argument, in a session with this namespace and these labels. Does not return."""
+def main(namespace: str, labels: dict[str, str] | None = None) -> None:
+    """Take the role of the last argument, in a session with this namespace and these labels. Does not return.
+
+    Drivers in other languages give no labels.
+    """
     _session._set_namespace(namespace)
-    _session._set_labels(labels)
+    _session._set_labels(labels or {})
     role = sys.argv.pop()
     signal.signal(signal.SIGINT, _interrupted)
     for name in ("stdout", "stderr"):

@@ -69,12 +69,6 @@ DIFFERENCES: dict[str, dict[str, tuple[str, str]]] = {
             "any iterable that a function returns can be streamed",
         ),
     },
-    "lifetimes": {
-        "a_handle_of_a_name_knows_the_methods": (
-            "('no error: <mobula._actor.ActorMethod object at 0x…>', 'no error: ObjectRef(…)', False)",
-            "a handle that was found by its name does not know the methods: a wrong one is an error of the call",
-        ),
-    },
     "objects": {
         "get_a_tuple": ("'no error: [1, 2]'", "any sequence of references can be got"),
     },
