@@ -211,10 +211,10 @@ def test_calls_that_wait_for_a_place_outlive_the_process(tmp_path: Path, is_asyn
     calls = [waits.wait.remote(number) for number in range(6)]
     eventually("two begin", lambda: all((tmp_path / f"{number} began").exists() for number in range(2)))
     ray.kill(waits, no_restart=False)
-    (tmp_path / "open").touch()
     for call in calls[:2]:
         with pytest.raises(ray.exceptions.ActorUnavailableError):
             ray.get(call, timeout=PATIENCE)
+    (tmp_path / "open").touch()
     assert len(set(ray.get(calls[2:], timeout=PATIENCE))) == 1
     # The others run, however long they wait for a place.
     last = [waits.wait.remote(number) for number in range(6)]

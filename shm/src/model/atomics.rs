@@ -232,6 +232,10 @@ macro_rules! atomic {
                 self.update(ordering, |ordering| self.inner.fetch_xor(value, ordering))
             }
 
+            pub fn fetch_max(&self, value: $value, ordering: Ordering) -> $value {
+                self.update(ordering, |ordering| self.inner.fetch_max(value, ordering))
+            }
+
             pub fn compare_exchange(
                 &self,
                 current: $value,
