@@ -91,6 +91,8 @@ pub(super) struct Deadlocks {
     /// The number of the last round.
     rounds: u64,
     look_at: Option<Instant>,
+    /// The last look.
+    looked: Option<Instant>,
     pause: Duration,
 }
 
@@ -141,7 +143,9 @@ impl Deadlocks {
         let is_new = self.waiting.get(&process).is_none_or(|told| told.waits != waits);
         if is_new {
             self.waiting.insert(process, Told { waits, holds: BTreeSet::new(), confirmed: 0 });
-            (self.look_at, self.pause) = (Some(now), PAUSE);
+            // Many processes that begin to wait one after the other cost one look.
+            let look_at = self.looked.map_or(now, |looked| now.max(looked + PAUSE));
+            (self.look_at, self.pause) = (Some(look_at), PAUSE);
         }
     }
 
@@ -197,7 +201,7 @@ impl Deadlocks {
         if self.look_at.is_none_or(|look_at| look_at > now) {
             return Vec::new();
         }
-        self.look_at = None;
+        (self.look_at, self.looked) = (None, Some(now));
         self.begin_round(world, now)
     }
 
@@ -279,14 +283,25 @@ impl<W: World> View<'_, W> {
         let counts = |told: &Told| self.round.is_none_or(|round| told.confirmed == round);
         let told = self.of.waiting.iter().filter(|(_, told)| counts(told));
         let mut set: BTreeSet<OwnerId> = told.map(|(process, _)| *process).collect();
-        loop {
-            let edges = set.iter().filter_map(|process| Some((*process, self.waits_for(*process, &set)?)));
-            let edges: BTreeMap<_, _> = edges.collect();
-            if edges.len() == set.len() {
-                return edges;
+        let mut edges = BTreeMap::new();
+        // A process stays in the set as long as those that it waits for do. So when one leaves, only these are looked at
+        // again: the time does not grow with the square of a chain's length.
+        let mut waiters: BTreeMap<OwnerId, Vec<OwnerId>> = BTreeMap::new();
+        let mut to_look_at: Vec<OwnerId> = set.iter().copied().collect();
+        while let Some(process) = to_look_at.pop() {
+            if !set.contains(&process) {
+                continue;
             }
-            set = edges.into_keys().collect();
+            if let Some(targets) = self.waits_for(process, &set) {
+                targets.iter().for_each(|target| waiters.entry(*target).or_default().push(process));
+                edges.insert(process, targets);
+            } else {
+                set.remove(&process);
+                edges.remove(&process);
+                to_look_at.extend(waiters.remove(&process).into_iter().flatten());
+            }
         }
+        edges
     }
 
     /// The stuck processes that a process waits for, if it cannot continue without them.
