@@ -52,6 +52,11 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// Mobula's median, or that of its Python package.
+    pub(crate) fn ours(&self) -> Option<f64> {
+        self.median(Who::Mobula).or_else(|| self.median(Who::Python))
+    }
+
     /// The median of the first contender under this name.
     pub(crate) fn median(&self, who: Who) -> Option<f64> {
         let contenders = self.row.contenders.iter().zip(&self.outcomes);
@@ -106,6 +111,8 @@ pub(crate) struct Installed {
     pub(crate) plasma: Result<plasma::Installed, String>,
     /// The environment of Pool and Dask.
     pub(crate) python: Result<python::Installed, String>,
+    /// That of Mobula's Python package.
+    pub(crate) package: Result<python::Installed, String>,
     pub(crate) ray: Result<python::Installed, String>,
 }
 
@@ -312,8 +319,12 @@ impl<'a> Lab<'a> {
                 Ok(installed) => plasma::start(installed, scratch),
                 Err(text) => error(text.clone()),
             },
-            Who::Pool | Who::Dask | Who::Ray => {
-                let installed = if who == Who::Ray { &self.installed.ray } else { &self.installed.python };
+            Who::Pool | Who::Dask | Who::Ray | Who::Python => {
+                let installed = match who {
+                    Who::Ray => &self.installed.ray,
+                    Who::Python => &self.installed.package,
+                    _ => &self.installed.python,
+                };
                 match installed {
                     Ok(installed) => python::start(installed, who.word(), scratch),
                     Err(text) => error(text.clone()),

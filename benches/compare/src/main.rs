@@ -67,8 +67,8 @@ struct Options {
     /// Says which rows there are.
     #[arg(long)]
     list: bool,
-    /// Leaves rivals out: plasma, lmdb, iceoryx2, ipc-channel, thread, rayon, pool, dask, ray.
-    #[arg(long, value_name = "RIVAL,…", value_delimiter = ',')]
+    /// Leaves contenders out: python, plasma, lmdb, iceoryx2, ipc-channel, thread, rayon, pool, dask, ray.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     without: Vec<String>,
     /// Where the page and its charts go. Default: docs, if all rows are measured in full. Rows of a page that is there
     /// already, and that are not measured again, keep their figures, with date and machine.
@@ -176,8 +176,8 @@ fn write(out: &Path, kept: &Kept) -> std::io::Result<Vec<String>> {
 /// does not run beside the others.
 fn selected(options: &Options) -> Result<Vec<Row>, Failure> {
     for word in &options.without {
-        if !Who::RIVALS.iter().any(|who| who.word() == word) {
-            let words: Vec<&str> = Who::RIVALS.iter().map(|who| who.word()).collect();
+        if !Who::OPTIONAL.iter().any(|who| who.word() == word) {
+            let words: Vec<&str> = Who::OPTIONAL.iter().map(|who| who.word()).collect();
             return peer::error(format!("--without {word}: there are {}", words.join(", ")));
         }
     }
@@ -215,13 +215,14 @@ fn install(rows: &[Row]) -> Result<Installed, Failure> {
     Ok(std::thread::scope(|scope| {
         let plasma = needed.contains(&Who::Plasma).then(|| scope.spawn(|| plasma::install(&base)));
         let ray = python(&[Who::Ray], &python::RAY);
+        let package = python(&[Who::Python], &python::PACKAGE);
         let python = python(&[Who::Pool, Who::Dask], &python::PLAIN);
         let plasma = match plasma.map(std::thread::ScopedJoinHandle::join) {
             Some(Ok(installed)) => installed.map_err(Failure::into_text),
             Some(Err(_)) => Err("installing it has failed".to_owned()),
             None => Err(not_needed()),
         };
-        Installed { plasma, python, ray }
+        Installed { plasma, python, package, ray }
     }))
 }
 

@@ -95,7 +95,7 @@ fn with_headline(text: &str, measured: &[Measured]) -> Option<String> {
     let jobs = jobs(measured);
     let mut rows = format!("\n\n{jobs}| work | Mobula | |\n|---|---|---|\n");
     for of in measured.iter().filter(|of| of.row.headline) {
-        let Some(ours) = of.median(Who::Mobula) else { continue };
+        let Some(ours) = of.ours() else { continue };
         let ratios: Vec<String> =
             ratios_of(of).into_iter().map(|bar| ratio_text(bar.times, &bar.who)).collect();
         let ours = format!("{}{}", of.row.unit.format(ours), throughput(&of.row, ours));
@@ -165,7 +165,7 @@ fn entries(measured: &[Measured]) -> Vec<Entry> {
 fn row_entry(measured: &Measured) -> Entry {
     let row = &measured.row;
     let (mut ours, mut others, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let base = measured.median(Who::Mobula);
+    let base = measured.ours();
     for (contender, outcome) in row.contenders.iter().zip(&measured.outcomes) {
         let text = match outcome {
             Outcome::Measured(spread) => {
@@ -175,7 +175,7 @@ fn row_entry(measured: &Measured) -> Entry {
             }
             other => outcome_text(row, other),
         };
-        if contender.who == Who::Mobula {
+        if contender.who.is_ours() {
             let named = contender.label == contender.who.name();
             ours.push(if named { text } else { format!("{}: {text}", contender.label) });
             continue;
@@ -204,7 +204,7 @@ fn series_entry(series: &Series, measured: &[Measured]) -> Entry {
             format!("{} … {}", series.unit.format(spread.low), series.unit.format(spread.high))
         })
     };
-    let ours: Vec<&Line> = lines.iter().filter(|line| line.who == Who::Mobula).collect();
+    let ours: Vec<&Line> = lines.iter().filter(|line| line.who.is_ours()).collect();
     let named = |line: &&Line| {
         if ours.len() == 1 { span(line) } else { format!("{}: {}", line.label, span(line)) }
     };
@@ -215,7 +215,7 @@ fn series_entry(series: &Series, measured: &[Measured]) -> Entry {
         ours: ours.iter().map(named).collect(),
         others: lines
             .iter()
-            .filter(|line| line.who != Who::Mobula)
+            .filter(|line| !line.who.is_ours())
             .map(|line| format!("{}: {}", line.label, span(line)))
             .collect(),
         ratios: Vec::new(),
@@ -271,7 +271,7 @@ struct Ratio {
 
 /// A row against each rival, and against the machine where one of its limits is to be reached.
 fn ratios_of(of: &Measured) -> Vec<Ratio> {
-    let Some(ours) = of.median(Who::Mobula).filter(|ours| *ours > 0.0) else { return Vec::new() };
+    let Some(ours) = of.ours().filter(|ours| *ours > 0.0) else { return Vec::new() };
     let mut ratios = Vec::new();
     for contender in of.row.contenders.iter().filter(|contender| !contender.who.is_mobula()) {
         let Some(theirs) = of.median(contender.who) else { continue };
@@ -353,7 +353,7 @@ fn job_cell(of: &Measured, contender: &Contender, outcome: &Outcome) -> String {
         true => figure,
         false => format!("{}: {figure}", contender.label),
     };
-    let times = of.median(Who::Mobula).map(|ours| times_as_good(of.row.unit, ours, spread.median));
+    let times = of.ours().map(|ours| times_as_good(of.row.unit, ours, spread.median));
     match times {
         // A function call is no rival of a message: such a ratio says nothing.
         Some(times) if !contender.who.is_mobula() && times >= 0.01 => format!("{named} ({})", Times(times)),

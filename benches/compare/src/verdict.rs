@@ -34,7 +34,7 @@ impl Verdict {
 
 /// The state of one goal of a row.
 pub(crate) fn of_goal(measured: &Measured, goal: &Goal) -> Verdict {
-    let ours = measured.median(Who::Mobula);
+    let ours = measured.ours();
     let at_least =
         |who: Who, times: f64| Some(times_as_good(measured.row.unit, ours?, measured.median(who)?) >= times);
     Verdict::of(match goal {
@@ -76,15 +76,15 @@ pub(crate) fn lines(series: &Series, measured: &[Measured]) -> Vec<Line> {
 
 /// The state of one goal of a series: all of Mobula's lines must reach it.
 pub(crate) fn of_series(series: &Series, goal: SeriesGoal, lines: &[Line]) -> Verdict {
-    let ours = lines.iter().filter(|line| line.who == Who::Mobula && !line.points.is_empty());
-    let mut verdicts = ours.map(|line| Verdict::of(line_reaches(series, goal, line))).peekable();
+    let ours = lines.iter().filter(|line| line.who.is_ours() && !line.points.is_empty());
+    let mut verdicts = ours.map(|line| Verdict::of(line_reaches(series, goal, line, lines))).peekable();
     if verdicts.peek().is_none() {
         return Verdict::Unknown;
     }
     Verdict::all(verdicts)
 }
 
-fn line_reaches(series: &Series, goal: SeriesGoal, line: &Line) -> Option<bool> {
+fn line_reaches(series: &Series, goal: SeriesGoal, line: &Line, lines: &[Line]) -> Option<bool> {
     // How much worse than a base a point is: 0.2 is a fifth more time, or a sixth less of a rate.
     let worse = |base: f64, figure: f64| times_as_good(series.unit, base, figure) - 1.0;
     Some(match goal {
@@ -97,6 +97,19 @@ fn line_reaches(series: &Series, goal: SeriesGoal, line: &Line) -> Option<bool> 
             line.points.iter().all(|(_, figure)| worse(base, *figure) <= part)
         }
         SeriesGoal::AtMost(most) => line.points.iter().all(|(_, figure)| *figure <= most),
+        SeriesGoal::TimesFirst(place, times) => {
+            let (_, base) = *line.points.first()?;
+            let (_, figure) = *line.points.iter().find(|(at, _)| *at == place)?;
+            times_as_good(series.unit, figure, base) >= times
+        }
+        SeriesGoal::Within(who, times) => {
+            let other = lines.iter().find(|line| line.who == who)?;
+            let pairs = line.points.iter().map(|(at, figure)| {
+                let (_, theirs) = other.points.iter().find(|(of, _)| of == at)?;
+                Some(times_as_good(series.unit, *figure, *theirs) >= 1.0 / times)
+            });
+            pairs.collect::<Option<Vec<_>>>()?.into_iter().all(|reached| reached)
+        }
     })
 }
 
@@ -172,6 +185,20 @@ mod tests {
         assert_eq!(of_series(&series(Unit::PerSecond, goal), goal, &[rates]), Verdict::Reached);
         let falls = line("tasks", Who::Mobula, &[(1.0, 100.0), (2.0, 80.0), (4.0, 70.0)]);
         assert_eq!(of_series(&series(Unit::PerSecond, goal), goal, &[falls]), Verdict::Missed);
+        let grows = line("puts", Who::Mobula, &[(1.0, 100.0), (2.0, 190.0), (4.0, 150.0)]);
+        for (times, verdict) in [(1.8, Verdict::Reached), (1.95, Verdict::Missed)] {
+            let goal = SeriesGoal::TimesFirst(2.0, times);
+            let puts = series(Unit::PerSecond, goal);
+            assert_eq!(of_series(&puts, goal, std::slice::from_ref(&grows)), verdict);
+        }
+        let call = line("call", Who::Mobula, &[(1.0, 12.0), (2.0, 26.0)]);
+        let wake = line("wake", Who::Limit, &[(1.0, 10.0), (2.0, 20.0)]);
+        for (times, verdict) in [(1.3, Verdict::Reached), (1.25, Verdict::Missed)] {
+            let goal = SeriesGoal::Within(Who::Limit, times);
+            let asleep = series(Unit::Seconds, goal);
+            assert_eq!(of_series(&asleep, goal, &[call.clone(), wake.clone()]), verdict);
+            assert_eq!(of_series(&asleep, goal, std::slice::from_ref(&call)), Verdict::Unknown);
+        }
     }
 
     #[test]

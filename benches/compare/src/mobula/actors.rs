@@ -35,11 +35,11 @@ pub(super) struct Adder;
 
 #[mobula::remote]
 impl Adder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self
     }
 
-    fn successor(&self, x: i64) -> i64 {
+    pub(super) fn successor(&self, x: i64) -> i64 {
         x + 1
     }
 }

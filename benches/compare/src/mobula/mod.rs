@@ -6,10 +6,12 @@
 //! * [`actors`] has many calls at a time, many callers, and queues;
 //! * [`calls`] has the tasks and actors, [`ways`] other ways to call, and [`session`] their beginning and end; [`jobs`]
 //!   has whole jobs;
-//! * [`growth`] has the measurements with more of everything.
+//! * [`crowd`] has the measurements with more actors, calls and threads, and [`growth`] those with more objects and
+//!   clients.
 
 mod actors;
 mod calls;
+mod crowd;
 mod growth;
 mod jobs;
 mod objects;
@@ -21,6 +23,8 @@ mod ways;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crowd::{Crowd, Work};
+
 use crate::jobs::WORKERS;
 use crate::peer::{self, Failure, budget, error};
 use crate::texts::Texts;
@@ -30,13 +34,14 @@ use crate::texts::Texts;
 /// `spin` is how long the processes of its sessions look for mail before they sleep, if not for as long as they do
 /// anyway.
 pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failure> {
-    let mut side = Side { scratch: scratch.to_owned(), spin, objects: None, session: None, growth: None };
+    let mut side =
+        Side { scratch: scratch.to_owned(), spin, objects: None, session: None, crowd: None, growth: None };
     peer::serve(|words| {
         let (Some((work, rest)), Some(last)) = (words.split_first(), words.last()) else {
             return error("no work");
         };
         if *work == "rest" {
-            side.growth = None;
+            (side.growth, side.crowd) = (None, None);
             if let Some(objects) = &mut side.objects {
                 objects.rest();
             }
@@ -105,6 +110,15 @@ pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failur
             "init" => session::init(&side.scratch, &mut side.session),
             "shutdown" => session::shutdown(&side.scratch, &mut side.session),
             "join" => session::join(&side.scratch, &mut side.session),
+            "crowd-actor-call" => side.crowd()?.call(number(0)?, budget),
+            "crowd-task-call" => side.crowd()?.task(number(0)?, budget),
+            "crowd-start" => side.crowd()?.start_one(number(0)?, budget),
+            "nested" => crowd::nested(side.alone(), number(0)? as u32),
+            "pending" => crowd::pending(side.alone(), number(0)?),
+            "threads-call" => side.session(2)?.threads(Work::Call, number(0)?, budget),
+            "threads-call-many" => side.session(2)?.threads(Work::CallMany, number(0)?, budget),
+            "threads-get" => side.session(2)?.threads(Work::Get, number(0)?, budget),
+            "threads-put" => side.session(2)?.threads(Work::Put, number(0)?, budget),
             "live-of" => side.growth()?.live_of(number(0)?, number(1)?),
             "live-put" => side.growth()?.live_put(number(0)?, budget),
             "live-get" => side.growth()?.live_get(number(0)?, false, budget),
@@ -121,6 +135,7 @@ struct Side {
     spin: Option<Duration>,
     objects: Option<objects::Objects>,
     session: Option<session::Running>,
+    crowd: Option<Crowd>,
     growth: Option<growth::Growth>,
 }
 
@@ -141,6 +156,7 @@ impl Side {
 
     /// A session with so many workers: the one that is there, or a new one in its place.
     fn session(&mut self, workers: usize) -> Result<&mut session::Running, Failure> {
+        self.crowd = None;
         if self.session.as_ref().is_some_and(|session| session.workers() != workers) {
             self.session = None;
         }
@@ -148,5 +164,20 @@ impl Side {
             Some(session) => Ok(session),
             none => Ok(none.insert(session::Running::start(&self.scratch, workers, self.spin)?)),
         }
+    }
+
+    /// A session with many actors, in the place of the one that is there.
+    fn crowd(&mut self) -> Result<&mut Crowd, Failure> {
+        self.session = None;
+        match &mut self.crowd {
+            Some(crowd) => Ok(crowd),
+            none => Ok(none.insert(Crowd::start(&self.scratch)?)),
+        }
+    }
+
+    /// Ends the session that is there, for one that lasts for one measurement; returns its directory.
+    fn alone(&mut self) -> &Path {
+        (self.session, self.crowd) = (None, None);
+        &self.scratch
     }
 }

@@ -80,7 +80,7 @@ impl Running {
     }
 }
 
-fn builder(scratch: &Path, workers: usize) -> mobula::Builder {
+pub(super) fn builder(scratch: &Path, workers: usize) -> mobula::Builder {
     mobula::Builder::new()
         .workers(workers)
         .capacity_bytes(CAPACITY_BYTES)

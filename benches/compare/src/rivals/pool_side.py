@@ -11,9 +11,11 @@ import statistics
 import sys
 import time
 
+import joblib
 import numpy as np
 import pyarrow as pa
 
+import face
 import side
 import work
 from side import check, repeated, timed
@@ -53,6 +55,14 @@ def spin(task_and_time):
 def write_gradient(trainer):
     weights, gradients, samples = data
     np.subtract(weights, samples[trainer], out=gradients[trainer])
+
+
+def same(value):
+    return value
+
+
+def successor(x):
+    return x + 1
 
 
 calls = 0
@@ -218,6 +228,43 @@ class Side:
             figures.append(items / transfer())
         return statistics.median(figures)
 
+    def task_call(self, budget):
+        (pool,) = self.pools_with("plain")
+        return repeated(budget, lambda: check(pool.apply(same, (7,)) == 7, "a result"))
+
+    def task_many(self, budget, count):
+        (pool,) = self.pools_with("plain")
+        count = int(count)
+
+        def calls():
+            check(pool.map(same, range(count), chunksize=1) == list(range(count)), "the results, in order")
+
+        return count / repeated(budget, calls)
+
+    def small_array(self, budget):
+        (pool,), array = self.pools_with("plain"), np.arange(10.0)
+        return repeated(budget, lambda: check(pool.apply(same, (array,))[9] == 9, "an array"))
+
+    def copy_array(self, budget, size):
+        array = np.zeros(int(size) // 8)
+        into = array.copy()
+        return repeated(budget, lambda: np.copyto(into, array))
+
+    def pool_map(self, _budget, items):
+        (pool,), items = self.pools_with("plain"), int(items)
+        taken, results = timed(lambda: pool.map(successor, range(items)))
+        check(results == list(range(1, items + 1)), "the results, in order")
+        return taken
+
+    def joblib(self, budget, calls):
+        calls = int(calls)
+
+        def run():
+            results = joblib.Parallel(n_jobs=face.WORKERS)(joblib.delayed(successor)(x) for x in range(calls))
+            check(results == list(range(1, calls + 1)), "the results, in order")
+
+        return repeated(budget, run)
+
     def rest(self, _budget):
         self.end()
         return 0
@@ -232,6 +279,12 @@ WORK = {
     "job-chain": Side.chain,
     "spin": Side.spin,
     "queue": Side.queue,
+    "face-task-call": Side.task_call,
+    "face-task-many": Side.task_many,
+    "face-small-array": Side.small_array,
+    "face-copy-array": Side.copy_array,
+    "face-pool-map": Side.pool_map,
+    "face-joblib": Side.joblib,
     "rest": Side.rest,
 }
 

@@ -1,5 +1,5 @@
-//! The rivals in Python, each driven by a small program beside this file: Ray, the model of Mobula's programming
-//! interface; `multiprocessing.Pool`; and Dask.
+//! The contenders in Python, each driven by a small program beside this file: Ray, the model of Mobula's programming
+//! interface; `multiprocessing.Pool`; Dask; and Mobula's own package.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::peer::{Failure, error};
 use crate::side::Side;
 
 /// The programs, and the modules that they share.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("side.py", include_str!("side.py")),
     ("work.py", include_str!("work.py")),
     ("ray_side.py", include_str!("ray_side.py")),
@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("ray_jobs.py", include_str!("ray_jobs.py")),
     ("pool_side.py", include_str!("pool_side.py")),
     ("dask_side.py", include_str!("dask_side.py")),
+    ("face.py", include_str!("face.py")),
+    ("python_side.py", include_str!("python_side.py")),
 ];
 
 /// A virtual environment: its name and its packages.
@@ -24,8 +26,12 @@ pub(crate) type Environment = (&'static str, &'static [&'static str]);
 pub(crate) const RAY: Environment = ("ray", &["ray==2.60.0", "numpy==2.4.6", "pyarrow==26.0.1"]);
 /// Pool is a part of Python.
 pub(crate) const PLAIN: Environment =
-    ("python", &["numpy==2.4.6", "pyarrow==26.0.1", "distributed==2026.8.0"]);
-pub(crate) const VERSIONS: &str = "Ray 2.60.0, Dask 2026.8.0, numpy 2.4.6, pyarrow 26.0.1";
+    ("python", &["numpy==2.4.6", "pyarrow==26.0.1", "distributed==2026.8.0", "joblib==1.6.0"]);
+/// Mobula's own package.
+pub(crate) const PACKAGE: Environment = ("package", &["numpy==2.4.6", "joblib==1.6.0"]);
+pub(crate) const VERSIONS: &str = "Ray 2.60.0, Dask 2026.8.0, numpy 2.4.6, pyarrow 26.0.1, joblib 1.6.0";
+/// The sources of the package.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python");
 
 /// Everything that is needed to start a rival.
 #[derive(Debug, Clone)]
@@ -34,9 +40,15 @@ pub(crate) struct Installed {
     programs: PathBuf,
 }
 
-/// Makes an environment under `base`, unless it is there.
-pub(crate) fn install(base: &Path, (name, packages): &Environment) -> Result<Installed, Failure> {
+/// Makes an environment under `base`, unless it is there. Mobula's package is built anew, optimised, which takes minutes
+/// the first time.
+pub(crate) fn install(base: &Path, environment: &Environment) -> Result<Installed, Failure> {
+    let (name, packages) = environment;
     let venv = venv(&base.join(name), packages)?;
+    if environment == &PACKAGE {
+        pip(&venv, &["--force-reinstall", "--no-deps", SOURCES])?;
+        pip(&venv, &["cloudpickle"])?;
+    }
     let programs = base.join("programs");
     std::fs::create_dir_all(&programs)?;
     for (name, text) in PROGRAMS {
@@ -65,11 +77,15 @@ pub(crate) fn venv(path: &Path, packages: &[&str]) -> Result<PathBuf, Failure> {
     let mut python = Command::new("python3");
     python.args(["-m", "venv", "--clear"]).arg(path);
     run(python)?;
-    let mut pip = Command::new(path.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
-    run(pip)?;
+    pip(path, packages)?;
     std::fs::write(stamp, wanted)?;
     Ok(path.to_owned())
+}
+
+fn pip(venv: &Path, packages: &[&str]) -> Result<(), Failure> {
+    let mut pip = Command::new(venv.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
+    run(pip)
 }
 
 /// Runs a command to its end; its last line is the error.

@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 import ray  # noqa: E402
 from ray.util.queue import Queue  # noqa: E402
 
+import face  # noqa: E402
 import ray_jobs  # noqa: E402
 
 
@@ -98,6 +99,7 @@ class Side:
         self.total = 0
         self.kept = {}
         self.jobs = ray_jobs.Jobs(sys.argv[1])
+        self.face = face.Face(ray, batch=10)
 
     def total_actor(self):
         if self.actor is None:
@@ -262,6 +264,7 @@ class Side:
         """Ends the session, and says how long that takes."""
         self.actor, self.kept = None, {}
         self.jobs.rest()
+        self.face.rest()
         start = time.perf_counter()
         ray.shutdown()
         return time.perf_counter() - start
@@ -293,6 +296,7 @@ class Side:
     def rest(self, _budget=0):
         self.kept = {}
         self.jobs.rest()
+        self.face.rest()
         return 0
 
 
@@ -327,6 +331,8 @@ def main():
             start()
         if name in ray_jobs.WORK:
             return ray_jobs.WORK[name](ours.jobs, budget, *words)
+        if name in face.WORK:
+            return face.WORK[name](ours.face, budget, *words)
         return WORK[name](ours, budget, *words)
 
     side.serve(work)

@@ -276,7 +276,7 @@ pub(super) fn series() -> Vec<Series> {
         method: "As in the row of the callee that is asleep, after longer pauses, in which the caches of both \
                  processes become colder. The limit is an eventfd there and back after the same pause, in processes \
                  that do nothing else.",
-        goals: Vec::new(),
+        goals: vec![SeriesGoal::Within(Who::Limit, 1.3)],
         log: true,
     };
     let pass = Series {

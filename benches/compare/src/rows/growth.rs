@@ -1,4 +1,5 @@
-//! The growth of costs with the number of live objects, of attached clients, and of workers.
+//! The growth of costs with the number of live objects, of attached clients, of workers, of actors, of pending calls and
+//! of threads.
 
 use super::{AxisUnit, Row, Series, SeriesGoal, Task, Who};
 use crate::measure::Unit;
@@ -6,7 +7,7 @@ use crate::measure::Unit;
 const OBJECTS: u64 = 1_000_000;
 
 pub(super) fn rows() -> Vec<Row> {
-    let mut rows = Vec::new();
+    let mut rows = crowd();
     for objects in [1_000_u64, 10_000, 100_000, OBJECTS] {
         rows.push(
             Row::new(
@@ -81,8 +82,115 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
+/// More and more actors, nested calls, pending calls and threads.
+fn crowd() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let one = |series: &'static str, at: u32, work: String, unit: Unit| {
+        Row::new(format!("{series}-{at}"), work, unit).point(series, f64::from(at))
+    };
+    const ACTORS: [u32; 5] = [10, 100, 300, 600, 1000];
+    rows.extend(ACTORS.map(|actors| {
+        one("beside", actors, format!("calls beside {actors} actors"), Unit::Seconds)
+            .ask_as("actor call and wait", Who::Mobula, format!("crowd-actor-call {actors}"))
+            .ask_as("task, call and wait", Who::Mobula, format!("crowd-task-call {actors}"))
+            .rounds(9, 100)
+    }));
+    rows.extend(ACTORS.map(|actors| {
+        one("start", actors, format!("start of an actor beside {actors}"), Unit::Seconds)
+            .ask(Who::Mobula, format!("crowd-start {actors}"))
+    }));
+    rows.extend([10, 100, 300, 900].map(|levels| {
+        one("nested", levels, format!("{levels} nested calls"), Unit::Seconds)
+            .ask(Who::Mobula, format!("nested {levels}"))
+            .rounds(3, 0)
+    }));
+    rows.extend([10_000, 100_000, 1_000_000].map(|calls| {
+        let row = one("pending", calls, format!("{calls} pending calls"), Unit::Bytes)
+            .ask(Who::Mobula, format!("pending {calls}"))
+            .rounds(3, 0);
+        if calls > 100_000 { row.slow() } else { row }
+    }));
+    rows.extend([1, 2, 4].map(|threads| {
+        one("threads", threads, format!("calls and gets of {threads} threads"), Unit::PerSecond)
+            .ask_as("actor call and wait", Who::Mobula, format!("threads-call {threads}"))
+            .ask_as("1,000 calls at once", Who::Mobula, format!("threads-call-many {threads}"))
+            .ask_as("get of one object", Who::Mobula, format!("threads-get {threads}"))
+            .in_turn()
+    }));
+    rows.extend([1, 2, 4].map(|threads| {
+        one("threads-put", threads, format!("puts of {threads} threads"), Unit::PerSecond)
+            .ask(Who::Mobula, format!("threads-put {threads}"))
+            .in_turn()
+    }));
+    rows
+}
+
 pub(super) fn series() -> Vec<Series> {
+    let crowd = |key, work, axis, unit, method, goals| Series {
+        key,
+        work,
+        axis,
+        axis_unit: AxisUnit::Count,
+        unit,
+        method,
+        goals,
+        log: false,
+    };
     vec![
+        crowd(
+            "beside",
+            "calls beside 10 … 1,000 actors",
+            "actors",
+            Unit::Seconds,
+            "A call of one actor and its result, back to back, and a task and its result, in a session with so many \
+             actors, each of which is a process that has answered a call.",
+            vec![SeriesGoal::Flat(0.2)],
+        ),
+        crowd(
+            "start",
+            "start of an actor beside 10 … 1,000 others",
+            "actors",
+            Unit::Seconds,
+            "From the making of one more actor to the result of its first call; its process is started for it. It ends \
+             before the next one starts (not timed).",
+            vec![SeriesGoal::AtMost(1e-3), SeriesGoal::Flat(0.2)],
+        ),
+        crowd(
+            "nested",
+            "10 … 900 nested calls, each level",
+            "levels",
+            Unit::Seconds,
+            "A function calls itself and waits for the result, so many times, in a new session. Because all levels \
+             wait, each starts a process. The figure is the time of the whole, divided by the levels.",
+            vec![SeriesGoal::AtMost(1e-3), SeriesGoal::Flat(0.2)],
+        ),
+        crowd(
+            "pending",
+            "memory of 10,000 … 1,000,000 pending calls, each",
+            "pending calls",
+            Unit::Bytes,
+            "The private memory that the caller takes for calls of an actor with a number each, while none of them has \
+             a result. The references to the results are part of it, their place in the caller’s `Vec` is not.",
+            vec![SeriesGoal::AtMost(400.0)],
+        ),
+        crowd(
+            "threads",
+            "calls and gets of 1 … 4 threads of one process",
+            "threads",
+            Unit::PerSecond,
+            "So many threads do the same with one actor, or one object, and the figure is what they do together: a call \
+             and its result; 1,000 calls and then their results; a get of a number.",
+            vec![SeriesGoal::NoWorseThanAt(1.0, 0.05)],
+        ),
+        crowd(
+            "threads-put",
+            "puts of 1 … 4 threads of one process",
+            "threads",
+            Unit::PerSecond,
+            "Each thread puts numbers and drops the references; the figure is what they do together. The machine has \
+             two processors.",
+            vec![SeriesGoal::TimesFirst(2.0, 1.8), SeriesGoal::NoWorseThanAt(1.0, 0.05)],
+        ),
         Series {
             key: "live",
             work: "put and get with 1,000 … 1,000,000 objects alive",

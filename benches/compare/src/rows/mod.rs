@@ -9,6 +9,7 @@ mod idle;
 mod jobs;
 mod large;
 mod objects;
+mod python;
 mod session;
 
 use crate::measure::{Times, Unit, digits};
@@ -23,6 +24,8 @@ pub(crate) enum Who {
     MobulaSilent,
     /// Mobula, told to record each call.
     MobulaRecording,
+    /// Mobula's Python package.
+    Python,
     Limit,
     Plasma,
     Lmdb,
@@ -45,6 +48,7 @@ impl Who {
             Self::MobulaSleeping => "Mobula, sleeping alone",
             Self::MobulaSilent => "nothing recorded",
             Self::MobulaRecording => "each call recorded",
+            Self::Python => "Mobula, Python",
             Self::Limit => "the machine",
             Self::Plasma => "Plasma",
             Self::Lmdb => "LMDB",
@@ -65,6 +69,7 @@ impl Who {
             Self::MobulaSleeping => "mobula-sleeping",
             Self::MobulaSilent => "mobula-silent",
             Self::MobulaRecording => "mobula-recording",
+            Self::Python => "python",
             Self::Limit => "limits",
             Self::Plasma => "plasma",
             Self::Lmdb => "lmdb",
@@ -79,7 +84,8 @@ impl Who {
     }
 
     /// Those that can be left out.
-    pub(crate) const RIVALS: [Self; 9] = [
+    pub(crate) const OPTIONAL: [Self; 10] = [
+        Self::Python,
         Self::Plasma,
         Self::Lmdb,
         Self::Iceoryx,
@@ -93,7 +99,7 @@ impl Who {
 
     /// Whether it is no crate, so that it is installed before it is measured.
     pub(crate) fn is_installed(self) -> bool {
-        matches!(self, Self::Plasma | Self::Pool | Self::Dask | Self::Ray)
+        matches!(self, Self::Python | Self::Plasma | Self::Pool | Self::Dask | Self::Ray)
     }
 
     /// Whether its processes poll also when nothing is asked of them.
@@ -101,8 +107,13 @@ impl Who {
         matches!(self, Self::Ray | Self::Dask)
     }
 
+    /// Whether its figures stand in the page's column of Mobula.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Mobula | Self::Python)
+    }
+
     pub(crate) fn is_mobula(self) -> bool {
-        matches!(self, Self::Mobula | Self::MobulaSleeping)
+        self.is_ours() || self == Self::MobulaSleeping
     }
 }
 
@@ -203,6 +214,10 @@ pub(crate) enum SeriesGoal {
     /// No point is worse than the one at a place, but for this part of it.
     NoWorseThanAt(f64, f64),
     AtMost(f64),
+    /// The point at a place is so many times as good as the first.
+    TimesFirst(f64, f64),
+    /// Each point is at most so many times as long as that of another.
+    Within(Who, f64),
 }
 
 /// All rows, those of one series one after the other.
@@ -215,6 +230,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(session::rows());
     rows.extend(idle::rows());
     rows.extend(growth::rows());
+    rows.extend(python::rows());
     rows
 }
 
@@ -371,6 +387,8 @@ impl SeriesGoal {
                 format!("nowhere worse than at {place} (within {} %)", plain(part * 100.0))
             }
             Self::AtMost(figure) => format!("at most {}", unit.format(figure)),
+            Self::TimesFirst(place, times) => format!("{} × the first at {place}", plain(times)),
+            Self::Within(who, times) => format!("within {} × {}", plain(times), who.name()),
         }
     }
 }
