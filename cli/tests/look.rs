@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mobula::{ActorHandle, ActorOptions, ObjectRef, TaskOptions};
+use mobula::{ActorHandle, ActorOptions, ObjectRef, Reply, TaskOptions};
 use mobula_cli_support::eventually;
 use mobula_cli_support::watched::{Gate, Watched, session, session_with};
 use nix::sys::signal::{Signal, kill};
@@ -137,6 +137,32 @@ impl Concurrent {
 
     fn fail(&self) -> Result<u32, String> {
         Err(std::process::id().to_string())
+    }
+}
+
+/// Answers when another call tells it to.
+struct Later(Vec<Reply<u32>>);
+
+#[mobula::remote]
+impl Later {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn ask(&mut self, reply: Reply<u32>) {
+        self.0.push(reply);
+    }
+
+    fn asked(&self) -> usize {
+        self.0.len()
+    }
+
+    fn answer(&mut self) {
+        self.0.drain(..).for_each(|reply| reply.send(1));
+    }
+
+    fn forget(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -346,6 +372,44 @@ fn the_calls_that_an_actor_runs_side_by_side_are_all_seen() {
     assert!(failed["ran_s"].as_f64().unwrap() < 60.0);
     let summary = watched.summary("Concurrent::run");
     assert_eq!((&summary["finished"], summary["p50_s"].is_number()), (&2.into(), true), "{summary}");
+}
+
+#[test]
+fn a_call_that_is_answered_later_runs_until_then() {
+    let watched = session(1);
+    let actor = Later::remote();
+    let asked = actor.ask();
+    // The method has returned, and its reply is held.
+    assert_eq!(actor.asked().get().unwrap(), 1);
+    let running = watched.task("Later::ask", "running");
+    let summary = watched.summary("Later::ask");
+    assert_eq!(
+        (&summary["running"], &summary["pending"], &summary["finished"], &summary["p50_s"]),
+        (&1.into(), &0.into(), &0.into(), &Value::Null),
+        "{summary}"
+    );
+    let why = watched.ask(&["why", running["task"].as_str().unwrap()]);
+    assert_eq!((&why["end"], &why["chain"][1]["kind"]), (&"computes".into(), &"process".into()), "{why}");
+    assert!(why["chain"][1]["text"].as_str().unwrap().ends_with("has one call under way"), "{why}");
+    actor.answer().get().unwrap();
+    assert_eq!(asked.get().unwrap(), 1);
+    // The record of the end comes before the answer.
+    let finished = watched.tasks("Later::ask", "finished").remove(0);
+    assert_eq!(finished["task"], running["task"]);
+    let ran = |task: &Value| task["ran_s"].as_f64().unwrap();
+    assert!(ran(&finished) >= ran(&running), "{finished} {running}");
+    let summary = watched.summary("Later::ask");
+    assert_eq!((&summary["running"], &summary["finished"]), (&0.into(), &1.into()), "{summary}");
+    assert!(summary["max_s"].as_f64().unwrap() >= ran(&running), "{summary} {running}");
+
+    // A reply that is dropped ends its call too.
+    let forgotten = actor.ask();
+    assert_eq!(actor.asked().get().unwrap(), 1);
+    assert_eq!(watched.tasks("Later::ask", "running").len(), 1);
+    actor.forget().get().unwrap();
+    forgotten.get().unwrap_err();
+    assert_eq!(watched.tasks("Later::ask", "running").len(), 0);
+    assert_eq!(watched.task("Later::ask", "failed")["cause"], "function");
 }
 
 #[test]

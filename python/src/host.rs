@@ -437,6 +437,7 @@ pub(crate) fn call_method<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = state.py();
     let (method, names) = header(py, on)?;
+    on.set_name(&name_of(&state.get_type()), short(&method));
     let bound = METHOD.get(py)?.call1((state, &method))?;
     call_named(py, &bound, on, &names)
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -74,6 +75,14 @@ class Counter:
         return os.getpid()
 
 
+@mobula.remote
+class Awaits:
+    async def gone(self, path: str) -> int:
+        while Path(path).exists():
+            await asyncio.sleep(0.01)
+        return os.getpid()
+
+
 def test_a_running_task_is_listed(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()
@@ -86,6 +95,27 @@ def test_a_running_task_is_listed(tmp_path: Path) -> None:
     assert list_tasks(filters=[("state", "!=", "RUNNING"), ("task_id", "=", task.task_id)]) == []
     gate.unlink()
     assert mobula.get(running) == task.worker_pid
+
+
+def test_a_call_of_an_async_actor_runs_while_it_awaits(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    actor = Awaits.options(max_concurrency=1).remote()
+    calls = [actor.gone.remote(str(gate)) for _ in range(2)]
+
+    def listed(state: str) -> list[Any]:
+        return list_tasks(filters=[("state", "=", state), ("name", "=", "Awaits.gone")])
+
+    # The other call waits for the one place of the actor.
+    (task,) = eventually("it runs", lambda: listed("RUNNING"))
+    assert task.task_id == calls[0].task_id().hex() and listed("FINISHED") == []
+    gate.unlink()
+    assert mobula.get(calls) == [task.worker_pid] * 2
+    eventually("both are over", lambda: len(listed("FINISHED")) == 2)
+    assert listed("RUNNING") == []
+    # The process that ran them knows the name of the method.
+    group = summarize_tasks()["cluster"]["summary"]["Awaits.gone"]
+    assert group["state_counts"] == {"FINISHED": 2}
 
 
 def test_failures_and_summaries() -> None:

@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use mobula_client::internal::clock::{self, Moment, Stopwatch};
 use mobula_client::internal::origin;
@@ -286,10 +287,7 @@ impl Names {
         let hash = FxBuildHasher.hash_one((class, function));
         let known = self.known.get(&hash).filter(|said| said.is(class, function));
         let said = known.cloned().unwrap_or_else(|| {
-            let number = match class {
-                "" => recorder.name(function),
-                class => recorder.name(&format!("{class}::{function}")),
-            };
+            let number = number_of(recorder, class, function);
             let said = Said { class: class.to_owned(), function: function.to_owned(), number };
             if self.known.len() >= KNOWN_MAX {
                 self.known.clear();
@@ -299,6 +297,14 @@ impl Names {
         });
         self.last.clone_from(&said);
         said.number
+    }
+}
+
+/// The number of a function's name, or of that of a method of a class.
+fn number_of(recorder: &Recorder, class: &str, function: &str) -> u16 {
+    match class {
+        "" => recorder.name(function),
+        class => recorder.name(&format!("{class}::{function}")),
     }
 }
 
@@ -379,33 +385,56 @@ impl Runs {
 }
 
 /// A call that runs in an actor beside others, on any thread. The recorder has room for only one running call of a
-/// process, so such a call also has an event when it begins.
+/// process, so such a call also has an event when it begins. What answers the call says when it is over.
 #[derive(Debug)]
 pub(crate) struct RunBeside {
     recorder: Arc<Recorder>,
-    name: u16,
-    run: Run,
+    task: u64,
+    caller: OwnerId,
+    /// The number of its function's name; 0: the host has not said it yet.
+    name: AtomicU16,
+    /// When it began; 0: it only waits in a queue of the host.
+    since: AtomicU64,
 }
 
 impl RunBeside {
-    /// The call begins; `None`: calls that run are not recorded.
-    pub(crate) fn begin(
+    /// A call that has not begun; `None`: calls that run are not recorded. An empty name is not known.
+    pub(crate) fn new(
         client: &Client,
         task: u64,
         caller: OwnerId,
         name: impl FnOnce() -> String,
     ) -> Option<Self> {
         let recorder = client.recorder().filter(|recorder| recorder.records(Kind::Began))?.clone();
-        let run = Run { task, caller, since: clock::ticks() };
-        let name = recorder.name(&name());
-        recorder.note(Kind::Began, 0, name, [run.task, run.caller.bits(), 0, 0, 0, 0]);
-        Some(Self { recorder, name, run })
+        let name = match name() {
+            name if name.is_empty() => 0,
+            name => recorder.name(&name),
+        };
+        Some(Self { recorder, task, caller, name: name.into(), since: AtomicU64::new(0) })
     }
 
-    /// The call is over.
+    /// The host says what runs: a function, or a method of a class.
+    pub(crate) fn set_name(&self, class: &str, function: &str) {
+        if self.name.load(Ordering::Relaxed) == 0 {
+            self.name.store(number_of(&self.recorder, class, function), Ordering::Relaxed);
+        }
+    }
+
+    /// The call begins.
+    pub(crate) fn begin(&self) {
+        if self.since.compare_exchange(0, clock::ticks(), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let name = self.name.load(Ordering::Relaxed);
+            self.recorder.note(Kind::Began, 0, name, [self.task, self.caller.bits(), 0, 0, 0, 0]);
+        }
+    }
+
+    /// The call is over. One that has not begun did not run.
     pub(crate) fn over(&self, failed: bool) {
-        let Run { task, caller, since } = self.run;
-        self.recorder.note_ran(since, self.name, failed, [task, caller.bits()]);
+        let since = self.since.load(Ordering::Relaxed);
+        if since != 0 {
+            let name = self.name.load(Ordering::Relaxed);
+            self.recorder.note_ran(since, name, failed, [self.task, self.caller.bits()]);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use mobula_client::Client;
 use crate::call::payload::{self, Encoded, Malformed, Payload, Payloads, PushError, Written};
 use crate::call::task_id::TaskId;
 use crate::host::reply::Reply;
-use crate::record::Runs;
+use crate::record::{RunBeside, Runs};
 use crate::wire::{CallContext, Returns};
 
 /// Takes the items of a stream to the caller.
@@ -46,6 +46,8 @@ pub struct Invocation<'a> {
     later: Option<&'a dyn Fn() -> Reply>,
     /// Where the name of what runs is recorded.
     runs: Option<&'a Runs>,
+    /// The same for a call of an actor that may have several under way.
+    beside: Option<&'a RunBeside>,
     /// The id of the call, and the number of its retries; `None` for a constructor.
     call: Option<(TaskId, u16)>,
     context: Option<CallContext>,
@@ -77,6 +79,7 @@ impl<'a> Invocation<'a> {
             is_spent: false,
             later: None,
             runs: None,
+            beside: None,
             call: None,
             context: None,
         }
@@ -122,11 +125,18 @@ impl<'a> Invocation<'a> {
         self.runs = Some(runs);
     }
 
+    /// The same for a call of an actor that may have several under way; `None`: it is not recorded.
+    pub(crate) fn set_beside(&mut self, beside: Option<&'a RunBeside>) {
+        self.beside = beside;
+    }
+
     /// Says what runs, for those who look on: a function, or a method of a class; an empty class says that it is a
     /// function. The caller of the call has given it the same names. Costs two comparisons while it is what ran last.
     pub fn set_name(&self, class: &str, function: &str) {
         if let Some(runs) = self.runs {
             runs.name(class, function);
+        } else if let Some(beside) = self.beside {
+            beside.set_name(class, function);
         }
     }
 

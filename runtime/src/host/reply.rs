@@ -10,6 +10,7 @@ use crate::call::payload::{Encoded, Payloads, PushError, Written};
 use crate::error::{Failure, TaskError, TaskErrorKind};
 use crate::executor::Executor;
 use crate::mail::link::Link;
+use crate::record::RunBeside;
 use crate::runtime::current;
 use crate::under_way::UnderWay;
 use crate::wire::Returns;
@@ -26,6 +27,8 @@ pub struct Reply {
     returns: Returns,
     results: Payloads,
     call: Arc<UnderWay>,
+    /// The call's record; `None`: calls are not recorded.
+    run: Option<Arc<RunBeside>>,
     is_over: bool,
 }
 
@@ -37,14 +40,19 @@ impl Reply {
         task: u64,
         returns: Returns,
         call: Arc<UnderWay>,
+        run: Option<Arc<RunBeside>>,
     ) -> Self {
-        Self { client, to, number, task, returns, results: Payloads::default(), call, is_over: false }
+        let results = Payloads::default();
+        Self { client, to, number, task, returns, results, call, run, is_over: false }
     }
 
     /// The call begins now: if this process dies, the call is not sent again as one that had not begun. For a host that
-    /// took the call by [`OwnedCall::run_queued`](crate::OwnedCall::run_queued). One store.
+    /// took the call by [`OwnedCall::run_queued`](crate::OwnedCall::run_queued). One store, if calls are not recorded.
     pub fn begin(&self) {
         self.to.begin_beside(self.number);
+        if let Some(run) = &self.run {
+            run.begin();
+        }
     }
 
     /// The number of results that the caller wants, and their shape.
@@ -102,6 +110,10 @@ impl Reply {
 
     fn answer(&mut self, outcome: Result<(), Failure>) {
         self.is_over = true;
+        // Before the caller can look.
+        if let Some(run) = &self.run {
+            run.over(outcome.is_err());
+        }
         let runtime = current::runtime();
         let executor = runtime.as_ref().ok().and_then(|runtime| runtime.executor.as_ref());
         match outcome {

@@ -130,6 +130,9 @@ impl Snapshot {
             {
                 sums.entry(process.name(run.name)).or_default().running += 1;
             }
+            for run in process.runs_beside() {
+                sums.entry(process.name(run.name)).or_default().running += 1;
+            }
         }
         let mut summary: Vec<FunctionSummary> =
             sums.iter().map(|(name, sum)| self.function(name, sum)).collect();

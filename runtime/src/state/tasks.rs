@@ -157,6 +157,22 @@ impl Call {
 /// A call: the process that made it, and its number there.
 pub(super) type CallId = (u64, u64);
 
+impl Process {
+    /// The calls that run here beside others, by the events of their beginning that are still there.
+    pub(super) fn runs_beside(&self) -> Vec<&Event> {
+        let mut runs = HashMap::new();
+        for event in self.other.events.iter().filter(|_| !self.dead) {
+            let [number, caller, ..] = event.values;
+            match event.kind {
+                Kind::Began => _ = runs.insert((caller, number), event),
+                Kind::Ran => _ = runs.remove(&(caller, number)),
+                _ => {}
+            }
+        }
+        runs.into_values().collect()
+    }
+}
+
 impl Snapshot {
     /// The calls that were made or run lately, the latest first.
     ///

@@ -217,14 +217,9 @@ impl Walk<'_> {
             TaskPhase::Finished => "has ended",
             TaskPhase::Failed => "has failed",
         };
-        // A method may return before its call is answered: then a caller waits for a call that has run.
-        let is_awaited = !self.chain.is_empty();
-        let is_lock =
-            is_awaited && called.starts_with(LOCKS) && !matches!(phase, TaskPhase::PendingArguments);
-        let verb = if is_lock && phase == TaskPhase::Finished { "is not answered" } else { verb };
         self.add("task", &name, format!("{called} {verb}"), since);
         match phase {
-            TaskPhase::Running | TaskPhase::Finished if is_lock => lock(),
+            TaskPhase::Running if called.starts_with(LOCKS) => lock(),
             TaskPhase::Running => Step::To(Node::Process(call.at)),
             TaskPhase::Finished | TaskPhase::Failed => {
                 let task = snapshot.task(id, &call);
@@ -314,9 +309,19 @@ impl Walk<'_> {
                 }
                 None => {
                     let is_lock = !self.chain.is_empty() && self.is_lock(process);
-                    self.add("process", process.pid, format!("{} runs no call", process.label), None);
+                    let runs = process.runs_beside().len();
+                    let text = match runs {
+                        0 => format!("{} runs no call", process.label),
+                        1 => format!("{} has one call under way", process.label),
+                        _ => format!("{} has {runs} calls under way", process.label),
+                    };
+                    self.add("process", process.pid, text, None);
                     if is_lock {
                         return lock();
+                    }
+                    if runs > 0 {
+                        let text = "its calls compute, or wait for something that is not Mobula's";
+                        return Step::End("computes", text.to_owned());
                     }
                     Step::End("idle", "the process waits for nothing that is known".to_owned())
                 }

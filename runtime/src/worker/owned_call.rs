@@ -35,8 +35,8 @@ struct Parts {
     #[expect(dead_code, reason = "held, not read")]
     held: Vec<Handle>,
     under_way: Arc<UnderWay>,
-    /// Its record while it runs; `None`: calls are not recorded.
-    run: Option<RunBeside>,
+    /// Its record, which the answer ends; `None`: calls are not recorded.
+    run: Option<Arc<RunBeside>>,
 }
 
 impl OwnedCall {
@@ -93,7 +93,7 @@ impl OwnedCall {
     fn run_as(self, begins: bool, run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
         let Some((parts, runtime)) = self.begin() else { return };
         if begins {
-            parts.from.begin_beside(parts.number);
+            parts.begin();
         }
         let executor = runtime.executor.as_ref().expect("a worker has one");
         let _entered = under_way::enter(parts.under_way.clone());
@@ -103,7 +103,7 @@ impl OwnedCall {
     /// The same, as a future: `run` is polled by any executor, on one thread.
     pub async fn run_async(self, run: impl AsyncFnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
         let Some((parts, runtime)) = self.begin() else { return };
-        parts.from.begin_beside(parts.number);
+        parts.begin();
         let executor = runtime.executor.as_ref().expect("a worker has one");
         let under_way = parts.under_way.clone();
         let mut running = pin!(parts.with_invocation_async(&runtime, executor, run));
@@ -145,12 +145,21 @@ impl OwnedCall {
             let _ = parts.from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
         }
         let caller = parts.from.peer;
-        parts.run = RunBeside::begin(&runtime.client, task, caller, || executor.name_of(parts.call.callee));
+        let run = RunBeside::new(&runtime.client, task, caller, || executor.name_of(parts.call.callee));
+        parts.run = run.map(Arc::new);
         Some((parts, runtime))
     }
 }
 
 impl Parts {
+    /// The call begins now.
+    fn begin(&self) {
+        self.from.begin_beside(self.number);
+        if let Some(run) = &self.run {
+            run.begin();
+        }
+    }
+
     fn items<'a>(&'a self, runtime: &'a Runtime, executor: &'a Executor) -> Option<Items<'a>> {
         let Returns::Stream(in_flight_max) = self.call.returns else { return None };
         let under_way = Some(self.under_way.clone());
@@ -169,7 +178,7 @@ impl Parts {
 
     fn reply(&self, runtime: &Runtime) -> Reply {
         let (client, from, call) = (runtime.client.clone(), self.from.clone(), self.under_way.clone());
-        Reply::new(client, from, self.number, self.call.task, self.call.returns, call)
+        Reply::new(client, from, self.number, self.call.task, self.call.returns, call, self.run.clone())
     }
 
     fn with_invocation(
@@ -180,6 +189,7 @@ impl Parts {
     ) {
         let mut on = self.invocation(runtime);
         let (items, later) = (self.items(runtime, executor), || self.reply(runtime));
+        on.set_beside(self.run.as_deref());
         match &items {
             Some(items) => on.set_items(items),
             None => on.set_later(&later),
@@ -197,6 +207,7 @@ impl Parts {
     ) {
         let mut on = self.invocation(runtime);
         let (items, later) = (self.items(runtime, executor), || self.reply(runtime));
+        on.set_beside(self.run.as_deref());
         match &items {
             Some(items) => on.set_items(items),
             None => on.set_later(&later),
@@ -215,14 +226,15 @@ impl Parts {
         outcome: Result<(), Failure>,
     ) {
         let task = self.call.task;
+        // Then the reply answers the call, and ends its record.
+        if items.is_none() && !on.may_be_later() {
+            return;
+        }
         if let Some(run) = &self.run {
             run.over(outcome.is_err());
         }
-        let is_later = items.is_none() && !on.may_be_later();
         let (results, _) = on.into_parts();
         match (outcome, items) {
-            // The reply answers the call.
-            _ if is_later => return,
             // The head answers it: the call has ended the actor.
             (Err(_), _) if executor.exits() => return,
             (Ok(()), None) => reply(&self.from, task, results, 0),
