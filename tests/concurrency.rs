@@ -451,7 +451,6 @@ fn calls_that_waited_for_a_place_wait_for_the_restart() {
         let calls: Vec<_> = (0..6).map(|number| way(&waits, number)).collect();
         eventually("two begin", || began(&directory, 0) && began(&directory, 1));
         mobula::kill_process(&waits).unwrap();
-        std::fs::write(directory.path().join("open"), "").unwrap();
         let (begun, waiting) = calls.split_at(2);
         for call in begun {
             match call.get() {
@@ -459,6 +458,7 @@ fn calls_that_waited_for_a_place_wait_for_the_restart() {
                 other => panic!("{other:?}"),
             }
         }
+        std::fs::write(directory.path().join("open"), "").unwrap();
         let processes = mobula::get(waiting).unwrap();
         assert!(processes.windows(2).all(|pair| pair[0] == pair[1]), "{processes:?}");
     }
