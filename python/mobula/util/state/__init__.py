@@ -157,7 +157,9 @@ def _object_id(shown: str) -> str:
 
 
 def _tasks() -> list[TaskState]:
-    ids, tasks = _Ids(), _look("tasks")
+    # The ids come last: a process may have connected meanwhile, and those that have died are kept.
+    tasks = _look("tasks")
+    ids = _Ids()
     # The caller of a call knows whether it is one of an actor. If its event is gone, the process that ran it tells.
     actors = {actor["pid"]: actor["actor"] for actor in _look("actors") if actor["pid"]}
     return [_task(task, task["actor"] or actors.get(task["worker_pid"]), ids) for task in tasks]
