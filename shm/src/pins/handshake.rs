@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn bytes_are_lent_or_spilled_and_never_both() {
         let (word, pin) = (AtomicU64::new(0), AtomicU32::new(0));
-        for generation in 0..20_000 {
+        for generation in 0..ROUNDS {
             let sealed = Word::new(generation, State::Sealed);
             word.store(sealed.bits(), Ordering::SeqCst);
             // Held throughout, which is no reason to stay in memory.

@@ -143,9 +143,11 @@ mod tests {
 
     #[test]
     fn one_object_in_each_page_comes_to_lie_in_few() {
+        // Miri is slow.
+        const SEGMENT_BYTES: u64 = if cfg!(miri) { 1 << 20 } else { 8 << 20 };
         for bytes in [64, 100, 1000, 5000, 16 << 10] {
             let mut allocator = Allocator::new();
-            allocator.add_segment(8 << 20);
+            allocator.add_segment(SEGMENT_BYTES);
             let all: Vec<_> = std::iter::from_fn(|| allocator.allocate(bytes)).collect();
             let mut live = Vec::new();
             for (at, place) in all.into_iter().enumerate() {
