@@ -42,7 +42,7 @@ bench *ARGUMENTS:
 compare *ARGUMENTS:
     cargo run --release -p mobula-compare -- {{ ARGUMENTS }}
 
-# How long commands take after a million calls, and whether the memory of a process that records for SECONDS is flat.
+# Prints the times of commands after a million calls, and checks that memory is flat while SECONDS of calls are recorded.
 large SECONDS="600":
     MOBULA_SECONDS={{ SECONDS }} cargo test --release -p mobula-cli --test large -- --ignored --nocapture --test-threads 1
 
