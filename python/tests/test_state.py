@@ -109,13 +109,15 @@ def test_a_call_of_an_async_actor_runs_while_it_awaits(tmp_path: Path) -> None:
     # The other call waits for the one place of the actor.
     (task,) = eventually("it runs", lambda: listed("RUNNING"))
     assert task.task_id == calls[0].task_id().hex() and listed("FINISHED") == []
+    group = summarize_tasks()["cluster"]["summary"]["Awaits.gone"]
+    assert group["state_counts"] == {"PENDING_NODE_ASSIGNMENT": 1, "RUNNING": 1}
     gate.unlink()
     assert mobula.get(calls) == [task.worker_pid] * 2
     eventually("both are over", lambda: len(listed("FINISHED")) == 2)
     assert listed("RUNNING") == []
-    # The process that ran them knows the name of the method.
+    # The process that ran them has the times, under the name that the caller has.
     group = summarize_tasks()["cluster"]["summary"]["Awaits.gone"]
-    assert group["state_counts"] == {"FINISHED": 2}
+    assert group["state_counts"] == {"FINISHED": 2} and group["p50_s"] is not None
 
 
 def test_failures_and_summaries() -> None:
