@@ -1,10 +1,10 @@
 //! Time limits: if these fail, a caller waits for a call longer than it said, a call runs after its deadline, or a
 //! limit ends a call that was in time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mobula::{Error, Failure, TaskOptions, TimeLimit};
+use mobula::{Error, Failure, MethodOptions, TaskOptions, TimeLimit};
 use mobula_tests::{eventually, session};
 
 const SHORT: Duration = Duration::from_millis(30);
@@ -15,11 +15,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Runs until it is cancelled, and leaves a file then.
 #[mobula::remote]
 fn until_cancelled(noticed: PathBuf) -> u32 {
-    while !mobula::is_cancelled() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    std::fs::write(&noticed, "").unwrap();
-    0
+    run_until_cancelled(&noticed)
 }
 
 /// Makes three items, and the next one when it is cancelled. Leaves a file when no item is wanted any more.
@@ -67,12 +63,112 @@ fn add(x: u32, y: u32) -> u32 {
 /// Runs too long once, and dies once.
 #[mobula::remote(max_retries = unlimited, retry_exceptions = true)]
 fn unlucky(tries: PathBuf) -> usize {
-    let number = std::fs::read(&tries).map_or(0, |tried| tried.len());
-    std::fs::write(&tries, vec![0; number + 1]).unwrap();
-    match number {
+    match attempt(&tries) {
         0 => std::process::abort(),
         1 => panic!("the second attempt"),
         number => number,
+    }
+}
+
+fn run_until_cancelled(noticed: &Path) -> u32 {
+    while !mobula::is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::write(noticed, "").unwrap();
+    0
+}
+
+/// The number of this attempt, from 0 on.
+fn attempt(tries: &Path) -> usize {
+    let number = std::fs::read(tries).map_or(0, |tried| tried.len());
+    std::fs::write(tries, vec![0; number + 1]).unwrap();
+    number
+}
+
+/// Runs one call at a time.
+struct Single;
+
+#[mobula::remote(max_restarts = unlimited, max_task_retries = unlimited)]
+impl Single {
+    const LIMIT: Duration = SHORT;
+
+    fn new() -> Self {
+        Self
+    }
+
+    #[remote(timeout = Self::LIMIT)]
+    fn until_cancelled(&self, noticed: PathBuf) -> u32 {
+        run_until_cancelled(&noticed)
+    }
+
+    fn gated(&self, gate: PathBuf) -> u32 {
+        while !gate.exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        1
+    }
+
+    #[remote(deadline = Duration::from_millis(30))]
+    fn leaves(&self, file: PathBuf) -> u32 {
+        std::fs::write(file, "").unwrap();
+        7
+    }
+
+    fn sleeps(&self, time: Duration) -> u32 {
+        std::thread::sleep(time);
+        1
+    }
+
+    #[remote(timeout = ENOUGH)]
+    fn add(&self, x: u32, y: u32) -> u32 {
+        x + y
+    }
+
+    #[remote(streaming, timeout = ENOUGH)]
+    fn three_items(&self, noticed: PathBuf) -> impl Iterator<Item = u32> {
+        (0..3).chain(std::iter::from_fn(move || {
+            run_until_cancelled(&noticed);
+            Some(3)
+        }))
+    }
+
+    #[remote(num_returns = 2, timeout = LONG, deadline = LONG)]
+    fn dies_once(&self, tries: PathBuf) -> (usize, u32) {
+        match attempt(&tries) {
+            0 => std::process::abort(),
+            number => (number, 2),
+        }
+    }
+
+    fn dies(&self) {
+        std::process::abort();
+    }
+}
+
+/// Runs two calls at a time, and futures.
+struct Several(std::sync::atomic::AtomicU32);
+
+#[mobula::remote(max_concurrency = 2)]
+impl Several {
+    fn new() -> Self {
+        Self(0.into())
+    }
+
+    #[remote(timeout = SHORT)]
+    fn until_cancelled(&self, noticed: PathBuf) -> u32 {
+        run_until_cancelled(&noticed)
+    }
+
+    #[remote(timeout = SHORT)]
+    async fn awaits(&self, noticed: PathBuf) -> u32 {
+        mobula::cancelled().await;
+        std::fs::write(noticed, "").unwrap();
+        0
+    }
+
+    #[remote(timeout = ENOUGH)]
+    fn counts(&self) -> u32 {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 }
 
@@ -188,4 +284,110 @@ fn many_calls_with_limits_are_in_time() {
         sleeps::options(options()).remote(Duration::from_millis(300)).get_timeout(SHORT),
         Err(Error::Timeout { .. })
     ));
+}
+
+#[test]
+fn a_method_has_the_limit_of_its_attribute_or_of_its_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let single = Single::remote();
+    let twice = single.options(MethodOptions::new().timeout(2 * SHORT));
+    for (number, expected) in [SHORT, 2 * SHORT].into_iter().enumerate() {
+        let noticed = directory.path().join(number.to_string());
+        let call = match number {
+            0 => single.until_cancelled(noticed.clone()),
+            _ => twice.until_cancelled(noticed.clone()),
+        };
+        let dependent = add::remote(&call, 1);
+        is_timed_out(dependent.get(), "Single::until_cancelled", TimeLimit::Timeout);
+        let Err(Error::Failed(Failure::TaskTimedOut { after, .. })) = call.get() else {
+            panic!("it was in time")
+        };
+        assert_eq!(after, expected);
+        eventually("it is cancelled", || noticed.exists());
+    }
+    // Options of the call that are not set leave those of the attribute.
+    let deadline = single.options(MethodOptions::new().deadline(LONG));
+    let call = deadline.until_cancelled(directory.path().join("deadline"));
+    is_timed_out(call.get(), "Single::until_cancelled", TimeLimit::Timeout);
+    // The actor goes on.
+    assert_eq!(mobula::get((0..20).map(|x| single.add(x, 1))).unwrap(), (1..21).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stream_of_a_method_that_runs_too_long_ends_with_the_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let (single, noticed) = (Single::remote(), directory.path().join("noticed"));
+    let mut items: Vec<_> = single.three_items(noticed.clone()).collect();
+    is_timed_out(items.pop().unwrap().get(), "Single::three_items", TimeLimit::Timeout);
+    assert_eq!(mobula::get(&items).unwrap(), [0, 1, 2]);
+    eventually("it is cancelled", || noticed.exists());
+    assert_eq!(single.add(1, 2).get().unwrap(), 3);
+}
+
+#[test]
+fn the_time_in_the_queue_of_an_actor_counts_for_a_deadline_and_not_for_a_timeout() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let single = Single::remote();
+    let before = single.sleeps(ENOUGH + SHORT);
+    assert_eq!((single.add(1, 2).get().unwrap(), before.get().unwrap()), (3, 1));
+
+    let gate = directory.path().join("gate");
+    let before = single.gated(gate.clone());
+    let files: Vec<_> = (0..50).map(|number| directory.path().join(number.to_string())).collect();
+    let late: Vec<_> = files.iter().map(|file| single.leaves(file.clone())).collect();
+    // The argument of this one, and of all behind it, is not there.
+    let waits = single.options(MethodOptions::new().deadline(SHORT)).add(gated::remote(gate.clone()), 1);
+    for call in &late {
+        is_timed_out(call.get(), "Single::leaves", TimeLimit::Deadline);
+    }
+    is_timed_out(waits.get(), "Single::add", TimeLimit::Deadline);
+    assert!(!before.is_ready());
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(before.get().unwrap(), 1);
+    let past = single.options(MethodOptions::new().deadline_at(Instant::now()));
+    is_timed_out(past.leaves(files[0].clone()).get(), "Single::leaves", TimeLimit::Deadline);
+    assert_eq!(single.add(1, 1).get().unwrap(), 2);
+    assert!(files.iter().all(|file| !file.exists()));
+}
+
+#[test]
+fn limits_of_methods_go_on_when_the_actor_starts_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let single = Single::remote();
+    let (number, two) = single.dies_once(directory.path().join("tries"));
+    assert_eq!((number.get().unwrap(), two.get().unwrap()), (1, 2));
+    // It is retried until then.
+    let call = single.options(MethodOptions::new().deadline(ENOUGH)).dies();
+    is_timed_out(call.get(), "Single::dies", TimeLimit::Deadline);
+    // Its last attempt may end the process under this one.
+    assert_eq!(single.options(MethodOptions::new().timeout(LONG)).add(1, 2).get().unwrap(), 3);
+}
+
+#[test]
+fn calls_of_an_actor_with_several_at_a_time_have_limits_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let several = Several::remote();
+    let files: Vec<_> = (0..20).map(|number| directory.path().join(number.to_string())).collect();
+    let calls: Vec<_> = files
+        .iter()
+        .enumerate()
+        .map(|(number, file)| match number % 2 {
+            0 => several.until_cancelled(file.clone()),
+            _ => several.awaits(file.clone()),
+        })
+        .collect();
+    let counted: Vec<_> = (0..10).map(|_| several.counts()).collect();
+    for (number, call) in calls.iter().enumerate() {
+        let name = if number % 2 == 0 { "until_cancelled" } else { "awaits" };
+        is_timed_out(call.get(), name, TimeLimit::Timeout);
+    }
+    eventually("each one ran until it was cancelled", || files.iter().all(|file| file.exists()));
+    let mut counted = mobula::get(&counted).unwrap();
+    counted.sort_unstable();
+    assert_eq!(counted, (0..10).collect::<Vec<_>>());
 }

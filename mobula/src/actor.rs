@@ -7,7 +7,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::time::Duration;
 
 use mobula_runtime::{
-    ActorOptions, ActorRef, ArgumentList, ExportedActor, Failure, Key, Name, Ref, Result, Returns,
+    ActorOptions, ActorRef, ArgumentList, ExportedActor, Failure, Key, MethodOptions, Name, Ref, Result,
+    Returns,
 };
 use serde::de::Error as _;
 use serde::ser::Error as _;
@@ -138,6 +139,42 @@ impl<A: Actor> ActorHandle<A> {
 
     fn raw(&self) -> &RawActor {
         A::raw(&self.methods)
+    }
+
+    /// The methods of the actor. Their calls have these options, in place of those of the methods' attributes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mobula::prelude::*;
+    /// use mobula::{Error, Failure, MethodOptions};
+    ///
+    /// struct Searcher;
+    ///
+    /// #[remote]
+    /// impl Searcher {
+    ///     fn new() -> Self {
+    ///         Searcher
+    ///     }
+    ///     fn search(&self, rounds: u64) -> u64 {
+    ///         let one = |_: &u64| std::thread::sleep(Duration::from_millis(1));
+    ///         (0..rounds).take_while(|_| !mobula::is_cancelled()).inspect(one).count() as u64
+    ///     }
+    /// }
+    ///
+    /// let _mobula = init()?;
+    /// let searcher = Searcher::remote();
+    /// let briefly = MethodOptions::new().timeout(Duration::from_millis(50));
+    /// let in_vain = searcher.options(briefly).search(1_000_000);
+    /// assert!(matches!(in_vain.get(), Err(Error::Failed(Failure::TaskTimedOut { .. }))));
+    /// assert_eq!(searcher.search(3).get()?, 3); // the actor goes on, and this call has no limit
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    ///
+    /// No method of an actor can have this name. What is returned keeps the actor alive, as a handle does.
+    #[must_use = "options have no effect before a call is made with them"]
+    pub fn options(&self, options: MethodOptions) -> A::Methods {
+        let RawActor { actor, class } = self.raw().clone();
+        A::methods(RawActor { actor: actor.with_options(options), class })
     }
 }
 
@@ -432,6 +469,12 @@ pub struct RawActor {
 impl RawActor {
     fn new(actor: ActorRef, class: &'static Class) -> Self {
         Self { actor: if class.allow_out_of_order { actor.out_of_order() } else { actor }, class }
+    }
+
+    /// The same handle. Its calls have these options where it has none itself.
+    #[must_use]
+    pub fn or(&self, defaults: MethodOptions) -> Self {
+        Self { actor: self.actor.clone().or_options(defaults), class: self.class }
     }
 
     /// Calls the method of this index; its result is one object.

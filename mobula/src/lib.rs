@@ -83,10 +83,11 @@ pub use mobula_client::{Client, ClientError, ObjectId, Refusal};
 pub use mobula_macros::{remote, worker_init};
 pub use mobula_runtime::{
     ActorEnd, ActorOptions, Bundle, CancelOptions, Error, ExitReason, Failure, GroupInfo, GroupState,
-    Lifetime, MemoryLimit, NamedActor, ObjectProblem, Placement, PlacementGroup, PlacementOptions, RefId,
-    Resources, Result, Session, SpanGuard, StoreFailure, Strategy, TaskError, TaskErrorKind, TaskOptions,
-    TimeLimit, UNLIMITED, UtilFailure, WaitingCall, available_resources, cluster_resources, gpu_ids,
-    is_initialized, list_named_actors, mark, placement_groups, restarted, sessions, span,
+    Lifetime, MemoryLimit, MethodOptions, NamedActor, ObjectProblem, Placement, PlacementGroup,
+    PlacementOptions, RefId, Resources, Result, Session, SpanGuard, StoreFailure, Strategy, TaskError,
+    TaskErrorKind, TaskOptions, TimeLimit, UNLIMITED, UtilFailure, WaitingCall, available_resources,
+    cluster_resources, gpu_ids, is_initialized, list_named_actors, mark, placement_groups, restarted,
+    sessions, span,
 };
 
 /// The crate of the store's client, which [`Session::client`] returns: raw objects, names, promises, statistics.

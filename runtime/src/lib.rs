@@ -55,6 +55,7 @@ mod wire;
 mod worker;
 
 pub use crate::call::inline::{Inline, InlineBytes};
+pub use crate::call::method_options::MethodOptions;
 pub use crate::call::options::{TaskOptions, UNLIMITED};
 pub use crate::call::outcome::stored;
 pub use crate::call::payload::{Encoded, Malformed, ObjectIds, Payload, PushError, Written};

@@ -50,6 +50,8 @@ struct Method {
     returns: Returns,
     /// How many items of a stream are in flight at most.
     in_flight_max: TokenStream,
+    /// Its time limits, as calls of setters; empty: it has none.
+    limits: TokenStream,
     /// It takes `&mut self`.
     is_alone: bool,
     /// A future runs it.
@@ -277,6 +279,9 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
     };
     signature::strip_argument_docs(&mut function.sig);
     let is_async = sig.asyncness.is_some() || returns.is_polled_stream();
+    let timeout = options.timeout.as_ref().map(|limit| quote!(.timeout(#limit)));
+    let deadline = options.deadline.as_ref().map(|limit| quote!(.deadline(#limit)));
+    let limits = signature::replace_self_in(quote!(#timeout #deadline), actor);
     let seen = ["doc", "deprecated"];
     let attributes =
         function.attrs.iter().filter(|attribute| seen.iter().any(|name| attribute.path().is_ident(name)));
@@ -286,6 +291,7 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
         arguments,
         returns,
         in_flight_max: options.streaming.in_flight_max(),
+        limits,
         is_alone: false,
         is_async,
         group: None,

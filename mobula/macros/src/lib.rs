@@ -154,7 +154,8 @@ use syn::{Error, Item, ItemFn};
 /// ```
 ///
 /// The block stays as it is. The type gains `remote(…)`, with the arguments of `new`, and `options(ActorOptions)`. The
-/// handle has every method of the block that takes `&self` or `&mut self`, with its visibility and its documentation.
+/// handle has every method of the block that takes `&self` or `&mut self`, with its visibility and its documentation,
+/// and `options(MethodOptions)`, whose result has them too.
 /// `new` returns `Self`, or `Result<Self, E>`. Functions without `self`, constants and types stay local. A method
 /// cannot have the name of one that every handle has, such as `clone` or `eq`: a call of it would mean the handle's.
 ///
@@ -181,6 +182,9 @@ use syn::{Error, Item, ItemFn};
 ///
 /// - `#[remote(num_returns = 2)]`, `#[remote(num_returns = dynamic)]`, `#[remote(streaming)]`: as on a function.
 /// - `#[remote(group = "io")]`: the method's concurrency group.
+/// - `#[remote(timeout = Duration::from_secs(2))]`, `#[remote(deadline = Duration::from_secs(10))]`: how long a call of
+///   the method may run, and how long after its making it must be over, unless the call's own options say otherwise:
+///   see `mobula::MethodOptions`. Default: no limits.
 /// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
 /// - `#[remote(caller_gone)]`: a local method `fn(&mut self, caller: Caller)`. It runs when a process that has called
 ///   the actor is gone: see `mobula::Reply::caller`. Only for actors with one call at a time.

@@ -96,6 +96,8 @@ pub(crate) struct MethodOptions {
     pub(crate) streaming: Streaming,
     /// The name of its concurrency group.
     pub(crate) group: Option<LitStr>,
+    pub(crate) timeout: Option<Expr>,
+    pub(crate) deadline: Option<Expr>,
     /// The handle does not have this method.
     pub(crate) local: bool,
     /// The actor's process calls this method when a caller is gone.
@@ -309,6 +311,10 @@ impl MethodOptions {
                     read
                 } else if meta.path.is_ident("group") {
                     set(&meta, &mut options.group, |meta| meta.value()?.parse())
+                } else if meta.path.is_ident("timeout") {
+                    set(&meta, &mut options.timeout, |meta| meta.value()?.parse())
+                } else if meta.path.is_ident("deadline") {
+                    set(&meta, &mut options.deadline, |meta| meta.value()?.parse())
                 } else if meta.path.is_ident("local") {
                     options.local = true;
                     Ok(())
@@ -317,12 +323,19 @@ impl MethodOptions {
                     Ok(())
                 } else {
                     let known = "a method of an actor takes `num_returns`, `streaming`, `max_in_flight`, `group`, \
-                                 `local` and `caller_gone`";
+                                 `timeout`, `deadline`, `local` and `caller_gone`";
                     Err(unknown(&meta, known))
                 }
             })?;
         }
         options.streaming.check()?;
+        if let Some(limit) = options.timeout.as_ref().or(options.deadline.as_ref()).filter(|_| options.local)
+        {
+            return Err(syn::Error::new_spanned(
+                limit,
+                "a time limit is for calls, and the handle does not have this method",
+            ));
+        }
         Ok(options)
     }
 }

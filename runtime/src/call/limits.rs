@@ -24,6 +24,11 @@ pub(crate) enum Deadline {
 }
 
 impl LimitOptions {
+    /// Whether one is set.
+    pub(crate) fn is_any(&self) -> bool {
+        self.timeout.is_some() || self.deadline.is_some()
+    }
+
     /// These, with `defaults` for those that are not set.
     pub(crate) fn or(self, defaults: Self) -> Self {
         Self { timeout: self.timeout.or(defaults.timeout), deadline: self.deadline.or(defaults.deadline) }

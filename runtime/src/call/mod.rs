@@ -5,6 +5,7 @@ pub(crate) mod arguments;
 pub(crate) mod inline;
 pub(crate) mod items;
 pub(crate) mod limits;
+pub(crate) mod method_options;
 pub(crate) mod options;
 pub(crate) mod outcome;
 pub(crate) mod payload;

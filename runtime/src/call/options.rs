@@ -224,8 +224,7 @@ impl TaskOptions {
     /// `cancel`, and its worker is free when it returns. A stream ends with the error as its last item. A call with a
     /// limit costs one more message, and a call without one costs nothing more.
     ///
-    /// Calls of an actor's methods take no options, so they have no limits: wait for their results with `get_timeout`,
-    /// and cancel them.
+    /// Calls of an actor's methods have such limits too: see [`MethodOptions`](crate::MethodOptions).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limits().timeout = Some(limit);
         self

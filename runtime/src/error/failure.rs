@@ -448,12 +448,12 @@ impl fmt::Display for Failure {
             Self::TaskTimedOut { function, limit: TimeLimit::Timeout, after } => write!(
                 f,
                 "the call of {function} ran for longer than its timeout of {after:?}, and was cancelled: give it more \
-                 time (`TaskOptions::timeout`), or less to do"
+                 time (its option `timeout`), or less to do"
             ),
             Self::TaskTimedOut { function, limit: TimeLimit::Deadline, after } => write!(
                 f,
                 "the call of {function} was not over at its deadline, {after:?} after it was made, and was cancelled: \
-                 give it more time (`TaskOptions::deadline`), or make fewer calls before it"
+                 give it more time (its option `deadline`), or make fewer calls before it"
             ),
             Self::Cancelled => f.write_str("the call that waited here for a result was cancelled"),
             Self::NoWorkers { reason } => f.write_str(reason),

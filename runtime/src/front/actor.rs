@@ -8,6 +8,8 @@ use std::time::Duration;
 use mobula_client::{Handle, ObjectId};
 
 use crate::call::items::Items;
+use crate::call::limits::LimitOptions;
+use crate::call::method_options::MethodOptions;
 use crate::call::options::TaskOptions;
 use crate::call::pending_calls::PendingCalls;
 use crate::call::task::{ResultCells, Target};
@@ -37,6 +39,8 @@ pub struct ActorRef {
     token: Token,
     /// A call waits for earlier calls of this process whose arguments are not there.
     is_in_order: bool,
+    /// The time limits of its calls, if there are any.
+    limits: Option<Box<LimitOptions>>,
 }
 
 /// The handle that keeps the actor alive, or the reason why there is no actor.
@@ -92,11 +96,11 @@ impl ActorRef {
                     let target = Target::Constructor { actor, class: class.name.clone() };
                     drop(submit(target, arguments, Returns::One, None, TaskOptions::new()));
                 }
-                Self { session, actor, class, token: Token::Held(token), is_in_order: true }
+                Self { session, actor, class, token: Token::Held(token), is_in_order: true, limits: None }
             }
             Err(failure) => {
                 let (session, token) = (SessionNumber::NONE, Token::Failed(Arc::new(failure)));
-                Self { session, actor: 0, class, token, is_in_order: true }
+                Self { session, actor: 0, class, token, is_in_order: true, limits: None }
             }
         }
     }
@@ -125,7 +129,14 @@ impl ActorRef {
         }
         let token = Token::Held(Held::new(found.token, found.max_pending_calls));
         let class = Definition { name: Name::Shared(found.class_name.into()), ..class };
-        let actor = Self { session: runtime.session, actor: found.actor, class, token, is_in_order: true };
+        let actor = Self {
+            session: runtime.session,
+            actor: found.actor,
+            class,
+            token,
+            is_in_order: true,
+            limits: None,
+        };
         Ok((actor, found.description))
     }
 
@@ -140,6 +151,17 @@ impl ActorRef {
     /// A reference to the same actor. Its calls do not wait for earlier calls whose arguments are not there.
     pub fn out_of_order(self) -> Self {
         Self { is_in_order: false, ..self }
+    }
+
+    /// A reference to the same actor. Its calls have these options.
+    pub fn with_options(self, options: MethodOptions) -> Self {
+        Self { limits: Some(options.limits).filter(LimitOptions::is_any).map(Box::new), ..self }
+    }
+
+    /// A reference to the same actor. Its calls have these options where those of `self` are not set.
+    pub fn or_options(mut self, defaults: MethodOptions) -> Self {
+        let own = self.limits.take().map(|limits| *limits).unwrap_or_default();
+        self.with_options(MethodOptions { limits: own.or(defaults.limits) })
     }
 
     /// Calls a method. Returns a reference to each result. Costs as much as [`call_function`](crate::call_function).
@@ -176,7 +198,7 @@ impl ActorRef {
         returns: Returns,
         items: Option<Arc<Items>>,
     ) -> ResultCells {
-        let Self { session, actor, class, token, is_in_order } = self;
+        let Self { session, actor, class, token, is_in_order, limits } = self;
         let Some(runtime) = arguments.runtime().ok().filter(|runtime| runtime.is_of(session)) else {
             let failure = current::runtime_of(session).map_or_else(Failure::from, |_| Failure::SessionOver);
             return failed(session, returns, &failure);
@@ -196,7 +218,8 @@ impl ActorRef {
             }
         }
         let target = Target::Method { actor, method, class: class.name, name, token: handle, is_in_order };
-        let cells = submit(target, arguments, returns, items, TaskOptions::new());
+        let options = TaskOptions { limits, ..TaskOptions::new() };
+        let cells = submit(target, arguments, returns, items, options);
         if let Some(limit) = limit {
             limit.made(cells.first());
         }
@@ -292,7 +315,7 @@ impl ActorRef {
         let ExportedActor { actor, class: key, token, max_pending_calls } = exported;
         let token = Token::Held(Held::new(token, max_pending_calls));
         let session = current::number();
-        (key == class.key).then_some(Self { session, actor, class, token, is_in_order: true })
+        (key == class.key).then_some(Self { session, actor, class, token, is_in_order: true, limits: None })
     }
 
     /// The identity of the actor: its token. An actor that could not be made has none, and is identified by its

@@ -13,5 +13,7 @@ mod types;
 pub(crate) use self::arguments::Arguments;
 pub(crate) use self::qualifiers::{check_method_qualifiers, check_qualifiers};
 pub(crate) use self::returns::{Returns, as_error};
-pub(crate) use self::tokens::{allow_deprecated, cfg, repeated, replace_self, shared, strip_argument_docs};
+pub(crate) use self::tokens::{
+    allow_deprecated, cfg, repeated, replace_self, replace_self_in, shared, strip_argument_docs,
+};
 pub(crate) use self::types::{bare, result_of};

@@ -68,7 +68,8 @@ pub(crate) fn strip_argument_docs(signature: &mut syn::Signature) {
     }
 }
 
-fn replace_self_in(tokens: TokenStream, actor: &Type) -> TokenStream {
+/// The same in any tokens.
+pub(crate) fn replace_self_in(tokens: TokenStream, actor: &Type) -> TokenStream {
     let replace = |token| match token {
         TokenTree::Ident(ident) if ident == "Self" => {
             // An error in the type then points at `Self`, where it is used.

@@ -99,6 +99,12 @@ impl Actor {
 
     #[remote = "local"]
     fn misspelt(&self) {}
+
+    #[remote(timeout = std::time::Duration::MAX, timeout = std::time::Duration::MAX)]
+    fn limited_twice(&self) {}
+
+    #[remote(local, deadline = std::time::Duration::MAX)]
+    fn limited_here(&self) {}
 }
 
 struct Restless;

@@ -12,6 +12,8 @@ struct Counter {
 impl Counter {
     /// Stays local.
     const STEP: i64 = 1;
+    /// Of a method.
+    const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
     fn new(
         /// Where to start.
@@ -47,6 +49,11 @@ impl Counter {
     #[mobula::remote(num_returns = 2)]
     fn split_checked(&self) -> Result<(i64, u8), std::num::TryFromIntError> {
         Ok((self.value, u8::try_from(self.value)?))
+    }
+
+    #[remote(timeout = Self::LIMIT, deadline = 2 * Self::LIMIT)]
+    fn limited(&self) -> i64 {
+        self.value
     }
 
     fn list(&self) -> Vec<i64> {
