@@ -1,0 +1,626 @@
+//! Options of actors and of their calls in random combinations: if this fails, two features that work alone do not work
+//! together. Actors run one call at a time, several on threads, or futures. They have restarts, retries of calls, limits
+//! of pending calls, demands, and placement groups. Their calls have time limits, several results, streams and children,
+//! fail, panic and exit; they are cancelled, by a guard or with the stream, or forgotten. The processes of actors are
+//! killed, and the actors too, and their groups are removed.
+//!
+//! Each call ends with its value or with one of its possible errors. It runs no more often than allowed, and in its turn.
+//! Calls that depend on it end in the same way. At the end all resources are free, and no object is left.
+//! `MOBULA_ROUNDS` sets the number of rounds, each with a seed of its own, `MOBULA_SEED` the first seed.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mobula::prelude::*;
+use mobula::{
+    ActorOptions, Bundle, CancelOnDrop, CancelOptions, Error, Failure, MethodOptions, ObjectRefStream,
+    PlacementGroup, TaskErrorKind, UNLIMITED,
+};
+use mobula_tests::{PATIENCE, Random, eventually, session_with};
+use serde::{Deserialize, Serialize};
+
+const ROUNDS: u64 = 8;
+const ACTORS: u64 = 2;
+const CALLS: u64 = 8;
+const ITEMS_MAX: u64 = 6;
+
+/// The end of an attempt that does not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum End {
+    Error,
+    Panic,
+    Exit,
+}
+
+/// The actions of a call.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Plan {
+    number: u64,
+    end: End,
+    /// The number of attempts that end like this.
+    bad_attempts: u64,
+    millis: u64,
+    /// The number of items of a stream. A bad attempt ends after the first half of them.
+    items: u64,
+    has_child: bool,
+}
+
+impl Plan {
+    fn random(random: &mut Random, number: u64) -> Self {
+        Self {
+            number,
+            end: [End::Error, End::Panic, End::Exit][random.below(3) as usize],
+            bad_attempts: if random.below(3) > 0 { 0 } else { random.below(4) },
+            millis: random.below(15),
+            items: random.below(ITEMS_MAX + 1),
+            has_child: random.below(4) == 0,
+        }
+    }
+
+    fn value(&self) -> u64 {
+        10 * self.number
+    }
+
+    /// The number of this attempt, from 0 on, which leaves a file.
+    fn begin(&self, directory: &Path) -> u64 {
+        let is_first = |attempt: &u64| {
+            let file = directory.join(format!("{}.{attempt}", self.number));
+            match OpenOptions::new().write(true).create_new(true).open(file) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
+                made => made.map(|_| true).expect("there is room for a file"),
+            }
+        };
+        (0..).find(is_first).expect("there are numbers enough")
+    }
+
+    fn attempts(&self, directory: &Path) -> u64 {
+        let exists = |attempt: &u64| directory.join(format!("{}.{attempt}", self.number)).exists();
+        (0..).take_while(exists).count() as u64
+    }
+
+    fn child(&self) -> Option<ObjectRef<u64>> {
+        self.has_child.then(|| double::remote(self.number))
+    }
+
+    /// The value of an attempt, or its end.
+    fn end(&self, attempt: u64, child: Option<mobula::Result<u64>>) -> Result<u64, String> {
+        if attempt < self.bad_attempts {
+            return self.fail();
+        }
+        match child {
+            // That of a call that was cancelled, whose value nobody gets.
+            Some(Err(_)) => Ok(0),
+            Some(Ok(child)) => Ok(self.value() - 2 * self.number + child),
+            None => Ok(self.value()),
+        }
+    }
+
+    fn fail<T>(&self) -> Result<T, String> {
+        match self.end {
+            End::Error => Err("as planned".to_owned()),
+            End::Panic => panic!("as planned"),
+            End::Exit => std::process::exit(3),
+        }
+    }
+
+    fn run(&self, directory: &Path) -> Result<u64, String> {
+        let (attempt, child) = (self.begin(directory), self.child());
+        pass(Duration::from_millis(self.millis));
+        self.end(attempt, child.map(|child| child.get()))
+    }
+
+    async fn run_async(&self, directory: &Path) -> Result<u64, String> {
+        let (attempt, child) = (self.begin(directory), self.child());
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(self.millis)) => {}
+            () = mobula::cancelled() => {}
+        }
+        let child = match child {
+            Some(child) => Some(child.get_async().await),
+            None => None,
+        };
+        self.end(attempt, child)
+    }
+
+    fn stream(self, directory: &Path) -> impl Iterator<Item = Result<u64, String>> + use<> {
+        let is_bad = self.begin(directory) < self.bad_attempts;
+        // A bad attempt ends also if it has no items.
+        let count = self.items.max(is_bad.into());
+        (0..count).map(move |item| {
+            pass(Duration::from_millis(self.millis / ITEMS_MAX));
+            if is_bad && item >= self.items / 2 { self.fail() } else { Ok(self.value() + item) }
+        })
+    }
+}
+
+fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end && !mobula::is_cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn pair_of(value: Result<u64, String>) -> Result<(u64, u64), String> {
+    value.map(|value| (value, value + 1))
+}
+
+#[mobula::remote(num_cpus = 0.1)]
+fn double(number: u64) -> u64 {
+    2 * number
+}
+
+#[mobula::remote(num_cpus = 0.1)]
+fn successor(value: u64) -> u64 {
+    value + 1
+}
+
+/// Runs one call at a time.
+struct Single {
+    /// The number of the last call of this process.
+    last: u64,
+}
+
+impl Single {
+    /// The calls of one caller begin in their order, whatever becomes of the others. A call that is retried was sent
+    /// before those that follow.
+    fn in_turn(&mut self, plan: &Plan) {
+        if plan.number <= self.last {
+            // No call is supposed to end like this.
+            eprintln!("call {} came after {}", plan.number, self.last);
+            std::process::abort();
+        }
+        self.last = plan.number;
+    }
+}
+
+#[mobula::remote]
+impl Single {
+    fn new() -> Self {
+        Self { last: 0 }
+    }
+
+    fn value(&mut self, directory: PathBuf, plan: Plan) -> Result<u64, String> {
+        self.in_turn(&plan);
+        plan.run(&directory)
+    }
+
+    #[remote(num_returns = 2)]
+    fn pair(&mut self, directory: PathBuf, plan: Plan) -> Result<(u64, u64), String> {
+        self.in_turn(&plan);
+        pair_of(plan.run(&directory))
+    }
+
+    #[remote(streaming, max_in_flight = 2)]
+    fn stream(&mut self, directory: PathBuf, plan: Plan) -> impl Iterator<Item = Result<u64, String>> {
+        self.in_turn(&plan);
+        plan.stream(&directory)
+    }
+}
+
+/// Runs calls on threads.
+struct Threads;
+
+#[mobula::remote(max_concurrency = 2)]
+impl Threads {
+    fn new() -> Self {
+        Self
+    }
+
+    fn value(&self, directory: PathBuf, plan: Plan) -> Result<u64, String> {
+        plan.run(&directory)
+    }
+
+    /// Alone.
+    #[remote(num_returns = 2)]
+    fn pair(&mut self, directory: PathBuf, plan: Plan) -> Result<(u64, u64), String> {
+        pair_of(plan.run(&directory))
+    }
+
+    #[remote(streaming, max_in_flight = 2)]
+    fn stream(&self, directory: PathBuf, plan: Plan) -> impl Iterator<Item = Result<u64, String>> {
+        plan.stream(&directory)
+    }
+}
+
+/// Runs calls as futures, except for streams.
+struct Futures;
+
+#[mobula::remote]
+impl Futures {
+    fn new() -> Self {
+        Self
+    }
+
+    async fn value(&self, directory: PathBuf, plan: Plan) -> Result<u64, String> {
+        plan.run_async(&directory).await
+    }
+
+    #[remote(num_returns = 2)]
+    async fn pair(&self, directory: PathBuf, plan: Plan) -> Result<(u64, u64), String> {
+        pair_of(plan.run_async(&directory).await)
+    }
+
+    #[remote(streaming, max_in_flight = 2)]
+    fn stream(&self, directory: PathBuf, plan: Plan) -> impl Iterator<Item = Result<u64, String>> {
+        plan.stream(&directory)
+    }
+}
+
+enum Handle {
+    Single(ActorHandle<Single>),
+    Threads(ActorHandle<Threads>),
+    Futures(ActorHandle<Futures>),
+}
+
+/// Does the same with the handle of any class.
+macro_rules! with {
+    ($handle:expr, |$any:ident| $what:expr) => {
+        match $handle {
+            Handle::Single($any) => $what,
+            Handle::Threads($any) => $what,
+            Handle::Futures($any) => $what,
+        }
+    };
+}
+
+/// What is done to the actor while its calls are under way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Live,
+    ProcessKilled(u64),
+    Killed,
+    GroupRemoved,
+}
+
+/// An actor, its options, and its calls.
+struct Made {
+    handle: Handle,
+    told: String,
+    max_restarts: u64,
+    max_task_retries: u64,
+    has_pending_limit: bool,
+    fate: Fate,
+    group: Option<PlacementGroup>,
+    calls: Vec<Call>,
+}
+
+/// How the caller treats a call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Treatment {
+    Wait,
+    Cancel,
+    /// Which is refused.
+    CancelByForce,
+    /// It drops a guard, or the stream.
+    DropGuard,
+    Forget,
+}
+
+struct Call {
+    plan: Plan,
+    has_limit: bool,
+    treatment: Treatment,
+    what: What,
+}
+
+enum What {
+    Value(ObjectRef<u64>, ObjectRef<u64>),
+    Guarded(CancelOnDrop<u64>, ObjectRef<u64>),
+    Pair(ObjectRef<u64>, ObjectRef<u64>),
+    Stream(ObjectRefStream<u64>),
+    Nothing,
+}
+
+/// The name of an error.
+fn word(error: &Error) -> String {
+    let told = match error {
+        Error::Failed(failure) => format!("{failure:?}"),
+        Error::Task(error) => format!("{:?}", error.kind),
+        error => format!("{error:?}"),
+    };
+    told.split(|character: char| !character.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+fn few_or_unlimited(random: &mut Random) -> u64 {
+    match random.below(4) {
+        3 => UNLIMITED.into(),
+        few => few,
+    }
+}
+
+impl Made {
+    fn new(random: &mut Random, directory: &Path, actor: u64) -> Self {
+        let (max_restarts, max_task_retries) = (few_or_unlimited(random), few_or_unlimited(random));
+        let mut options = ActorOptions::new()
+            .max_restarts(max_restarts as u32)
+            .max_task_retries(max_task_retries as u32)
+            .num_cpus([0.0, 0.5, 1.0][random.below(3) as usize]);
+        let has_pending_limit = random.below(6) == 0;
+        if has_pending_limit {
+            options = options.max_pending_calls(1 + random.below(CALLS) as u32);
+        }
+        if random.below(5) == 0 {
+            options = options.env_vars([("COMBINED", random.below(2).to_string())]);
+        }
+        let fate = match random.below(8) {
+            0..=3 => Fate::Live,
+            4 | 5 => Fate::ProcessKilled(1 + random.below(2)),
+            6 => Fate::Killed,
+            _ => Fate::GroupRemoved,
+        };
+        // Other actors may have all of them until they end.
+        let mut group = None;
+        if fate == Fate::GroupRemoved || random.below(4) == 0 {
+            let bundle = Bundle::new().num_cpus(1).resources([("disk", 1.0)]);
+            let made = PlacementGroup::new([bundle]);
+            let made = made.expect("the session has such a bundle");
+            options = options.placement(made.bundle(0).expect("it has one"));
+            group = Some(made);
+        } else if random.below(4) == 0 {
+            options = options.num_gpus([0.5, 1.0][random.below(2) as usize]);
+        }
+        if random.below(4) == 0 {
+            options = options.resources([("disk", 1.0)]);
+        }
+        let class = random.below(3);
+        let told = format!("class {class}, {fate:?}, {options:?}");
+        let handle = match class {
+            0 => Handle::Single(Single::options(options).remote()),
+            1 => {
+                let concurrency = 1 + random.below(3) as u32;
+                Handle::Threads(Threads::options(options.max_concurrency(concurrency)).remote())
+            }
+            _ if random.below(2) == 0 => {
+                Handle::Futures(Futures::options(options.max_concurrency(2)).remote())
+            }
+            _ => Handle::Futures(Futures::options(options).remote()),
+        };
+        let calls = (1..=CALLS).map(|number| Call::new(random, directory, &handle, 100 * actor + number));
+        let calls = calls.collect();
+        Self { told, max_restarts, max_task_retries, has_pending_limit, fate, group, calls, handle }
+    }
+
+    /// Does to the actor what happens to it.
+    fn meet_fate(&self) {
+        match self.fate {
+            Fate::Live => {}
+            Fate::ProcessKilled(times) => {
+                for _ in 0..times {
+                    with!(&self.handle, |handle| mobula::kill_process(handle)).unwrap();
+                }
+            }
+            Fate::Killed => with!(&self.handle, |handle| mobula::kill(handle)).unwrap(),
+            Fate::GroupRemoved => self.group.as_ref().expect("it has one").remove().unwrap(),
+        }
+    }
+
+    /// The most processes of the actor that die.
+    fn deaths_max(&self) -> u64 {
+        let killed = match self.fate {
+            Fate::ProcessKilled(times) => times,
+            _ => 0,
+        };
+        let exits = |call: &Call| match call.plan.end {
+            End::Exit => call.plan.bad_attempts.min(1 + self.max_task_retries),
+            _ => 0,
+        };
+        killed + self.calls.iter().map(exits).sum::<u64>()
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(self.fate, Fate::Killed | Fate::GroupRemoved)
+    }
+
+    /// Whether a call may end with this error.
+    fn may_fail(&self, call: &Call, error: &Error) -> bool {
+        let deaths_max = self.deaths_max();
+        let is_cancelled = matches!(call.treatment, Treatment::Cancel | Treatment::DropGuard);
+        match error {
+            Error::Failed(Failure::TaskCancelled { .. }) => is_cancelled,
+            Error::Failed(Failure::TaskTimedOut { .. }) => call.has_limit,
+            Error::Failed(Failure::PendingCallsLimitExceeded { .. }) => self.has_pending_limit,
+            Error::Failed(Failure::PlacementGroupRemoved) => self.fate == Fate::GroupRemoved,
+            Error::Failed(Failure::ActorUnavailable { .. }) => deaths_max > self.max_task_retries,
+            Error::Failed(Failure::ActorDied { .. }) => self.is_ended() || deaths_max > self.max_restarts,
+            Error::Task(error) => match error.kind {
+                TaskErrorKind::Returned => call.plan.bad_attempts > 0 && call.plan.end == End::Error,
+                TaskErrorKind::Panicked => call.plan.bad_attempts > 0 && call.plan.end == End::Panic,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether a call may end with its value.
+    fn may_succeed(&self, call: &Call) -> bool {
+        // Another attempt follows only where a process dies.
+        call.plan.bad_attempts == 0 || call.plan.bad_attempts <= self.deaths_max().min(self.max_task_retries)
+    }
+
+    /// Checks the ends of the calls, and returns a word for each.
+    fn check(&mut self, directory: &Path) -> Vec<String> {
+        let mut ends = Vec::new();
+        for number in 0..self.calls.len() {
+            let what = std::mem::replace(&mut self.calls[number].what, What::Nothing);
+            let call = &self.calls[number];
+            let told =
+                format!("{:?}, limit: {}, {:?}, {}", call.plan, call.has_limit, call.treatment, self.told);
+            ends.push(self.check_end(call, what, &told).map_or_else(|error| word(&error), str::to_owned));
+            let attempts = call.plan.attempts(directory);
+            assert!(attempts <= 1 + self.max_task_retries, "{attempts} attempts: {told}");
+            ends.extend((attempts > 1).then(|| "retried".to_owned()));
+        }
+        ends
+    }
+
+    fn check_end(&self, call: &Call, what: What, told: &str) -> Result<&'static str, Error> {
+        let plan = &call.plan;
+        match what {
+            What::Value(first, second) | What::Pair(first, second) => {
+                match (first.get_timeout(PATIENCE), second.get_timeout(PATIENCE)) {
+                    (Ok(first), Ok(second)) => {
+                        assert_eq!((first, second), (plan.value(), plan.value() + 1), "{told}");
+                        assert!(self.may_succeed(call), "{told}");
+                        Ok("value")
+                    }
+                    (Err(error), Err(_)) => {
+                        assert!(self.may_fail(call, &error), "{told}: {error:?}");
+                        Err(error)
+                    }
+                    outcome => panic!("{told}: {outcome:?}"),
+                }
+            }
+            What::Stream(mut stream) => {
+                let mut taken = 0;
+                let error = loop {
+                    match stream.next().map(|item| item.get_timeout(PATIENCE)) {
+                        Some(Ok(item)) => assert_eq!(item, plan.value() + taken, "{told}"),
+                        Some(Err(error)) => break Some(error),
+                        None => break None,
+                    }
+                    taken += 1;
+                };
+                assert!(stream.next().is_none(), "{told}");
+                match error {
+                    None => {
+                        assert_eq!(taken, plan.items, "{told}");
+                        assert!(self.may_succeed(call), "{told}");
+                        Ok("stream")
+                    }
+                    Some(error) => {
+                        assert!(self.may_fail(call, &error), "{told}: {error:?}");
+                        Err(error)
+                    }
+                }
+            }
+            What::Guarded(..) | What::Nothing => Ok("forgotten"),
+        }
+    }
+}
+
+impl Call {
+    fn new(random: &mut Random, directory: &Path, handle: &Handle, number: u64) -> Self {
+        let mut plan = Plan::random(random, number);
+        let treatment = match random.below(10) {
+            0..=4 => Treatment::Wait,
+            5 | 6 => Treatment::Cancel,
+            7 => Treatment::CancelByForce,
+            8 => Treatment::DropGuard,
+            _ => Treatment::Forget,
+        };
+        let limit = |random: &mut Random| Duration::from_millis(random.below(120));
+        let (has_limit, mut options) = (random.below(3) == 0, MethodOptions::new());
+        if has_limit {
+            options = match random.below(3) {
+                0 => options.timeout(limit(random)),
+                1 => options.deadline(limit(random)),
+                _ => options.timeout(limit(random)).deadline(limit(random)),
+            };
+        }
+        let directory = directory.to_owned();
+        let kind = random.below(3);
+        plan.has_child &= kind != 0;
+        let made = plan.clone();
+        let what = match kind {
+            0 => What::Stream(with!(handle, |handle| handle.options(options).stream(directory, made))),
+            1 => {
+                let (first, second) = with!(handle, |handle| handle.options(options).pair(directory, made));
+                What::Pair(first, second)
+            }
+            _ => {
+                let value = with!(handle, |handle| handle.options(options).value(directory, made));
+                let next = successor::remote(&value);
+                match treatment {
+                    Treatment::DropGuard => What::Guarded(value.cancel_on_drop(), next),
+                    _ => What::Value(value, next),
+                }
+            }
+        };
+        Self { plan, has_limit, treatment, what }
+    }
+
+    /// Does to the call what the caller does at some time.
+    fn treat(&mut self) {
+        match (self.treatment, &self.what) {
+            (Treatment::Cancel, What::Value(reference, _) | What::Pair(_, reference)) => {
+                reference.cancel().unwrap();
+            }
+            (Treatment::Cancel, What::Stream(stream)) => stream.cancel().unwrap(),
+            // Refused, unless it is over.
+            (Treatment::CancelByForce, What::Value(reference, _) | What::Pair(reference, _)) => {
+                let refused = mobula::cancel_with([reference], CancelOptions::new().force(true));
+                assert!(matches!(refused, Ok(()) | Err(Error::Config { .. })), "{refused:?}");
+            }
+            (Treatment::DropGuard, What::Pair(first, second)) => {
+                drop(first.clone().cancel_on_drop());
+                self.what = What::Pair(first.clone(), second.clone());
+            }
+            (Treatment::DropGuard, What::Stream(_)) | (Treatment::Forget, _) => self.what = What::Nothing,
+            (Treatment::DropGuard, What::Guarded(..)) => {
+                let What::Guarded(guard, next) = std::mem::replace(&mut self.what, What::Nothing) else {
+                    unreachable!("it was just looked at");
+                };
+                let reference = ObjectRef::clone(&guard);
+                drop(guard);
+                self.what = What::Value(reference, next);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn calls_of_random_actors_end_as_they_may() {
+    let mut random = Random::from_environment();
+    let rounds = std::env::var("MOBULA_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
+    let builder = mobula::Builder::new().num_cpus(3).num_gpus(1).resources([("disk", 1.0)]);
+    let session = session_with(builder.capacity_bytes(64 << 20).forward_output(false));
+    let objects = session.session.client().list().unwrap().len();
+    // Calls without a waiting caller may begin after their round.
+    let mut ends = BTreeMap::new();
+    let directories = tempfile::tempdir().unwrap();
+    for round in 0..rounds {
+        if round > 0 {
+            let seed = 1 + random.below(u64::MAX / 2);
+            println!("the same as round {round}: MOBULA_SEED={seed} MOBULA_ROUNDS=1");
+            random = Random::from_seed(seed);
+        }
+        let directory = directories.path().join(round.to_string());
+        std::fs::create_dir(&directory).unwrap();
+        let mut actors: Vec<_> =
+            (0..ACTORS).map(|number| Made::new(&mut random, &directory, number)).collect();
+        std::thread::sleep(Duration::from_millis(random.below(60)));
+        let is_treated_first = random.below(2) == 0;
+        for actor in &mut actors {
+            if is_treated_first {
+                actor.calls.iter_mut().for_each(Call::treat);
+            }
+            actor.meet_fate();
+            if !is_treated_first {
+                actor.calls.iter_mut().for_each(Call::treat);
+            }
+        }
+        // Beside each other: one may wait for what the other has until it ends.
+        let each = |mut actor: Made| {
+            let ends = actor.check(&directory);
+            if let Some(group) = &actor.group {
+                group.remove().unwrap();
+            }
+            ends
+        };
+        std::thread::scope(|scope| {
+            let checks: Vec<_> = actors.into_iter().map(|actor| scope.spawn(|| each(actor))).collect();
+            for end in checks.into_iter().flat_map(|check| check.join().expect("its message is above")) {
+                *ends.entry(end).or_insert(0u64) += 1;
+            }
+        });
+        let total = mobula::cluster_resources().unwrap();
+        let is_free = || mobula::available_resources().unwrap() == total;
+        eventually("everything is given back", is_free);
+        eventually("no object is left", || session.session.client().list().unwrap().len() <= objects);
+    }
+    println!("{ends:?}");
+}
