@@ -58,8 +58,8 @@ impl CallLimits {
     }
 
     /// The call begins to run. Returns when this attempt must be over.
-    pub(crate) fn attempt_begins(&self) -> Option<Instant> {
-        let due = Instant::now().checked_add(self.timeout?);
+    pub(crate) fn attempt_begins(&self, now: Instant) -> Option<Instant> {
+        let due = now.checked_add(self.timeout?);
         *self.attempt.lock() = due;
         due
     }

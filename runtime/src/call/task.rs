@@ -131,7 +131,8 @@ impl Task {
         }
     }
 
-    fn attempt_over(&self) {
+    /// The attempt is over, and another one may follow.
+    pub(crate) fn attempt_over(&self) {
         if let Some(limits) = self.limits() {
             limits.attempt_over();
         }
@@ -183,6 +184,8 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::call::limits::{Count, LimitOptions};
 
@@ -217,13 +220,13 @@ mod tests {
             |task| assert_eq!(task.retry_for_memory(3), Some(1)),
         ];
         for retry in ways {
-            let due = limits.attempt_begins().unwrap();
+            let due = limits.attempt_begins(Instant::now()).unwrap();
             assert!(limits.is_attempt_due(due));
             retry(&task);
             assert!(!limits.is_attempt_due(due), "the time between two attempts is not limited");
         }
         // The last attempt keeps its limit.
-        let due = limits.attempt_begins().unwrap();
+        let due = limits.attempt_begins(Instant::now()).unwrap();
         assert!(!task.may_retry(1) && task.retry_for_memory(1).is_none());
         assert!(limits.is_attempt_due(due));
     }

@@ -572,7 +572,12 @@ fn retry_of(task: &Task, failure: &Failure) -> Retry {
     if task.retry_if.is_some() {
         let is_possible =
             !task.is_over() && is_within(task.retries.load(Ordering::Relaxed), task.max_retries);
-        return if is_possible { Retry::Undecided } else { Retry::Never };
+        if !is_possible {
+            return Retry::Never;
+        }
+        // The time that the program takes to decide is not that of the attempt.
+        task.attempt_over();
+        return Retry::Undecided;
     }
     delay_of_retry(task).map_or(Retry::Never, Retry::After)
 }

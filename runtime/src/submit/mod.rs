@@ -318,7 +318,7 @@ impl Submitter {
     /// A call with limits has begun to run.
     fn on_begun(&self, link: &Link, task: u64) {
         let Some(task) = self.state.lock().running.get(link, task).cloned() else { return };
-        if let Some(due) = task.limits().and_then(CallLimits::attempt_begins) {
+        if let Some(due) = task.limits().and_then(|limits| limits.attempt_begins(Instant::now())) {
             self.limit(&task, due, TimeLimit::Timeout);
         }
     }

@@ -2,8 +2,9 @@
 //! them. A seed decides which of them makes the next step.
 //!
 //! - Callers make calls, in half of the lives with random demands, and calls make calls. Some have time limits, some
-//!   are detached. They are cancelled, by their callers or by other processes, wherever they are. Those that fail are
-//!   retried, at once or after a while.
+//!   are detached. Each attempt has its whole time, and no limit ends a call between two attempts. They are cancelled, by
+//!   their callers or by other processes, wherever they are, with or without the calls that they have made, and also by
+//!   force. Those that fail are retried, at once or after a while, or when the program has decided it.
 //! - Some make streams, whose callers take the items, or drop the stream. Each item is taken once and in order, and no
 //!   more items are in flight than allowed, however often the call is retried.
 //! - Workers run them, and wait for others. A worker declines the calls that would wait behind its own, and declines
@@ -23,7 +24,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use self::stream::Stream;
 use super::simulated::{End, Offer, Random, for_each_seed};
 use super::*;
+use crate::call::limits::{CallLimits, Count, Deadline, LimitOptions};
 use crate::definition::Key;
+use crate::error::TimeLimit;
 use crate::submit::demands::LeasesByDemand;
 use crate::submit::leases::Ended;
 
@@ -87,7 +90,7 @@ enum Record {
     Begun(u64),
     Done(u64),
     Declined(u64),
-    Cancel(u64),
+    Cancel(u64, How),
     Removed(u64),
     /// The item of a stream at a position, and whether it lies in the worker's memory.
     Item(u64, u64, bool),
@@ -96,9 +99,26 @@ enum Record {
     /// The number of items of a call that were taken.
     Taken(u64, u64),
     /// From any process to the caller of a call.
-    CancelPromised(u64),
+    CancelPromised(u64, How),
     /// The other end is gone.
     Closed,
+}
+
+/// How a call is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct How {
+    /// The process that runs it ends.
+    force: bool,
+    /// The calls that it has made are cancelled too.
+    recursive: bool,
+}
+
+impl How {
+    const USUAL: Self = Self { force: false, recursive: true };
+
+    fn random(random: &mut Random) -> Self {
+        Self { force: random.below(4) == 0, recursive: random.below(4) > 0 }
+    }
 }
 
 /// The calls that a process has made.
@@ -111,8 +131,10 @@ struct Process {
     lost: BTreeMap<u64, u64>,
     /// Calls that are retried at these times.
     delayed: BTreeSet<(Instant, u64)>,
+    /// Calls that failed, and are retried if the program says so.
+    undecided: BTreeSet<u64>,
     /// The times at which calls reach their limits.
-    limits: BTreeSet<(Instant, u64)>,
+    limits: BTreeSet<(Instant, u64, TimeLimit)>,
     linked: BTreeSet<u64>,
 }
 
@@ -142,16 +164,16 @@ struct Call {
     function: usize,
     demand: usize,
     may_retry: bool,
+    /// The program decides whether it is retried because of an error.
+    is_asked: bool,
     memory_retries: u32,
     is_detached: bool,
-    /// How long each attempt may run.
-    timeout: Option<Duration>,
-    /// When it must be over.
-    deadline: Option<Instant>,
+    /// How long each attempt may run, and when the call must be over.
+    limits: CallLimits,
     /// The stream that the call makes.
     stream: Option<Stream>,
-    /// The attempt that was sent last has begun.
-    has_begun: bool,
+    /// When the attempt that was sent last began.
+    begun: Option<Instant>,
     is_over: bool,
 }
 
@@ -257,14 +279,16 @@ impl Life {
             }
             39 => {
                 if let Some(call) = self.any_call() {
-                    self.cancel(call);
+                    let how = How::random(&mut self.random);
+                    self.cancel(call, how);
                 }
             }
             40 => {
                 if let Some(call) = self.any_call()
                     && let Some(by) = self.any_caller().filter(|by| *by != self.calls[&call].caller)
                 {
-                    self.send(by, self.calls[&call].caller, Record::CancelPromised(call));
+                    let how = How::random(&mut self.random);
+                    self.send(by, self.calls[&call].caller, Record::CancelPromised(call, how));
                 }
             }
             41 => {
@@ -285,6 +309,11 @@ impl Life {
             46 => {
                 if let Some(call) = self.any_stream().filter(|_| self.random.below(4) == 0) {
                     self.drop_stream(call);
+                }
+            }
+            47 => {
+                if let Some(caller) = self.any_caller() {
+                    self.decide(caller);
                 }
             }
             _ => {
@@ -326,7 +355,7 @@ impl Life {
             Record::NoWorkers(demand) => self.on_no_workers(to, demand),
             Record::Died(worker, was_memory_short) => self.on_died(to, worker, was_memory_short),
             Record::AskCall(worker) => {
-                let is_it = |(call, at): (&u64, &u64)| *at == worker && self.calls[call].has_begun;
+                let is_it = |(call, at): (&u64, &u64)| *at == worker && self.calls[call].begun.is_some();
                 let runs = self.callers[&to].sent.iter().any(is_it);
                 self.send(to, HEAD, Record::Runs(worker, runs));
             }
@@ -338,8 +367,8 @@ impl Life {
     fn deliver_between(&mut self, from: u64, to: u64, record: Record) {
         match record {
             Record::Call(call) => self.on_call(to, from, call),
-            Record::Cancel(call) => self.on_cancel(to, from, call),
-            Record::Begun(call) => self.on_begun(to, call),
+            Record::Cancel(call, how) => self.on_cancel(to, from, call, how),
+            Record::Begun(call) => self.on_begun(to, from, call),
             Record::Done(call) => {
                 // Some functions fail.
                 let has_failed = self.calls[&call].stream.is_some() || self.random.below(8) == 0;
@@ -353,9 +382,9 @@ impl Life {
             Record::Taken(call, items) => self.on_taken(to, from, call, items),
             Record::Declined(call) => self.on_over(to, call, None, false),
             Record::Removed(call) => self.on_removed(to, call),
-            Record::CancelPromised(call) => {
+            Record::CancelPromised(call, how) => {
                 if !self.calls[&call].is_over {
-                    self.cancel(call);
+                    self.cancel(call, how);
                 }
             }
             Record::Closed => {
@@ -463,6 +492,7 @@ impl Life {
         }
         for caller in self.callers.keys().copied().collect::<Vec<_>>() {
             self.on_time(caller);
+            self.decide(caller);
             self.end_leases(caller);
         }
         self.now += Duration::from_millis(30);

@@ -1,5 +1,7 @@
 //! The calling side of a process: its calls, from the making to the end.
 
+use std::sync::Arc;
+
 use super::*;
 
 impl Life {
@@ -21,6 +23,10 @@ impl Life {
             demand = 0;
         }
         let millis = |random: &mut Random| Duration::from_millis(random.below(200) as u64);
+        let limits = LimitOptions {
+            timeout: (self.random.below(6) == 0).then(|| millis(&mut self.random)),
+            deadline: (self.random.below(6) == 0).then(|| Deadline::At(self.now + millis(&mut self.random))),
+        };
         let call = Call {
             caller,
             parent,
@@ -28,16 +34,16 @@ impl Life {
             function,
             demand,
             may_retry: self.random.below(2) == 0,
+            is_asked: self.random.below(2) == 0,
             memory_retries: 0,
             is_detached: self.random.below(4) == 0,
-            timeout: (self.random.below(6) == 0).then(|| millis(&mut self.random)),
-            deadline: (self.random.below(6) == 0).then(|| self.now + millis(&mut self.random)),
+            limits: CallLimits::new(&limits, Count::one_more(&Arc::default())),
             stream: (self.random.below(4) == 0).then(|| Stream::random(&mut self.random)),
-            has_begun: false,
+            begun: None,
             is_over: false,
         };
-        if let Some(deadline) = call.deadline {
-            self.process(caller).limits.insert((deadline, id));
+        if let Some(deadline) = call.limits.deadline {
+            self.process(caller).limits.insert((deadline, id, TimeLimit::Deadline));
         }
         self.calls.insert(id, call);
         let leases = self.callers.get_mut(&caller).expect("it lives").leases.of(&self.demands[demand]);
@@ -55,7 +61,7 @@ impl Life {
 
     fn send_call(&mut self, caller: u64, call: u64, worker: u64) {
         self.process(caller).sent.insert(call, worker);
-        self.made(call).has_begun = false;
+        self.made(call).begun = None;
         self.send(caller, worker, Record::Call(call));
     }
 
@@ -74,34 +80,39 @@ impl Life {
     pub(super) fn has_calls(&self, token: u64) -> bool {
         let its = &self.callers[&token];
         let is_any = !its.sent.is_empty() || !its.lost.is_empty() || !its.delayed.is_empty();
-        is_any || its.leases.has_waiting()
+        is_any || !its.undecided.is_empty() || its.leases.has_waiting()
     }
 
     /// Cancels a call. It is over at once. The calls that it has made are cancelled in its process.
-    pub(super) fn cancel(&mut self, call: u64) {
+    pub(super) fn cancel(&mut self, call: u64, how: How) {
         self.made(call).is_over = true;
         let caller = self.calls[&call].caller;
         let its = self.process(caller);
         its.lost.remove(&call);
         its.delayed.retain(|(_, other)| *other != call);
+        its.undecided.remove(&call);
         let removed = its.leases.take_if(|other| *other == call);
         assert!(removed.is_empty() || !its.sent.contains_key(&call), "a call that was sent waits");
         if let Some(worker) = its.sent.get(&call).copied() {
-            self.send(caller, worker, Record::Cancel(call));
+            self.send(caller, worker, Record::Cancel(call, how));
         }
         self.send_ready(caller);
     }
 
     /// Ends the calls that have reached a limit, and sends those again whose time has come.
     pub(super) fn on_time(&mut self, caller: u64) {
-        let later = (self.now, u64::MAX);
+        let later = (self.now, u64::MAX, TimeLimit::Deadline);
         let its = self.process(caller);
         let limits = its.limits.split_off(&later);
-        for (_, call) in std::mem::replace(&mut its.limits, limits) {
-            if !self.calls[&call].is_over {
-                self.cancel(call);
+        for (due, call, limit) in std::mem::replace(&mut its.limits, limits) {
+            let limited = &self.calls[&call];
+            let is_reached = limit == TimeLimit::Deadline || limited.limits.is_attempt_due(due);
+            if !limited.is_over && is_reached {
+                self.check_reached(caller, call, limit);
+                self.cancel(call, How::USUAL);
             }
         }
+        let later = (self.now, u64::MAX);
         let its = self.process(caller);
         let delayed = its.delayed.split_off(&later);
         for (_, call) in std::mem::replace(&mut its.delayed, delayed) {
@@ -110,6 +121,42 @@ impl Life {
             self.callers.get_mut(&caller).expect("it lives").leases.of(demand).queue(key(function), call);
         }
         self.send_ready(caller);
+    }
+
+    /// Checks that a call has had all its time: a timeout is that of the attempt that runs.
+    fn check_reached(&self, caller: u64, call: u64, limit: TimeLimit) {
+        let (its, limited) = (&self.callers[&caller], &self.calls[&call]);
+        match (limit, limited.limits.timeout, limited.limits.deadline) {
+            (TimeLimit::Timeout, Some(timeout), _) => {
+                // How a lost attempt has ended is not known yet.
+                let may_run = its.sent.contains_key(&call) || its.lost.contains_key(&call);
+                assert!(may_run, "the limit of an attempt of {call} outlives it");
+                let begun = limited.begun.unwrap_or_else(|| panic!("this attempt at {call} has not begun"));
+                assert!(begun + timeout <= self.now, "this attempt at {call} has time left");
+            }
+            (TimeLimit::Deadline, _, Some(deadline)) => {
+                assert!(deadline <= self.now, "{call} has time left before its deadline");
+            }
+            _ => panic!("{call} has no such limit"),
+        }
+    }
+
+    /// The program says of each call that has failed whether it is retried.
+    pub(super) fn decide(&mut self, caller: u64) {
+        for call in std::mem::take(&mut self.process(caller).undecided) {
+            if self.random.below(2) == 0 {
+                self.made(call).may_retry = false;
+                self.retry_later(caller, call);
+            } else {
+                self.made(call).is_over = true;
+            }
+        }
+    }
+
+    /// A call that has failed comes back later, behind the others.
+    fn retry_later(&mut self, caller: u64, call: u64) {
+        let due = self.now + Duration::from_millis(self.random.below(100) as u64);
+        self.process(caller).delayed.insert((due, call));
     }
 
     /// Ends the leases that are over, for any reason.
@@ -128,10 +175,11 @@ impl Life {
 
     // ---- what workers say ----
 
-    pub(super) fn on_begun(&mut self, caller: u64, call: u64) {
-        if let Some(timeout) = self.calls[&call].timeout {
-            let due = self.now + timeout;
-            self.process(caller).limits.insert((due, call));
+    pub(super) fn on_begun(&mut self, caller: u64, worker: u64, call: u64) {
+        if self.callers[&caller].sent.get(&call) == Some(&worker)
+            && let Some(due) = self.calls[&call].limits.attempt_begins(self.now)
+        {
+            self.process(caller).limits.insert((due, call, TimeLimit::Timeout));
         }
     }
 
@@ -157,14 +205,18 @@ impl Life {
         if its.leases.of(demand).call_over(end(worker), function, ran_nanos, || self.now) {
             self.end_leases(caller);
         }
-        let delay = Duration::from_millis(self.random.below(100) as u64);
         let call_over = self.made(call);
         if call_over.is_over {
             // It was cancelled, or has reached a limit.
-        } else if has_failed && std::mem::take(&mut call_over.may_retry) {
-            // An error of the function: the call comes back later, behind the others.
-            let due = self.now + delay;
-            self.process(caller).delayed.insert((due, call));
+        } else if has_failed && call_over.may_retry {
+            // An error of the function.
+            call_over.limits.attempt_over();
+            if call_over.is_asked {
+                self.process(caller).undecided.insert(call);
+            } else {
+                call_over.may_retry = false;
+                self.retry_later(caller, call);
+            }
         } else if ran_nanos.is_some() {
             call_over.is_over = true;
         } else {
@@ -220,9 +272,11 @@ impl Life {
         let due = self.now + Duration::from_secs(1);
         for call in lost {
             let lost = self.made(call);
-            if !lost.has_begun || !was_memory_short && std::mem::take(&mut lost.may_retry) {
+            if lost.begun.is_none() || !was_memory_short && std::mem::take(&mut lost.may_retry) {
+                lost.limits.attempt_over();
                 self.queue_again(caller, call);
             } else if was_memory_short && lost.memory_retries < MEMORY_RETRIES {
+                lost.limits.attempt_over();
                 lost.memory_retries += 1;
                 self.process(caller).delayed.insert((due, call));
             } else {

@@ -127,6 +127,8 @@ impl Life {
         let has_one = |caller: &Process| caller.sent.values().any(|worker| *worker == token);
         let is_lost = self.callers.values().any(has_one) || self.has_calls(token);
         assert!(!is_lost, "{token} is ended with calls");
+        let is_its = |call: &Call| call.caller == token && !call.is_over;
+        assert!(!self.calls.values().any(is_its), "{token} is ended, and calls that it made are not over");
         let Server { queue, running, .. } = &self.servers[&token];
         let mut calls = queue.iter().chain(running);
         assert!(

@@ -82,7 +82,7 @@ impl Life {
         stream.items.drop_all();
         stream.is_dropped = true;
         if !self.calls[&call].is_over {
-            self.cancel(call);
+            self.cancel(call, How::USUAL);
         }
     }
 

@@ -37,11 +37,11 @@ impl Life {
         if let Some((caller, call)) = next {
             let now = self.now;
             let begins = self.made(call);
-            if begins.deadline.is_some_and(|deadline| deadline <= now) {
+            if begins.limits.deadline.is_some_and(|deadline| deadline <= now) {
                 self.send(token, caller, Record::Removed(call));
             } else {
-                begins.has_begun = true;
-                let has_limits = begins.timeout.is_some() || begins.deadline.is_some();
+                begins.begun = Some(now);
+                let has_limits = begins.limits.timeout.is_some() || begins.limits.deadline.is_some();
                 let server = self.server(token);
                 server.running = next;
                 (server.cancelled, server.items_sent, server.items_taken) = (false, 0, 0);
@@ -130,17 +130,21 @@ impl Life {
         }
     }
 
-    /// A call was cancelled.
-    pub(super) fn on_cancel(&mut self, token: u64, caller: u64, call: u64) {
+    /// A call was cancelled. By force, the process ends if it runs.
+    pub(super) fn on_cancel(&mut self, token: u64, caller: u64, call: u64, how: How) {
         let server = self.server(token);
         let before = server.queue.len();
         server.queue.retain(|other| *other != (caller, call));
         if server.queue.len() < before {
             self.send(token, caller, Record::Removed(call));
             self.say_if_free(token);
+        } else if server.running == Some((caller, call)) && how.force {
+            self.die(token);
         } else if server.running == Some((caller, call)) {
             server.cancelled = true;
-            self.cancel_children(token, call);
+            if how.recursive {
+                self.cancel_children(token, call);
+            }
         }
     }
 
@@ -163,7 +167,7 @@ impl Life {
         let is_cancelled = |other: &Call| is_its(other) && !other.is_detached;
         let made: Vec<_> =
             self.calls.iter().filter(|(_, other)| is_cancelled(other)).map(|(id, _)| *id).collect();
-        made.into_iter().for_each(|call| self.cancel(call));
+        made.into_iter().for_each(|call| self.cancel(call, How::USUAL));
     }
 
     pub(super) fn on_say_when_free(&mut self, token: u64, is_spent: bool) {
