@@ -1,11 +1,11 @@
-//! Options of actors and of their calls in random combinations: if this fails, two features that work alone do not work
-//! together. Actors run one call at a time, several on threads, or futures. They have restarts, retries of calls, limits
-//! of pending calls, demands, and placement groups. Their calls have time limits, several results, streams and children,
-//! fail, panic and exit; they are cancelled, by a guard or with the stream, or forgotten. The processes of actors are
-//! killed, and the actors too, and their groups are removed.
+//! Options of actors and of their calls in random combinations: if this fails, two features that work alone do not
+//! work together. Actors run one call at a time, several on threads, or futures. They have restarts, retries of calls,
+//! limits of pending calls, demands, and placement groups. Their calls have time limits, several results, streams and
+//! children, fail, panic and exit; they are cancelled, by a guard or with the stream, or forgotten. The processes of
+//! actors are killed, and the actors too, and their groups are removed.
 //!
-//! Each call ends with its value or with one of its possible errors. It runs no more often than allowed, and in its turn.
-//! Calls that depend on it end in the same way. At the end all resources are free, and no object is left.
+//! Each call ends with its value or with one of its possible errors. It runs no more often than allowed, and in its
+//! turn. Calls that depend on it end in the same way. At the end all resources are free, and no object is left.
 //! `MOBULA_ROUNDS` sets the number of rounds, each with a seed of its own, `MOBULA_SEED` the first seed.
 
 use std::collections::BTreeMap;

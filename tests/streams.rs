@@ -6,8 +6,20 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_core::Stream;
+use mobula::value::Bytes;
 use mobula::{Error, Failure, ObjectRef, TaskErrorKind, TaskOptions};
 use mobula_tests::{eventually, is_running, session};
+
+/// The lengths of items that are in a record, and that are not.
+const SHORT: usize = 16;
+const LONG: usize = 8192;
+/// Items of a long stream in an ordinary run, and those after which memory must not grow any more.
+const ITEMS: u64 = 200_000;
+const FIRST: u64 = 20_000;
+/// After how many items the memory is looked at.
+const EACH: u64 = 1000;
+/// How much more memory a part of the session may have in the end, for whatever is not the stream's.
+const MORE_BYTES: u64 = 4 << 20;
 
 /// Leaves a file of its number with each item that is made.
 fn made(directory: &Path) -> u64 {
@@ -59,6 +71,17 @@ fn dies_at(position: u64, marker: PathBuf) -> impl Iterator<Item = u64> {
             std::process::abort();
         }
     })
+}
+
+/// The process, and then items that have their numbers in front. Each hundredth is too long for a record.
+#[mobula::remote(streaming)]
+fn short_and_long(count: u64) -> impl Iterator<Item = Bytes> {
+    let item = |number: u64| {
+        let mut item = number.to_le_bytes().to_vec();
+        item.resize(if number.is_multiple_of(100) { LONG } else { SHORT }, number as u8);
+        Bytes::from(item)
+    };
+    std::iter::once(Bytes::from(std::process::id().to_le_bytes().to_vec())).chain((0..count).map(item))
 }
 
 /// Notes whether it was cancelled when its iterator is dropped.
@@ -364,6 +387,52 @@ fn a_stream_is_awaited_under_any_executor() {
     pollster::block_on(check());
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(check());
     drop(session);
+}
+
+/// The memory of a process that is its own, in bytes.
+fn private_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the system says so");
+    1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+}
+
+/// `MOBULA_ITEMS` sets the number of items.
+#[test]
+fn a_stream_of_any_length_takes_no_more_memory_than_its_first_items() {
+    let session = session(1);
+    let count = std::env::var("MOBULA_ITEMS").map_or(ITEMS, |count| count.parse().expect("a number"));
+    let mut stream = short_and_long::remote(count);
+    let pid = stream.next().expect("it begins with it").get().unwrap();
+    let worker = u32::from_le_bytes(pid[..].try_into().unwrap());
+    // The memory of this process, of the worker, and of the store, and the objects in it.
+    let used = || {
+        let stats = session.session.client().stats().expect("the store counts");
+        let objects = stats.clients.iter().map(|client| client.object_bytes).sum();
+        let store = stats.totals.capacity_bytes - stats.totals.free_bytes;
+        [private_bytes(std::process::id()), private_bytes(worker), store, objects]
+    };
+    let (mut first, mut most) = ([0; 4], [0; 4]);
+    let mut next = 0u64;
+    for item in stream {
+        let item = item.get().unwrap();
+        let length = if next.is_multiple_of(100) { LONG } else { SHORT };
+        assert_eq!((&item[..8], item.len()), (&next.to_le_bytes()[..], length), "item {next}");
+        assert_eq!(item[length - 1], if length > 8 { next as u8 } else { item[7] });
+        next += 1;
+        if next.is_multiple_of(EACH) {
+            let now = used();
+            most = std::array::from_fn(|of| now[of].max(most[of]));
+            if next <= FIRST {
+                first = most;
+            }
+        }
+    }
+    assert_eq!(next, count);
+    println!("{count} items: bytes after {FIRST}: {first:?}, most: {most:?}");
+    // If each item left as little as 32 bytes, it would be more.
+    for (first, most) in first.iter().zip(most) {
+        assert!(most <= first + MORE_BYTES, "{first} bytes first, then {most}");
+    }
 }
 
 /// Sends items for ever, also when nobody wants any. Registered by hand: a function of `#[remote]` ends then.

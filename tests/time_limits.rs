@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mobula::{Error, Failure, MethodOptions, TaskOptions, TimeLimit};
+use mobula::{Error, Failure, MethodOptions, TaskError, TaskOptions, TimeLimit};
 use mobula_tests::{eventually, session};
 
 const SHORT: Duration = Duration::from_millis(30);
@@ -68,6 +68,20 @@ fn unlucky(tries: PathBuf) -> usize {
         1 => panic!("the second attempt"),
         number => number,
     }
+}
+
+/// Fails once.
+#[mobula::remote(timeout = ENOUGH, max_retries = 1, retry_if = is_slowly_yes)]
+fn fails_once(tries: PathBuf) -> Result<usize, String> {
+    match attempt(&tries) {
+        0 => Err("the first attempt".to_owned()),
+        number => Ok(number),
+    }
+}
+
+fn is_slowly_yes(_: &TaskError) -> bool {
+    std::thread::sleep(ENOUGH + SHORT);
+    true
 }
 
 fn run_until_cancelled(noticed: &Path) -> u32 {
@@ -272,6 +286,15 @@ fn a_deadline_includes_the_retries_and_a_timeout_is_of_each_attempt() {
     let waits = TaskOptions::new().retry_delay(LONG).deadline(Duration::from_millis(500));
     let call = unlucky::options(waits).remote(directory.path().join("b"));
     is_timed_out(call.get(), "unlucky", TimeLimit::Deadline);
+}
+
+#[test]
+fn the_time_in_which_the_program_decides_on_a_retry_is_not_that_of_an_attempt() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let call = fails_once::remote(directory.path().join("tries"));
+    // Another thread decides, and this one sees the time pass.
+    assert_eq!(call.get().unwrap(), 1);
 }
 
 #[test]

@@ -47,9 +47,9 @@ impl MethodOptions {
     }
 
     /// The longest time that the call may run, counted for each attempt from its beginning. After that its result is
-    /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), and the call is cancelled as by `cancel`, with the calls
-    /// that it made. The time that the call waits for its arguments, for its actor, or for earlier calls of the actor
-    /// does not count. Default: no limit.
+    /// [`Failure::TaskTimedOut`](crate::Failure::TaskTimedOut), and the call is cancelled as by `cancel`, with the
+    /// calls that it made. The time that the call waits for its arguments, for its actor, or for earlier calls of the
+    /// actor does not count. Default: no limit.
     ///
     /// ```
     /// use std::time::Duration;

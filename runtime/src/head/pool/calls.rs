@@ -2,9 +2,9 @@
 //! them. A seed decides which of them makes the next step.
 //!
 //! - Callers make calls, in half of the lives with random demands, and calls make calls. Some have time limits, some
-//!   are detached. Each attempt has its whole time, and no limit ends a call between two attempts. They are cancelled, by
-//!   their callers or by other processes, wherever they are, with or without the calls that they have made, and also by
-//!   force. Those that fail are retried, at once or after a while, or when the program has decided it.
+//!   are detached. Each attempt has its whole time, and no limit ends a call between two attempts. They are cancelled,
+//!   by their callers or by other processes, wherever they are, with or without the calls that they have made, and also
+//!   by force. Those that fail are retried, at once or after a while, or when the program has decided it.
 //! - Some make streams, whose callers take the items, or drop the stream. Each item is taken once and in order, and no
 //!   more items are in flight than allowed, however often the call is retried.
 //! - Workers run them, and wait for others. A worker declines the calls that would wait behind its own, and declines
