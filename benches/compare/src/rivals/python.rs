@@ -40,8 +40,8 @@ pub(crate) struct Installed {
     programs: PathBuf,
 }
 
-/// Makes an environment under `base`, unless it is there. Mobula's package is built anew, optimised, which takes minutes
-/// the first time.
+/// Makes an environment under `base`, unless it is there. Mobula's package is built anew, optimised, which takes
+/// minutes the first time.
 pub(crate) fn install(base: &Path, environment: &Environment) -> Result<Installed, Failure> {
     let (name, packages) = environment;
     let venv = venv(&base.join(name), packages)?;

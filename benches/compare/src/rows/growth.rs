@@ -1,5 +1,5 @@
-//! The growth of costs with the number of live objects, of attached clients, of workers, of actors, of pending calls and
-//! of threads.
+//! The growth of costs with the number of live objects, of attached clients, of workers, of actors, of pending calls
+//! and of threads.
 
 use super::{AxisUnit, Row, Series, SeriesGoal, Task, Who};
 use crate::measure::Unit;
@@ -178,8 +178,8 @@ pub(super) fn series() -> Vec<Series> {
             "calls and gets of 1 … 4 threads of one process",
             "threads",
             Unit::PerSecond,
-            "So many threads do the same with one actor, or one object, and the figure is what they do together: a call \
-             and its result; 1,000 calls and then their results; a get of a number.",
+            "So many threads do the same with one actor, or one object, and the figure is what they do together: a \
+             call and its result; 1,000 calls and then their results; a get of a number.",
             vec![SeriesGoal::NoWorseThanAt(1.0, 0.05)],
         ),
         crowd(

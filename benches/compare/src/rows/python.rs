@@ -12,9 +12,12 @@ pub(super) fn rows() -> Vec<Row> {
     let both = |key: &str, work: &str, unit: Unit, words: &str| {
         row(key, work, unit).ask(Who::Python, words).ask(Who::Ray, words)
     };
+    let pass_array = format!("face-pass-array {ARRAY_BYTES}");
     vec![
         both("put", "put an int", Unit::Seconds, "face-put")
-            .method("`ray.put(1)`, with `ray` being `mobula` or `ray`, as in all rows of Python. The reference is dropped.")
+            .method(
+                "`ray.put(1)`, with `ray` being `mobula` or `ray`, as in all rows of Python. The reference is dropped.",
+            )
             .at_most(0.5e-6),
         both("get", "get an int", Unit::Seconds, "face-get")
             .method("`ray.get(reference)` of an int that this process has put.")
@@ -54,7 +57,7 @@ pub(super) fn rows() -> Vec<Row> {
         both("get-array", "get an array of 100 MB", Unit::Seconds, &format!("face-get-array {ARRAY_BYTES}"))
             .method("`ray.get(reference)` of an array that this process has put; the array is dropped (timed).")
             .at_most(1.5e-6),
-        both("pass-array", "a stored array of 100 MB to an actor", Unit::Seconds, &format!("face-pass-array {ARRAY_BYTES}"))
+        both("pass-array", "a stored array of 100 MB to an actor", Unit::Seconds, &pass_array)
             .method("`ray.get(actor.length.remote(reference))` back to back.")
             .at_most(5e-6),
         row("init", "import, `init` and the first task", Unit::Seconds)

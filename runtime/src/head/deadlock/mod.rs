@@ -284,8 +284,8 @@ impl<W: World> View<'_, W> {
         let told = self.of.waiting.iter().filter(|(_, told)| counts(told));
         let mut set: BTreeSet<OwnerId> = told.map(|(process, _)| *process).collect();
         let mut edges = BTreeMap::new();
-        // A process stays in the set as long as those that it waits for do. So when one leaves, only these are looked at
-        // again: the time does not grow with the square of a chain's length.
+        // A process stays in the set as long as those that it waits for do. So when one leaves, only those that wait
+        // for it are looked at again: the time does not grow with the square of a chain's length.
         let mut waiters: BTreeMap<OwnerId, Vec<OwnerId>> = BTreeMap::new();
         let mut to_look_at: Vec<OwnerId> = set.iter().copied().collect();
         while let Some(process) = to_look_at.pop() {
