@@ -23,6 +23,7 @@ pub(crate) fn run(words: &[String]) -> Result<(), Failure> {
         ["ipc-echo", name] => rivals::ipc::echo(name),
         ["thread", scratch] => rivals::process::serve(scratch.as_ref(), Threads::One),
         ["rayon", scratch] => rivals::process::serve(scratch.as_ref(), Threads::Rayon),
+        ["nothing"] => Ok(()),
         ["limits"] => limits::serve(),
         ["guard", program, ..] => guard::run(program, &words[2..]),
         ["eventfd-echo", there, back] => limits::wake::echo(there.parse()?, back.parse()?),

@@ -4,6 +4,7 @@ pub(crate) mod copy;
 pub(crate) mod line;
 pub(crate) mod wake;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::peer::{self, Failure, Figure, budget, check, error, median_of, median_of_batches, pattern, sum};
@@ -63,12 +64,22 @@ pub(crate) fn serve() -> Result<(), Failure> {
             };
             line.measure(budget(time)?)
         }
+        ["process", time] => median_of(budget(time)?, process),
         ["rest"] => {
             (copy, heap, chain) = (None, None, None);
             Ok(0.0)
         }
         _ => error("no such limit"),
     })
+}
+
+/// A process of this program that does nothing.
+fn process() -> Figure {
+    let start = Instant::now();
+    let status = Command::new("/proc/self/exe").args(["peer", "nothing"]).status()?;
+    let taken = start.elapsed().as_secs_f64();
+    check(status.success(), "the end of a process that does nothing")?;
+    Ok(taken)
 }
 
 /// The pattern, in huge pages where the kernel gives them.

@@ -98,6 +98,7 @@ fn crowd() -> Vec<Row> {
     rows.extend(ACTORS.map(|actors| {
         one("start", actors, format!("start of an actor beside {actors}"), Unit::Seconds)
             .ask(Who::Mobula, format!("crowd-start {actors}"))
+            .ask_as("a process that does nothing", Who::Limit, "process")
     }));
     rows.extend([10, 100, 300, 900].map(|levels| {
         one("nested", levels, format!("{levels} nested calls"), Unit::Seconds)
@@ -152,7 +153,8 @@ pub(super) fn series() -> Vec<Series> {
             "actors",
             Unit::Seconds,
             "From the making of one more actor to the result of its first call; its process is started for it. It ends \
-             before the next one starts (not timed).",
+             before the next one starts (not timed). The limit is a process of the same program from its start to \
+             its end, which comes at once.",
             vec![SeriesGoal::AtMost(1e-3), SeriesGoal::Flat(0.2)],
         ),
         crowd(
