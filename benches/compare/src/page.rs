@@ -251,13 +251,17 @@ fn without_tags(cell: &str) -> String {
     cell.replace("<sub>", "(").replace("</sub>", ")")
 }
 
-/// The bars of the headline chart.
+/// The bars of the headline chart: jobs first, beside those that use all processors.
 fn headline(measured: &[Measured]) -> Vec<Bar> {
-    let bars = measured.iter().filter(|of| of.row.headline).flat_map(|of| {
-        ratios_of(of).into_iter().map(|ratio| {
-            let label = format!("{} · {}", short(&of.row.work), short(&ratio.who));
-            Bar { label, times: ratio.times, wanted: ratio.wanted }
-        })
+    let jobs = measured.iter().filter(|of| of.row.job).flat_map(|of| {
+        let parallel = |ratio: &Ratio| [Who::Rayon.name(), Who::Ray.name()].contains(&ratio.who.as_str());
+        ratios_of(of).into_iter().filter(parallel).map(move |ratio| (of, ratio))
+    });
+    let others = measured.iter().filter(|of| of.row.headline);
+    let others = others.flat_map(|of| ratios_of(of).into_iter().map(move |ratio| (of, ratio)));
+    let bars = jobs.chain(others).map(|(of, ratio)| {
+        let label = format!("{} · {}", short(&of.row.work), short(&ratio.who));
+        Bar { label, times: ratio.times, wanted: ratio.wanted }
     });
     bars.collect()
 }
