@@ -157,7 +157,7 @@ pub fn get_async<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>) -> GetAllFu
 /// # Errors
 /// As [`wait`](crate::wait).
 pub fn wait_async<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>, num_ready: usize) -> WaitFuture<T> {
-    let refs: Refs<T> = refs.into_iter().map(IntoRef::into_ref).collect();
+    let refs: Refs<T> = IntoRef::into_refs(refs);
     let waiting = Waiting::for_some(refs.iter().map(|reference| reference.to.clone()), num_ready);
     WaitFuture { refs: Some(refs), num_ready, waiting: waiting.map_err(Some) }
 }

@@ -375,8 +375,7 @@ pub fn wait<T>(
     num_ready: usize,
     timeout: Option<Duration>,
 ) -> Result<(Refs<T>, Refs<T>)> {
-    let refs = refs.into_iter().map(IntoRef::into_ref).collect();
-    mobula_runtime::wait(&*runtime()?, refs, num_ready, timeout)
+    mobula_runtime::wait(&*runtime()?, IntoRef::into_refs(refs), num_ready, timeout)
 }
 
 /// A reference, or a borrow of one, which is cloned. Functions that wait take either.
@@ -405,6 +404,15 @@ pub trait IntoRef<T>: sealed::Sealed {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     fn into_ref(self) -> ObjectRef<T>;
+
+    /// Several of them. A vector of references stays as it is: no element is moved.
+    #[doc(hidden)]
+    fn into_refs(refs: impl IntoIterator<Item = Self>) -> Refs<T>
+    where
+        Self: Sized,
+    {
+        refs.into_iter().map(Self::into_ref).collect()
+    }
 }
 
 mod sealed {
@@ -418,6 +426,10 @@ mod sealed {
 impl<T> IntoRef<T> for ObjectRef<T> {
     fn into_ref(self) -> Self {
         self
+    }
+
+    fn into_refs(refs: impl IntoIterator<Item = Self>) -> Refs<T> {
+        refs.into_iter().collect()
     }
 }
 

@@ -1,6 +1,11 @@
 //! The bounds of the rows that are not reached, written by hand. The page shows a note beneath the table when its row
 //! (or series) is missed, and says so when there is none.
 
+/// The bound of Python’s short calls.
+const PYTHON: &str = "The interpreter runs the loop, makes the arguments and the reference, and gives back and takes \
+     its lock around each wait; in a worker it runs the function. The Rust rows of the same work show what Mobula \
+     takes of it on this machine.";
+
 /// Keys of rows and series, each with its note in Markdown.
 pub(crate) const NOTES: &[(&str, &str)] = &[
     (
@@ -72,10 +77,34 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
     ),
     (
         "wait-1k",
-        "The 1,000 tasks take most of the loop, not the waiting. A loop that only waits (the next row) takes 0.17 ms, \
-         and 1,000 tasks alone take 0.53 ms at the rate of “tasks, many at once”: together that is 1,400 to 1,700 \
-         loops a second. Tasks limit Ray’s figure too. To be 1,000 times as fast, one thread would have to make 2 to \
-         2.3 million tasks a second.",
+        "The loop looks at the cell of each reference that is left, half a million times in all; the next row \
+         is this alone. Making and running the 1,000 tasks is the rest, and limits Ray’s figure too: to be \
+         1,000 times as fast, one thread would have to make about a million tasks a second and wait for \
+         nothing.",
+    ),
+    (
+        "refs-10k",
+        "A get reads 10,000 ids and counts a use of each of their objects, which lie in as many cache lines. \
+         How long that takes depends on the machine’s memory: the version of 2026-11-28, measured in the same \
+         hour, was as fast.",
+    ),
+    (
+        "actor-many",
+        "The goal was reached on another machine on 2026-11-24 (1.9 M/s). On this one, the version of \
+         2026-11-28 made 0.72 M/s in the same hour, in turn with this one (0.71 M/s): caller and actor hand \
+         each other cache lines, which take longer here.",
+    ),
+    (
+        "recorded-actor-call",
+        "The rounds of all three overlap, and differ more from each other than the three do: the machine was \
+         not quiet. With nothing beside, it was 0.99 of nothing recorded (2026-11-30, earlier).",
+    ),
+    ("recorded-task-many", "As in the row before: the spread of the rounds is larger than the difference."),
+    (
+        "seal",
+        "Up to 16 MiB the goal is reached. The writer has then filled more than all caches hold, so what the \
+         seal reads and writes comes from memory. On another machine the same seal of 256 MiB took 0.4 µs \
+         (2026-11-24).",
     ),
     (
         "pass",
@@ -84,6 +113,49 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
          between its two processors take about 1 or about 2 times as long (the row of the spinning call shows both). \
          With a pause before each call, the cold caches of the row above are added.",
     ),
+    (
+        "job-tasks",
+        "The driver shares the two processors with the two workers. It makes 5,000 calls before it waits, and it \
+         is woken for results while the workers compute; rayon’s threads are the driver.",
+    ),
+    (
+        "asleep",
+        "As for the callee that is asleep, whose note has the counts: two wake-ups, and two processes whose \
+         caches are the colder the longer the pause is.",
+    ),
+    (
+        "beside",
+        "The time of a call does not follow the number of actors: points with more actors are faster than points \
+         with fewer. The differences are those of the machine, which changes between two states, for seconds each \
+         (see “pass a stored array”).",
+    ),
+    (
+        "start",
+        "A process of this program that does nothing takes longer than the goal, as the table under “How costs \
+         grow” shows. In the rest of the time, the new process connects to the store, maps its tables, starts its \
+         threads, meets the caller, and makes the actor. Why this part grows beside a thousand other processes is \
+         not known yet.",
+    ),
+    ("nested", "Each level starts a process, so the note on the start of an actor holds here, too."),
+    (
+        "pending",
+        "A pending call has a task (328 bytes of the heap: what is called, the arguments, and the counts of \
+         retries), a cell for its result (136 bytes), an entry in the table of calls under way, and the bytes of \
+         its record, which waits for room in the ring. Table and buffer have room for up to twice as many when \
+         they have just grown. The calls of the first points find memory that earlier rounds have left.",
+    ),
+    (
+        "threads",
+        "The machine has two processors, and the actor needs one of them. A second calling thread takes it away: \
+         then a call and its result cost switches between threads. Calls at once and gets of one object meet in \
+         the same cache lines (the ring’s lock, and the object’s count), which move between the processors.",
+    ),
+    (
+        "threads-put",
+        "All puts of a process take one lock, under which the object’s entry and its memory are found. Two \
+         threads that only put hand it to each other, and its cache lines move between the processors.",
+    ),
+    ("idle-cpu", "The memory monitor reads the system’s figures four times a second, as Ray’s does."),
     (
         "live",
         "Puts, and gets in order, stay flat. A get of a random one among a million objects touches four lines that \
@@ -105,6 +177,21 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
         "crowd-call",
         "Both figures are of a machine with ten processes for two processors, where the scheduler decides: their \
          ranges overlap. Spinning is off in both after the first look at the load.",
+    ),
+    ("python-put", PYTHON),
+    ("python-get", PYTHON),
+    ("python-actor-call", PYTHON),
+    ("python-task-call", PYTHON),
+    ("python-actor-many", PYTHON),
+    ("python-task-many", PYTHON),
+    ("python-small-array", PYTHON),
+    ("python-get-array", PYTHON),
+    ("python-pass-array", PYTHON),
+    (
+        "python-init",
+        "The imports of the driver, the start of a session, and the start of a worker, which is a new \
+         interpreter with the same imports, come one after the other. 116 ms were measured on another machine \
+         (2026-11-29).",
     ),
 ];
 
