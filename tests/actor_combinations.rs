@@ -9,16 +9,15 @@
 //! `MOBULA_ROUNDS` sets the number of rounds, each with a seed of its own, `MOBULA_SEED` the first seed.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mobula::prelude::*;
 use mobula::{
     ActorOptions, Bundle, CancelOnDrop, CancelOptions, Error, Failure, MethodOptions, ObjectRefStream,
-    PlacementGroup, TaskErrorKind, UNLIMITED,
+    PlacementGroup, UNLIMITED,
 };
+use mobula_tests::planned::{Attempts, End, Treatment, pass, read_numbers};
 use mobula_tests::{PATIENCE, Random, eventually, session_with};
 use serde::{Deserialize, Serialize};
 
@@ -27,21 +26,10 @@ const ACTORS: u64 = 2;
 const CALLS: u64 = 8;
 const ITEMS_MAX: u64 = 6;
 
-/// The end of an attempt that does not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum End {
-    Error,
-    Panic,
-    Exit,
-}
-
 /// The actions of a call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Plan {
-    number: u64,
-    end: End,
-    /// The number of attempts that end like this.
-    bad_attempts: u64,
+    attempts: Attempts,
     millis: u64,
     /// The number of items of a stream. A bad attempt ends after the first half of them.
     items: u64,
@@ -51,9 +39,11 @@ struct Plan {
 impl Plan {
     fn random(random: &mut Random, number: u64) -> Self {
         Self {
-            number,
-            end: [End::Error, End::Panic, End::Exit][random.below(3) as usize],
-            bad_attempts: if random.below(3) > 0 { 0 } else { random.below(4) },
+            attempts: Attempts {
+                number,
+                end: End::random(random),
+                bad: if random.below(3) > 0 { 0 } else { random.below(4) },
+            },
             millis: random.below(15),
             items: random.below(ITEMS_MAX + 1),
             has_child: random.below(4) == 0,
@@ -61,59 +51,34 @@ impl Plan {
     }
 
     fn value(&self) -> u64 {
-        10 * self.number
-    }
-
-    /// The number of this attempt, from 0 on, which leaves a file.
-    fn begin(&self, directory: &Path) -> u64 {
-        let is_first = |attempt: &u64| {
-            let file = directory.join(format!("{}.{attempt}", self.number));
-            match OpenOptions::new().write(true).create_new(true).open(file) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
-                made => made.map(|_| true).expect("there is room for a file"),
-            }
-        };
-        (0..).find(is_first).expect("there are numbers enough")
-    }
-
-    fn attempts(&self, directory: &Path) -> u64 {
-        let exists = |attempt: &u64| directory.join(format!("{}.{attempt}", self.number)).exists();
-        (0..).take_while(exists).count() as u64
+        10 * self.attempts.number
     }
 
     fn child(&self) -> Option<ObjectRef<u64>> {
-        self.has_child.then(|| double::remote(self.number))
+        self.has_child.then(|| double::remote(self.attempts.number))
     }
 
     /// The value of an attempt, or its end.
-    fn end(&self, attempt: u64, child: Option<mobula::Result<u64>>) -> Result<u64, String> {
-        if attempt < self.bad_attempts {
-            return self.fail();
+    fn end(&self, is_bad: bool, child: Option<mobula::Result<u64>>) -> Result<u64, String> {
+        if is_bad {
+            return self.attempts.fail();
         }
         match child {
             // That of a call that was cancelled, whose value nobody gets.
             Some(Err(_)) => Ok(0),
-            Some(Ok(child)) => Ok(self.value() - 2 * self.number + child),
+            Some(Ok(child)) => Ok(self.value() - 2 * self.attempts.number + child),
             None => Ok(self.value()),
         }
     }
 
-    fn fail<T>(&self) -> Result<T, String> {
-        match self.end {
-            End::Error => Err("as planned".to_owned()),
-            End::Panic => panic!("as planned"),
-            End::Exit => std::process::exit(3),
-        }
-    }
-
     fn run(&self, directory: &Path) -> Result<u64, String> {
-        let (attempt, child) = (self.begin(directory), self.child());
+        let (is_bad, child) = (self.attempts.begin(directory), self.child());
         pass(Duration::from_millis(self.millis));
-        self.end(attempt, child.map(|child| child.get()))
+        self.end(is_bad, child.map(|child| child.get()))
     }
 
     async fn run_async(&self, directory: &Path) -> Result<u64, String> {
-        let (attempt, child) = (self.begin(directory), self.child());
+        let (is_bad, child) = (self.attempts.begin(directory), self.child());
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(self.millis)) => {}
             () = mobula::cancelled() => {}
@@ -122,24 +87,17 @@ impl Plan {
             Some(child) => Some(child.get_async().await),
             None => None,
         };
-        self.end(attempt, child)
+        self.end(is_bad, child)
     }
 
     fn stream(self, directory: &Path) -> impl Iterator<Item = Result<u64, String>> + use<> {
-        let is_bad = self.begin(directory) < self.bad_attempts;
+        let is_bad = self.attempts.begin(directory);
         // A bad attempt ends also if it has no items.
         let count = self.items.max(is_bad.into());
         (0..count).map(move |item| {
             pass(Duration::from_millis(self.millis / ITEMS_MAX));
-            if is_bad && item >= self.items / 2 { self.fail() } else { Ok(self.value() + item) }
+            if is_bad && item >= self.items / 2 { self.attempts.fail() } else { Ok(self.value() + item) }
         })
-    }
-}
-
-fn pass(time: Duration) {
-    let end = Instant::now() + time;
-    while Instant::now() < end && !mobula::is_cancelled() {
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -167,12 +125,13 @@ impl Single {
     /// The calls of one caller begin in their order, whatever becomes of the others. A call that is retried was sent
     /// before those that follow.
     fn in_turn(&mut self, plan: &Plan) {
-        if plan.number <= self.last {
+        let number = plan.attempts.number;
+        if number <= self.last {
             // No call is supposed to end like this.
-            eprintln!("call {} came after {}", plan.number, self.last);
+            eprintln!("call {number} came after {}", self.last);
             std::process::abort();
         }
-        self.last = plan.number;
+        self.last = number;
     }
 }
 
@@ -266,7 +225,7 @@ macro_rules! with {
     };
 }
 
-/// What is done to the actor while its calls are under way.
+/// The end of an actor while its calls are under way, if it has one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Live,
@@ -285,18 +244,6 @@ struct Made {
     fate: Fate,
     group: Option<PlacementGroup>,
     calls: Vec<Call>,
-}
-
-/// How the caller treats a call.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Treatment {
-    Wait,
-    Cancel,
-    /// Which is refused.
-    CancelByForce,
-    /// It drops a guard, or the stream.
-    DropGuard,
-    Forget,
 }
 
 struct Call {
@@ -403,8 +350,8 @@ impl Made {
             Fate::ProcessKilled(times) => times,
             _ => 0,
         };
-        let exits = |call: &Call| match call.plan.end {
-            End::Exit => call.plan.bad_attempts.min(1 + self.max_task_retries),
+        let exits = |call: &Call| match call.plan.attempts.end {
+            End::Exit => call.plan.attempts.bad.min(1 + self.max_task_retries),
             _ => 0,
         };
         killed + self.calls.iter().map(exits).sum::<u64>()
@@ -425,11 +372,7 @@ impl Made {
             Error::Failed(Failure::PlacementGroupRemoved) => self.fate == Fate::GroupRemoved,
             Error::Failed(Failure::ActorUnavailable { .. }) => deaths_max > self.max_task_retries,
             Error::Failed(Failure::ActorDied { .. }) => self.is_ended() || deaths_max > self.max_restarts,
-            Error::Task(error) => match error.kind {
-                TaskErrorKind::Returned => call.plan.bad_attempts > 0 && call.plan.end == End::Error,
-                TaskErrorKind::Panicked => call.plan.bad_attempts > 0 && call.plan.end == End::Panic,
-                _ => false,
-            },
+            Error::Task(error) => call.plan.attempts.bad > 0 && call.plan.attempts.fails_with(&error.kind),
             _ => false,
         }
     }
@@ -437,7 +380,8 @@ impl Made {
     /// Whether a call may end with its value.
     fn may_succeed(&self, call: &Call) -> bool {
         // Another attempt follows only where a process dies.
-        call.plan.bad_attempts == 0 || call.plan.bad_attempts <= self.deaths_max().min(self.max_task_retries)
+        let bad = call.plan.attempts.bad;
+        bad == 0 || bad <= self.deaths_max().min(self.max_task_retries)
     }
 
     /// Checks the ends of the calls, and returns a word for each.
@@ -449,7 +393,7 @@ impl Made {
             let told =
                 format!("{:?}, limit: {}, {:?}, {}", call.plan, call.has_limit, call.treatment, self.told);
             ends.push(self.check_end(call, what, &told).map_or_else(|error| word(&error), str::to_owned));
-            let attempts = call.plan.attempts(directory);
+            let attempts = call.plan.attempts.count(directory);
             assert!(attempts <= 1 + self.max_task_retries, "{attempts} attempts: {told}");
             ends.extend((attempts > 1).then(|| "retried".to_owned()));
         }
@@ -474,16 +418,7 @@ impl Made {
                 }
             }
             What::Stream(mut stream) => {
-                let mut taken = 0;
-                let error = loop {
-                    match stream.next().map(|item| item.get_timeout(PATIENCE)) {
-                        Some(Ok(item)) => assert_eq!(item, plan.value() + taken, "{told}"),
-                        Some(Err(error)) => break Some(error),
-                        None => break None,
-                    }
-                    taken += 1;
-                };
-                assert!(stream.next().is_none(), "{told}");
+                let (taken, error) = read_numbers(&mut stream, plan.value(), told);
                 match error {
                     None => {
                         assert_eq!(taken, plan.items, "{told}");
@@ -504,13 +439,7 @@ impl Made {
 impl Call {
     fn new(random: &mut Random, directory: &Path, handle: &Handle, number: u64) -> Self {
         let mut plan = Plan::random(random, number);
-        let treatment = match random.below(10) {
-            0..=4 => Treatment::Wait,
-            5 | 6 => Treatment::Cancel,
-            7 => Treatment::CancelByForce,
-            8 => Treatment::DropGuard,
-            _ => Treatment::Forget,
-        };
+        let treatment = Treatment::random(random);
         let limit = |random: &mut Random| Duration::from_millis(random.below(120));
         let (has_limit, mut options) = (random.below(3) == 0, MethodOptions::new());
         if has_limit {

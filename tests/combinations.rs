@@ -6,13 +6,12 @@
 //! depend on it end in the same way. At the end all resources are free, and no object is left. `MOBULA_ROUNDS` sets the
 //! number of rounds, `MOBULA_SEED` the first seed.
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mobula::prelude::*;
-use mobula::{CancelOnDrop, CancelOptions, Error, Failure, ObjectRefStream, TaskErrorKind, TaskOptions};
+use mobula::{CancelOnDrop, CancelOptions, Error, Failure, ObjectRefStream, TaskOptions};
+use mobula_tests::planned::{Attempts, End, Treatment, pass, read_numbers};
 use mobula_tests::{PATIENCE, Random, eventually, session_with};
 use serde::{Deserialize, Serialize};
 
@@ -20,21 +19,10 @@ const ROUNDS: u64 = 12;
 const CALLS: u64 = 12;
 const ITEMS_MAX: u64 = 6;
 
-/// The end of an attempt that does not succeed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum End {
-    Error,
-    Panic,
-    Exit,
-}
-
 /// The actions of a call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Plan {
-    number: u64,
-    end: End,
-    /// The number of attempts that end like this.
-    bad_attempts: u64,
+    attempts: Attempts,
     millis: u64,
     /// The number of items of a stream. A bad attempt ends after the first half of them.
     items: u64,
@@ -46,12 +34,14 @@ impl Plan {
         let children = if depth < 2 && random.below(4) == 0 { 1 + random.below(2) } else { 0 };
         let child = |random: &mut Random, child| {
             let plan = Plan::random(random, 100 * number + child + 1, depth + 1);
-            Plan { bad_attempts: 0, ..plan }
+            Plan { attempts: Attempts { bad: 0, ..plan.attempts }, ..plan }
         };
         Self {
-            number,
-            end: [End::Error, End::Panic, End::Exit][random.below(3) as usize],
-            bad_attempts: if random.below(2) == 0 { 0 } else { random.below(4) },
+            attempts: Attempts {
+                number,
+                end: End::random(random),
+                bad: if random.below(2) == 0 { 0 } else { random.below(4) },
+            },
             millis: random.below(20),
             items: random.below(ITEMS_MAX + 1),
             children: (0..children).map(|number| child(random, number)).collect(),
@@ -59,49 +49,17 @@ impl Plan {
     }
 
     fn value(&self) -> u64 {
-        self.number + self.children.iter().map(Self::value).sum::<u64>()
-    }
-
-    /// The number of this attempt, from 0 on, which leaves a file.
-    fn begin(&self, directory: &Path) -> u64 {
-        let is_first = |attempt: &u64| {
-            let file = directory.join(format!("{}.{attempt}", self.number));
-            match OpenOptions::new().write(true).create_new(true).open(file) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
-                made => made.map(|_| true).expect("there is room for a file"),
-            }
-        };
-        (0..).find(is_first).expect("there are numbers enough")
-    }
-
-    fn attempts(&self, directory: &Path) -> u64 {
-        (0..).take_while(|attempt| directory.join(format!("{}.{attempt}", self.number)).exists()).count()
-            as u64
-    }
-
-    fn fail<T>(&self) -> Result<T, String> {
-        match self.end {
-            End::Error => Err("as planned".to_owned()),
-            End::Panic => panic!("as planned"),
-            End::Exit => std::process::exit(3),
-        }
-    }
-}
-
-fn pass(time: Duration) {
-    let end = Instant::now() + time;
-    while Instant::now() < end && !mobula::is_cancelled() {
-        std::thread::sleep(Duration::from_millis(1));
+        self.attempts.number + self.children.iter().map(Self::value).sum::<u64>()
     }
 }
 
 fn run(directory: &Path, plan: &Plan) -> Result<u64, String> {
-    let attempt = plan.begin(directory);
+    let is_bad = plan.attempts.begin(directory);
     let call = |child: &Plan| work::remote(directory.to_owned(), child.clone());
     let children: Vec<_> = plan.children.iter().map(call).collect();
     pass(Duration::from_millis(plan.millis));
     let sum: u64 = children.iter().filter_map(|child| child.get().ok()).sum();
-    if attempt < plan.bad_attempts { plan.fail() } else { Ok(plan.number + sum) }
+    if is_bad { plan.attempts.fail() } else { Ok(plan.attempts.number + sum) }
 }
 
 #[mobula::remote]
@@ -116,27 +74,16 @@ fn work_in_a_process_that_ends(directory: PathBuf, plan: Plan) -> Result<u64, St
 
 #[mobula::remote(streaming, max_in_flight = 2)]
 fn stream(directory: PathBuf, plan: Plan) -> impl Iterator<Item = Result<u64, String>> {
-    let is_bad = plan.begin(&directory) < plan.bad_attempts;
+    let is_bad = plan.attempts.begin(&directory);
     (0..plan.items).map(move |item| {
         pass(Duration::from_millis(plan.millis / ITEMS_MAX));
-        if is_bad && item >= plan.items / 2 { plan.fail() } else { Ok(plan.number + item) }
+        if is_bad && item >= plan.items / 2 { plan.attempts.fail() } else { Ok(plan.attempts.number + item) }
     })
 }
 
 #[mobula::remote]
 fn successor(value: u64) -> u64 {
     value + 1
-}
-
-/// How the caller treats the call.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Treatment {
-    Wait,
-    Cancel,
-    CancelByForce,
-    /// It drops a guard, or the stream.
-    DropGuard,
-    Forget,
 }
 
 #[derive(Debug)]
@@ -177,7 +124,7 @@ impl Options {
 
     /// How often the call may run.
     fn attempts_max(&self, plan: &Plan) -> u64 {
-        match plan.end {
+        match plan.attempts.end {
             End::Exit => 1 + self.max_retries,
             _ if self.retry_exceptions => 1 + self.max_retries,
             _ => 1,
@@ -204,13 +151,7 @@ impl Made {
     fn new(random: &mut Random, directory: &Path, number: u64) -> Self {
         let (mut plan, kind) = (Plan::random(random, number, 0), random.below(3));
         let options = Options::random(random, kind == 0);
-        let treatment = match random.below(10) {
-            0..=4 => Treatment::Wait,
-            5 | 6 => Treatment::Cancel,
-            7 => Treatment::CancelByForce,
-            8 => Treatment::DropGuard,
-            _ => Treatment::Forget,
-        };
+        let treatment = Treatment::random(random);
         let directory = directory.to_owned();
         let given = options.options.clone();
         let what = match kind {
@@ -259,17 +200,13 @@ impl Made {
     /// Whether the call may end with this error.
     fn may_fail(&self, error: &Error) -> bool {
         let attempts_max = self.options.attempts_max(&self.plan);
-        let is_bad = self.plan.bad_attempts >= attempts_max;
+        let is_bad = self.plan.attempts.bad >= attempts_max;
         let is_cancelled = !matches!(self.treatment, Treatment::Wait | Treatment::Forget);
         match error {
             Error::Failed(Failure::TaskCancelled { .. }) => is_cancelled,
             Error::Failed(Failure::TaskTimedOut { .. }) => self.options.has_limit,
-            Error::Failed(Failure::WorkerDied { .. }) => is_bad && self.plan.end == End::Exit,
-            Error::Task(error) => match error.kind {
-                TaskErrorKind::Returned => is_bad && self.plan.end == End::Error,
-                TaskErrorKind::Panicked => is_bad && self.plan.end == End::Panic,
-                _ => false,
-            },
+            Error::Failed(Failure::WorkerDied { .. }) => is_bad && self.plan.attempts.end == End::Exit,
+            Error::Task(error) => is_bad && self.plan.attempts.fails_with(&error.kind),
             _ => false,
         }
     }
@@ -288,24 +225,15 @@ impl Made {
                 }
             }
             What::Stream(stream) => {
-                let mut taken = 0;
-                let error = loop {
-                    match stream.next().map(|item| item.get_timeout(PATIENCE)) {
-                        Some(Ok(item)) => assert_eq!(item, self.plan.number + taken, "{told}"),
-                        Some(Err(error)) => break Some(error),
-                        None => break None,
-                    }
-                    taken += 1;
-                };
+                let (taken, error) = read_numbers(stream, self.plan.attempts.number, &told);
                 match error {
                     None => assert_eq!(taken, self.plan.items, "{told}"),
                     Some(error) => assert!(self.may_fail(&error), "{told}: {error:?}"),
                 }
-                assert!(stream.next().is_none(), "{told}");
             }
             What::Guarded(..) | What::Nothing => {}
         }
-        let attempts = self.plan.attempts(directory);
+        let attempts = self.plan.attempts.count(directory);
         assert!(attempts <= self.options.attempts_max(&self.plan), "{attempts} attempts: {told}");
     }
 }

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 pub mod carriers;
 mod content;
 pub mod hostile;
+pub mod planned;
 
 pub use content::{Random, fill, is_content_of};
 

@@ -439,10 +439,11 @@ const METHOD: &str = "\
 In each row, all systems are measured in turn, A B A B …, usually in five rounds of 0.1 to 0.3 s each. A round \
 gives a median (or a rate), and the table has the median of the rounds. Each system works in processes of its own, \
 in its own language: Mobula and the Rust rivals in Rust, Plasma in C++, Ray, Dask and Python’s \
-`multiprocessing.Pool` in Python, with numpy and pyarrow. A whole job is done once in a round, in two or three \
-rounds; its data, and sessions, pools and clusters, are there before. Each result is checked while it is measured; \
-a wrong one ends the run with an error. A system that is not measured sleeps. The processes of Ray and Dask poll \
-also when they have nothing to do, so they are stopped (`SIGSTOP`) while others are measured, and rows without Ray \
+`multiprocessing.Pool` in Python, with numpy and pyarrow. The rows “Python: …” use Mobula’s Python package. A whole \
+job is done once in a round, in two or three rounds; its data, and sessions, pools and clusters, are there before. \
+Each result is checked while it is measured; a wrong one ends the run with an error. A system that is not measured \
+sleeps. The processes of Ray and Dask poll also when they have nothing to do, so they are stopped (`SIGSTOP`) while \
+others are measured, and rows without Ray \
 come before it is started. Before each round of the rows of 256 MiB, a gigabyte is used and freed: the host of a \
 virtual machine takes free memory away, and the cost of getting it back should be in no figure. A ratio says how \
 many times as fast Mobula is, or how many times as little it takes: above 1 is better.";

@@ -150,7 +150,7 @@ pub(super) enum Work {
 }
 
 impl Running {
-    /// What so many threads together do in a second, on one actor or one object.
+    /// The rate of so many threads together, which call one actor, get one object, or put.
     pub(super) fn threads(&mut self, work: Work, threads: usize, budget: Duration) -> Figure {
         let (actor, object) = (first_call(1)?, mobula::put(&42_i64)?);
         let once = |x: i64| -> Result<i64, Failure> {
