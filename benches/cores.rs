@@ -1,13 +1,9 @@
-//! The rates of many processes and of many threads, beside the rate of one process and of one thread.
+//! Many tasks that compute, on all cores.
 //!
-//! `cargo bench -p mobula-benches --bench cores`; words behind `--` choose sections (`jobs`, `workers`, `threads`).
-//! With `--test` each section runs once and briefly.
-//!
-//! * `jobs`: the same loops of arithmetic as tasks of two workers and as closures of two threads of one process (by
-//!   rayon), in turn. The last columns do not depend on what else the machine does: context switches for 1,000 tasks,
-//!   and processor time for each task beyond the loop itself.
-//! * `workers`: many small calls at once, with one worker and with many, and computing workers beside a caller.
-//! * `threads`: calls, gets and puts from one, two and four threads of one process, in turn.
+//! `cargo bench -p mobula-benches --bench cores`; with `--test` it runs once and briefly. The same loops of arithmetic
+//! run as tasks of two workers and as closures of two threads of one process (by rayon), in turn. The last columns do
+//! not depend on what else the machine does: context switches for 1,000 tasks, and processor time for each task beyond
+//! the loop itself. `mobula-compare` has the rates of workers and of calling threads.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -27,48 +23,15 @@ fn job(rounds: u64) -> u64 {
 }
 
 #[mobula::remote]
-fn successor(x: u64) -> u64 {
-    x + 1
-}
-
-#[mobula::remote]
 fn pid(milliseconds: u64) -> u32 {
     std::thread::sleep(Duration::from_millis(milliseconds));
     std::process::id()
 }
 
-struct Counter {
-    calls: u64,
-}
-
-#[mobula::remote]
-impl Counter {
-    fn new() -> Self {
-        Self { calls: 0 }
-    }
-
-    fn add(&mut self) -> u64 {
-        self.calls += 1;
-        self.calls
-    }
-}
-
 fn main() -> mobula::Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let is_test = words.iter().any(|word| word == "--test");
-    let effort = if is_test { Effort { rounds: 1, part: 0.02 } } else { Effort { rounds: 7, part: 1.0 } };
-    let chosen: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
-    let sections: [(&str, Section); 3] = [("jobs", jobs), ("workers", workers), ("threads", threads)];
-    for (name, section) in sections {
-        if chosen.is_empty() || chosen.iter().any(|word| name.contains(word.as_str())) {
-            println!("\n{name}");
-            section(&effort)?;
-        }
-    }
-    Ok(())
+    let is_test = std::env::args().any(|word| word == "--test");
+    jobs(&if is_test { Effort { rounds: 1, part: 0.02 } } else { Effort { rounds: 7, part: 1.0 } })
 }
-
-type Section = fn(&Effort) -> mobula::Result<()>;
 
 /// How much is measured.
 struct Effort {
@@ -102,8 +65,6 @@ fn seconds(work: impl FnOnce()) -> f64 {
     work();
     start.elapsed().as_secs_f64()
 }
-
-// ---- jobs ----
 
 /// How the results of many tasks are waited for.
 #[derive(Clone, Copy)]
@@ -232,102 +193,4 @@ impl Used {
     fn since(&self, before: &Self) -> Self {
         Self { switches: self.switches - before.switches, micros: self.micros - before.micros }
     }
-}
-
-// ---- workers ----
-
-fn workers(effort: &Effort) -> mobula::Result<()> {
-    let count = effort.of(100_000);
-    for workers in [1, 2, 4, 8, 16] {
-        let _session = session(workers);
-        let once = || {
-            let results: Vec<_> = (0..count as u64).map(successor::remote).collect();
-            let results = mobula::get(&results).expect("they run");
-            assert!(results.into_iter().eq(1..=count as u64));
-        };
-        once();
-        let rates: Vec<f64> = (0..effort.rounds).map(|_| count as f64 / seconds(once) / 1e3).collect();
-        println!(
-            "{workers:>3} workers, small calls at once: {:>6.0} k/s {}",
-            median(rates.clone()),
-            spread(&rates)
-        );
-    }
-    // Workers that compute all the time, and a caller that calls an actor.
-    let _session = session(8);
-    let actor = Counter::remote();
-    let calls = effort.of(5_000);
-    let call = || (0..calls).for_each(|_| _ = actor.add().get().expect("it answers"));
-    call();
-    let alone: Vec<f64> = (0..effort.rounds).map(|_| calls as f64 / seconds(call) / 1e3).collect();
-    let busy: Vec<_> = (0..8).map(|_| job::remote((4e9 * effort.part) as u64)).collect();
-    let beside: Vec<f64> = (0..effort.rounds).map(|_| calls as f64 / seconds(call) / 1e3).collect();
-    let still = busy.iter().filter(|result| !result.is_ready()).count();
-    println!(
-        "  calls and waits: {:.1} k/s alone, {:.1} k/s beside 8 computing workers ({still} computed to the end)",
-        median(alone),
-        median(beside)
-    );
-    Ok(())
-}
-
-// ---- threads ----
-
-fn threads(effort: &Effort) -> mobula::Result<()> {
-    let _session = session(CORES);
-    let actor = Counter::remote();
-    let object = mobula::put(&42_u64)?;
-    let many = 1_000;
-    type Operation<'a> = (&'a str, usize, usize, Box<dyn Fn(usize) + Sync + 'a>);
-    let operations: [Operation<'_>; 4] = [
-        ("calls and waits on one actor", effort.of(60_000), 1, {
-            let actor = &actor;
-            Box::new(move |count| (0..count).for_each(|_| _ = actor.add().get().expect("it answers")))
-        }),
-        ("1,000 calls of one actor at once", effort.of(200), many, {
-            let actor = &actor;
-            Box::new(move |count| {
-                for _ in 0..count {
-                    let results: Vec<_> = (0..many).map(|_| actor.add()).collect();
-                    mobula::get(&results).expect("it answers");
-                }
-            })
-        }),
-        ("gets of one object", effort.of(2_000_000), 1, {
-            let object = &object;
-            Box::new(move |count| (0..count).for_each(|_| assert_eq!(object.get().expect("it is there"), 42)))
-        }),
-        ("puts", effort.of(1_000_000), 1, {
-            Box::new(move |count| {
-                for x in 0..count as u64 {
-                    black_box(mobula::put(&x).expect("the store has room"));
-                }
-            })
-        }),
-    ];
-    for (name, count, each, operation) in &operations {
-        let run = |threads: usize| {
-            let taken = seconds(|| {
-                std::thread::scope(|scope| {
-                    (0..threads).for_each(|_| _ = scope.spawn(|| operation(count / threads)));
-                });
-            });
-            (count / threads * threads * each) as f64 / taken / 1e3
-        };
-        run(4);
-        let mut rates = [(1, Vec::new()), (2, Vec::new()), (4, Vec::new())];
-        for _ in 0..effort.rounds {
-            rates.iter_mut().for_each(|(threads, rates)| rates.push(run(*threads)));
-        }
-        let one = rates[0].1.clone();
-        let text: Vec<String> = rates
-            .iter()
-            .map(|(_, rates)| {
-                let ratio = median(rates.iter().zip(&one).map(|(rate, one)| rate / one).collect());
-                format!("{:>7.0} k/s ({ratio:.2})", median(rates.clone()))
-            })
-            .collect();
-        println!("{name:>34}: {}", text.join(" "));
-    }
-    Ok(())
 }

@@ -155,7 +155,11 @@ pub(crate) const NOTES: &[(&str, &str)] = &[
         "All puts of a process take one lock, under which the object’s entry and its memory are found. Two \
          threads that only put hand it to each other, and its cache lines move between the processors.",
     ),
-    ("idle-cpu", "The memory monitor reads the system’s figures four times a second, as Ray’s does."),
+    (
+        "idle-cpu",
+        "The memory monitor reads the system’s figures four times a second, as Ray’s does. Without it \
+         (`MOBULA_MEMORY_MONITOR_INTERVAL_MS=0`) the row has 0.0 %.",
+    ),
     (
         "live",
         "Puts, and gets in order, stay flat. A get of a random one among a million objects touches four lines that \

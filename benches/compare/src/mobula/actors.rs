@@ -12,6 +12,8 @@ use crate::peer::{Figure, check, median_of, median_of_batches};
 /// Calls of the actor with `async` methods, and how long each waits.
 const ASYNC_CALLS: u64 = 10_000;
 const ASYNC_WAIT: Duration = Duration::from_millis(1);
+/// Longer than a caller looks for mail before it sleeps.
+const ANSWER_WAIT: Duration = Duration::from_micros(500);
 /// Calls of each caller.
 const CALLS: i64 = 5_000;
 
@@ -40,6 +42,12 @@ impl Adder {
     }
 
     pub(super) fn successor(&self, x: i64) -> i64 {
+        x + 1
+    }
+
+    /// Answers when its caller sleeps.
+    pub(super) fn successor_later(&self, x: i64) -> i64 {
+        std::thread::sleep(ANSWER_WAIT);
         x + 1
     }
 }

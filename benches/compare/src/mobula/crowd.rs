@@ -71,6 +71,12 @@ impl Crowd {
         })
     }
 
+    /// A call of one of so many actors, for whose result the caller sleeps.
+    pub(super) fn call_asleep(&mut self, count: usize, budget: Duration) -> Figure {
+        let actor = self.have(count)?;
+        median_of_batches(budget, 1, || check(actor.successor_later(1).get()? == 2, "an actor's answer"))
+    }
+
     /// A task and its result beside them, back to back.
     pub(super) fn task(&mut self, count: usize, budget: Duration) -> Figure {
         const BATCH: usize = 200;

@@ -111,6 +111,7 @@ pub(crate) fn serve(scratch: &Path, spin: Option<Duration>) -> Result<(), Failur
             "shutdown" => session::shutdown(&side.scratch, &mut side.session),
             "join" => session::join(&side.scratch, &mut side.session),
             "crowd-actor-call" => side.crowd()?.call(number(0)?, budget),
+            "crowd-actor-call-asleep" => side.crowd()?.call_asleep(number(0)?, budget),
             "crowd-task-call" => side.crowd()?.task(number(0)?, budget),
             "crowd-start" => side.crowd()?.start_one(number(0)?, budget),
             "nested" => crowd::nested(side.alone(), number(0)? as u32),

@@ -95,6 +95,7 @@ fn crowd() -> Vec<Row> {
         let row = one("beside", actors, format!("calls beside {actors} actors"), Unit::Seconds)
             .ask_as("actor call and wait", Who::Mobula, format!("crowd-actor-call {actors}"))
             .ask_as("task, call and wait", Who::Mobula, format!("crowd-task-call {actors}"))
+            .ask_as("actor call of 500 µs", Who::Mobula, format!("crowd-actor-call-asleep {actors}"))
             .rounds(9, 100);
         unless_quick(actors > 100, row)
     }));
@@ -143,15 +144,19 @@ pub(super) fn series() -> Vec<Series> {
         log: false,
     };
     vec![
-        crowd(
-            "beside",
-            "calls beside 10 … 1,000 actors",
-            "actors",
-            Unit::Seconds,
-            "A call of one actor and its result, back to back, and a task and its result, in a session with so many \
-             actors, each of which is a process that has answered a call.",
-            vec![SeriesGoal::Flat(0.2)],
-        ),
+        Series {
+            log: true,
+            ..crowd(
+                "beside",
+                "calls beside 10 … 1,000 actors",
+                "actors",
+                Unit::Seconds,
+                "A call of one actor and its result, back to back; a task and its result; and a call whose method \
+                 sleeps for 500 µs, so that the caller sleeps too. The session has so many actors, each of which is a \
+                 process that has answered a call.",
+                vec![SeriesGoal::Flat(0.2)],
+            )
+        },
         crowd(
             "start",
             "start of an actor beside 10 … 1,000 others",
