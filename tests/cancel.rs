@@ -78,10 +78,15 @@ impl Slow {
     }
 
     fn add(&mut self, x: u32, gate: PathBuf) {
+        std::fs::write(gate.with_file_name("began"), "").unwrap();
         while !gate.exists() {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.0.push(x);
+    }
+
+    fn until_cancelled(&self, began: PathBuf, noticed: PathBuf) {
+        until_cancelled(began, noticed);
     }
 
     fn all(&self) -> Vec<u32> {
@@ -249,13 +254,31 @@ fn calls_of_an_actor_are_cancelled_but_never_by_force() {
     let files = Files::new();
     let actor = Slow::remote();
     let calls: Vec<_> = (0..5).map(|x| actor.add(x, files.path("gate"))).collect();
+    files.appears("began");
     let error = mobula::cancel_with(&calls, CancelOptions::new().force(true)).unwrap_err();
     assert!(matches!(error, Error::Config { field: "force", .. }), "{error}");
     mobula::cancel(&calls[2..4]).unwrap();
-    files.write("gate");
+    // The first call runs, and never waits.
     is_cancelled(calls[2].get_timeout(PATIENCE), "Slow::add");
     is_cancelled(calls[3].get_timeout(PATIENCE), "Slow::add");
+    files.write("gate");
     assert_eq!(actor.all().get_timeout(PATIENCE).unwrap(), [0, 1, 4]);
+    drop(session);
+}
+
+/// The method never waits, so another thread of the actor must handle the mail.
+#[test]
+fn a_running_method_learns_of_it() {
+    let session = session(1);
+    let files = Files::new();
+    let actor = Slow::remote();
+    let running = actor.until_cancelled(files.path("began"), files.path("noticed"));
+    files.appears("began");
+    let behind = actor.all();
+    running.cancel().unwrap();
+    is_cancelled(running.get_timeout(PATIENCE), "Slow::until_cancelled");
+    files.appears("noticed");
+    assert!(behind.get_timeout(PATIENCE).unwrap().is_empty());
     drop(session);
 }
 

@@ -326,11 +326,6 @@ impl Runs {
         }
     }
 
-    /// Whether the time of each call is recorded.
-    pub(crate) fn are_timed(&self) -> bool {
-        self.recorder.as_ref().is_some_and(|recorder| recorder.records(Kind::Ran))
-    }
-
     /// Converts a number of ticks to nanoseconds.
     pub(crate) fn nanos(&self, ticks: u64) -> u64 {
         self.watch.nanos(ticks)
@@ -358,29 +353,24 @@ impl Runs {
         }
     }
 
-    /// The call is over.
+    /// The call is over. The times of methods are recorded only if each call is.
     #[inline]
-    pub(crate) fn over(&self, run: Run, now: u64, failed: bool) {
+    pub(crate) fn over(&self, run: Run, now: u64, failed: bool, is_function: bool) {
         let Some(recorder) = &self.recorder else { return };
         let name = self.name.get();
-        recorder.ran(name, now.saturating_sub(run.since), failed);
         if recorder.records(Kind::Ran) {
             let values = [run.task, run.caller.bits(), run.since, 0, 0, 0];
+            recorder.ran(name, now.saturating_sub(run.since), failed);
             recorder.record_at(EventBuffer::Ran, now, Kind::Ran, failed.into(), name, values);
+        } else if is_function {
+            recorder.ran(name, now.saturating_sub(run.since), failed);
+        } else {
+            recorder.count(name, Counter::Ran);
+            if failed {
+                recorder.count(name, Counter::RanFailed);
+            }
         }
         recorder.end_run();
-    }
-
-    /// The call, whose time is not recorded, is over.
-    #[inline]
-    pub(crate) fn over_untimed(&self, failed: bool) {
-        if let Some(recorder) = &self.recorder {
-            recorder.count(self.name.get(), Counter::Ran);
-            if failed {
-                recorder.count(self.name.get(), Counter::RanFailed);
-            }
-            recorder.end_run();
-        }
     }
 }
 

@@ -478,10 +478,10 @@ impl Executor {
         }
     }
 
-    /// Whether a call of a function runs, or ran since the last look of the background poller. Then other calls may be
-    /// sent ahead to this process and wait behind it.
+    /// Whether a call runs, or ran since the last look of the background poller. Then other calls may wait behind it,
+    /// or be cancelled, and the thread that runs it does not look.
     pub(crate) fn is_active(&self) -> bool {
-        !self.is_actor() && self.progress.is_active()
+        self.progress.is_active()
     }
 
     /// Declines the calls that wait, if the running call ran already when this was last called. Returns whether calls

@@ -5,6 +5,7 @@ use crate::error::Failure;
 use crate::executor::{Executor, Work};
 use crate::host::invocation::Invocation;
 use crate::host::{Host, Instance};
+use crate::mail::waiters::Mail;
 use crate::process::lifeline::end_if_descriptors_are_gone;
 use crate::process::termination;
 use crate::record::{self, Run, Runs};
@@ -13,6 +14,10 @@ use crate::wire::{Call, Callee, NoResults, Returns, StreamEnd, ToHead};
 use crate::worker::answer::{fail, reply, reply_with_end};
 use crate::worker::owned_call::OwnedCall;
 use crate::worker::stream::Items;
+
+/// After a call that took this long, the thread looks at the mail before it begins the next one: the time of a look does
+/// not matter then.
+const LONG_NANOS: u64 = 50_000;
 
 /// Runs the calls that arrive, until the session is over or the head ends the process.
 pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn Host) {
@@ -34,9 +39,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
         });
         let Some(Some(work)) = next else { break };
         executor.call_changed(runtime.head());
-        if !executor.is_actor() {
-            runtime.call_begins();
-        }
+        runtime.call_begins();
         // What a process that is spent does last: results of the calls that it made may be wanted elsewhere.
         let await_calls = || {
             let is_over = || executor.is_stopping() || !runtime.submitter.has_calls();
@@ -104,10 +107,8 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                     }
                     _ => None,
                 };
-                // One look at the clock serves the end of a call and the beginning of the next. Without a recorder, the
-                // time matters only for functions: it decides how many calls are sent ahead.
-                let is_timed = runs.are_timed() || matches!(callee, Callee::Function(_));
-                let since = if is_timed { over.unwrap_or_else(record::now) } else { 0 };
+                // One look at the clock serves the end of a call and the beginning of the next.
+                let since = over.unwrap_or_else(record::now);
                 let run = Run { task, caller: from.peer, since };
                 runs.begin(run);
                 let context = call.context(&record);
@@ -126,21 +127,16 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                     )),
                 };
                 end_forked_child(runtime);
-                over = is_timed.then(record::now);
+                let now = record::now();
+                over = Some(now);
+                let ran_nanos = runs.nanos(now.saturating_sub(since));
                 let is_spent = on.is_spent();
                 let (results, record) = on.into_parts();
                 // Before the caller can give the process back: until it ends, it keeps what the call demanded.
                 if is_spent {
                     executor.set_spent(runtime.submitter.has_calls(), runtime.head());
                 }
-                let ran_nanos = match (callee, over) {
-                    (Callee::Function(_), Some(now)) => runs.nanos(now.saturating_sub(since)),
-                    _ => 0,
-                };
-                match over {
-                    Some(now) => runs.over(run, now, outcome.is_err()),
-                    None => runs.over_untimed(outcome.is_err()),
-                }
+                runs.over(run, now, outcome.is_err(), matches!(callee, Callee::Function(_)));
                 match (outcome, &items) {
                     // The head answers it: the actor has ended.
                     _ if executor.exits() => {}
@@ -156,6 +152,10 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                 // come.
                 if from.holds_anything() {
                     runtime.call_begins();
+                }
+                // The next call may have been cancelled meanwhile.
+                if ran_nanos >= LONG_NANOS {
+                    runtime.look();
                 }
                 used = Some(record);
                 if is_spent {
