@@ -15,8 +15,8 @@ use crate::worker::answer::{fail, reply, reply_with_end};
 use crate::worker::owned_call::OwnedCall;
 use crate::worker::stream::Items;
 
-/// After a call that took this long, the thread looks at the mail before it begins the next one: the time of a look does
-/// not matter then.
+/// After a call that took this long, the thread looks at the mail before it begins the next one. The time of a look
+/// does not matter then.
 const LONG_NANOS: u64 = 50_000;
 
 /// Runs the calls that arrive, until the session is over or the head ends the process.
