@@ -109,7 +109,7 @@ fn references_and_handles_of_a_session_that_has_ended_say_so_wherever_they_are_u
     for reference in &references {
         is_ended(mobula::get([reference.clone()]));
         is_ended(mobula::get([new.clone(), reference.clone()]));
-        is_ended(mobula::wait([new.clone(), reference.clone()], 1, Some(PATIENCE)));
+        is_ended(mobula::wait([reference.clone(), new.clone()], 2, Some(PATIENCE)));
         is_ended(square::remote(reference).get_timeout(PATIENCE));
         is_ended(square::remote(square::remote(reference)).get_timeout(PATIENCE));
         cannot_be_written(get_all::remote(vec![new.clone(), reference.clone()]).get_timeout(PATIENCE));

@@ -362,13 +362,14 @@ pub type Refs<T> = Vec<ObjectRef<T>>;
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// Costs a look (one or two loads) at each of the references, and a system call only where this thread has to sleep. It
-/// reads no value.
+/// Costs a look (one or two loads) at the references up to the last one that it returns as ready, and a system call only
+/// where this thread has to sleep. It reads no value.
 ///
 /// # Errors
 /// - [`Error::Config`](crate::Error::Config): `num_ready` is more than the number of references.
 /// - [`Error::NotInitialized`](crate::Error::NotInitialized): this process has no session.
-/// - [`Failure::SessionOver`](crate::Failure::SessionOver): one of them is of a session that has ended.
+/// - [`Failure::SessionOver`](crate::Failure::SessionOver): one of them is of a session that has ended, and not enough
+///   before it are ready.
 #[track_caller]
 pub fn wait<T>(
     refs: impl IntoIterator<Item = impl IntoRef<T>>,

@@ -343,7 +343,7 @@ fn wait_all_with<R: AsRef<Ref>>(
 ///
 /// # Errors
 /// [`Error::Config`] when `num_ready` is more than there are; [`Error::NotInitialized`]; [`Failure::SessionOver`] when
-/// one of them is of a session that has ended; [`Failure::Deadlock`].
+/// one of them is of a session that has ended, and not enough before it are ready; [`Failure::Deadlock`].
 #[track_caller]
 pub fn wait<R: AsRef<Ref>>(
     runtime: &Runtime,
@@ -352,18 +352,26 @@ pub fn wait<R: AsRef<Ref>>(
     timeout: Option<Duration>,
 ) -> Result<(Vec<R>, Vec<R>)> {
     let at = Location::caller();
-    check_session(runtime, &rest)?;
     if num_ready > rest.len() {
         let expected = format!("at most the {} references that were given", rest.len());
         return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
     }
-    // The positions of the first references that are ready. References that are not ready are checked again.
+    // The positions of the first references that are ready. References that are not ready are checked again. The session
+    // is checked with each, not beforehand: that would cost as much for all of them as the wait for one that is ready.
     let mut positions = SmallVec::<[usize; 8]>::new();
+    let mut has_ended = false;
     let mut enough = || {
         positions.clear();
-        let ready = rest.iter().enumerate().filter(|(_, reference)| reference.as_ref().is_ready());
-        positions.extend(ready.map(|(position, _)| position).take(num_ready));
-        (positions.len() >= num_ready).then_some(())
+        for (position, reference) in rest.iter().map(AsRef::as_ref).enumerate() {
+            if positions.len() == num_ready {
+                break;
+            }
+            has_ended |= !runtime.is_of(reference.session());
+            if reference.is_ready() {
+                positions.push(position);
+            }
+        }
+        (has_ended || positions.len() == num_ready).then_some(())
     };
     if enough().is_none() {
         let _watches = watches(&rest)?;
@@ -385,6 +393,9 @@ pub fn wait<R: AsRef<Ref>>(
         if found.is_none() && runtime.is_cancelled() {
             return Err(Failure::Cancelled.into());
         }
+    }
+    if has_ended {
+        return Err(Failure::SessionOver.into());
     }
     let ready = match positions[..] {
         // Most loops wait for one reference at a time.
