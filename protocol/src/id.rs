@@ -100,10 +100,12 @@ impl fmt::Display for OwnerId {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "Fields", into = "Fields")]
 pub struct ObjectId {
     owner: OwnerId,
-    index: u32,
-    generation: u32,
+    /// The index in the upper half, and the generation. Two words are passed in registers; three fields would be
+    /// passed in memory.
+    entry: u64,
 }
 
 impl ObjectId {
@@ -119,7 +121,7 @@ impl ObjectId {
     /// ```
     #[must_use]
     pub fn new(owner: OwnerId, index: u32, generation: u32) -> Self {
-        Self { owner, index, generation }
+        Self { owner, entry: u64::from(index) << 32 | u64::from(generation) }
     }
 
     /// The client that made it.
@@ -142,7 +144,7 @@ impl ObjectId {
     /// ```
     #[must_use]
     pub fn index(self) -> u32 {
-        self.index
+        (self.entry >> 32) as u32
     }
 
     /// The number of the object among those that used the entry.
@@ -153,7 +155,7 @@ impl ObjectId {
     /// ```
     #[must_use]
     pub fn generation(self) -> u32 {
-        self.generation
+        self.entry as u32
     }
 
     /// Sixteen bytes, little-endian: owner, index, generation.
@@ -167,8 +169,8 @@ impl ObjectId {
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.owner.bits().to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.index.to_le_bytes());
-        bytes[12..].copy_from_slice(&self.generation.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.index().to_le_bytes());
+        bytes[12..].copy_from_slice(&self.generation().to_le_bytes());
         bytes
     }
 
@@ -186,6 +188,26 @@ impl ObjectId {
     }
 }
 
+/// An id as it is in messages.
+#[derive(Serialize, Deserialize)]
+struct Fields {
+    owner: OwnerId,
+    index: u32,
+    generation: u32,
+}
+
+impl From<Fields> for ObjectId {
+    fn from(fields: Fields) -> Self {
+        Self::new(fields.owner, fields.index, fields.generation)
+    }
+}
+
+impl From<ObjectId> for Fields {
+    fn from(id: ObjectId) -> Self {
+        Self { owner: id.owner(), index: id.index(), generation: id.generation() }
+    }
+}
+
 impl fmt::Debug for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -196,7 +218,7 @@ impl fmt::Display for ObjectId {
     /// 32 hexadecimal digits in groups: slot, index, generation, epoch.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (slot, epoch) = (self.owner.slot(), self.owner.epoch());
-        write!(f, "{slot:04x}-{:08x}-{:08x}-{epoch:012x}", self.index, self.generation)
+        write!(f, "{slot:04x}-{:08x}-{:08x}-{epoch:012x}", self.index(), self.generation())
     }
 }
 
