@@ -362,8 +362,8 @@ pub type Refs<T> = Vec<ObjectRef<T>>;
 /// # Ok::<(), mobula::Error>(())
 /// ```
 ///
-/// Costs a look (one or two loads) at the references up to the last one that it returns as ready, and a system call only
-/// where this thread has to sleep. It reads no value.
+/// Costs a look (one or two loads) at the references up to the last one that it returns as ready, and a system call
+/// only where this thread has to sleep. It reads no value.
 ///
 /// # Errors
 /// - [`Error::Config`](crate::Error::Config): `num_ready` is more than the number of references.

@@ -356,8 +356,8 @@ pub fn wait<R: AsRef<Ref>>(
         let expected = format!("at most the {} references that were given", rest.len());
         return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
     }
-    // The positions of the first references that are ready. References that are not ready are checked again. The session
-    // is checked with each, not beforehand: that would cost as much for all of them as the wait for one that is ready.
+    // The positions of the first references that are ready. References that are not ready are checked again. The
+    // session is checked with each, not beforehand: that would cost as much for all as the wait for one that is ready.
     let mut positions = SmallVec::<[usize; 8]>::new();
     let mut has_ended = false;
     let mut enough = || {
