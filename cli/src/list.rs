@@ -161,8 +161,17 @@ fn actor_row(actor: &ActorState) -> [String; 7] {
         printable(&actor.state),
         actor.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
         actor.restarts.to_string(),
-        printable(actor.function.as_deref().unwrap_or("")),
+        running_text(actor.function.as_deref(), actor.running),
     ]
+}
+
+/// The function that runs, and how many calls run beside it.
+fn running_text(function: Option<&str>, running: u64) -> String {
+    let function = printable(function.unwrap_or(""));
+    match running.saturating_sub(1) {
+        0 => function,
+        others => format!("{function} and {others} more"),
+    }
 }
 
 const WORKER_HEAD: [(&str, Side); 8] = [
@@ -183,7 +192,7 @@ fn worker_row(worker: &WorkerState) -> [String; 8] {
         worker.pid.to_string(),
         worker.kind.to_owned(),
         printable(&worker.state),
-        printable(worker.function.as_deref().unwrap_or("")),
+        running_text(worker.function.as_deref(), worker.running),
         maybe_seconds(worker.running_s),
         printable(&waits.join(", ")),
         printable(&worker.holds),

@@ -523,15 +523,17 @@ pub fn constructor_arguments<A: Actor>(options: &ActorOptions) -> ArgumentList {
         // The constructor's first argument, which the host takes.
         arguments.push_value(|out| value::append(&wanted, out));
     }
-    let message = match wanted {
-        Some(0) => Some("`max_concurrency` is 1 or more"),
+    let expected = match wanted {
+        Some(0) => Some("1 or more"),
         Some(_) if !class.is_concurrent() => Some(
-            "its calls run one at a time: put `max_concurrency` into the attribute `#[remote]` of the class",
+            "not given, because calls of the class run one at a time: put `max_concurrency` into the attribute \
+             `#[remote]` of the class",
         ),
         _ => None,
     };
-    if let Some(message) = message {
-        arguments.fail(Failure::Other(format!("{}: {message}", class.name)));
+    if let Some((value, expected)) = wanted.zip(expected) {
+        let option = format!("max_concurrency of {}", class.name);
+        arguments.fail(Failure::BadOption { option, value: value.to_string(), expected: expected.into() });
     }
     arguments
 }

@@ -70,7 +70,7 @@ fn of_failure(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
         Failure::ActorUnavailable { .. } | Failure::Unreachable { .. } => "ActorUnavailableError",
         Failure::TaskCancelled { .. } | Failure::Cancelled => "TaskCancelledError",
         Failure::Timeout { .. } => "GetTimeoutError",
-        Failure::ObjectLost { .. } => "ObjectLostError",
+        Failure::ObjectLost { .. } | Failure::ItemsLost { .. } => "ObjectLostError",
         Failure::NameTaken { .. }
         | Failure::NameTooLong { .. }
         | Failure::NoSuchActor { .. }

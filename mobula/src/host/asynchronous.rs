@@ -36,7 +36,10 @@ pub(crate) struct Loop {
 
 impl Loop {
     pub(crate) fn start() -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure::Other(format!("no loop for `async` methods: {error}"));
+        let failed = |error: io::Error| {
+            let needed = "a thread and descriptors for the `async` methods of an actor".to_owned();
+            Failure::System { needed, errno: error.raw_os_error() }
+        };
         let runtime = Arc::new(Builder::new_current_thread().enable_all().build().map_err(failed)?);
         let (calls, begin) = unbounded_channel();
         let on = runtime.clone();

@@ -148,7 +148,8 @@ impl Shared {
         {
             let Begun { lane, access, job } = begun;
             gate.lanes.over(lane, access);
-            job.call.fail(Failure::Other(format!("no thread could be started for a call: {error}")));
+            let needed = "a thread for a call of an actor with several at a time".to_owned();
+            job.call.fail(Failure::System { needed, errno: error.raw_os_error() });
         }
     }
 

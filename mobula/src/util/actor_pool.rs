@@ -5,7 +5,7 @@ use std::fmt;
 use std::iter::FusedIterator;
 use std::time::Duration;
 
-use mobula_runtime::{Error, Failure, Result};
+use mobula_runtime::{Error, Failure, Result, UtilFailure};
 use serde::de::DeserializeOwned;
 
 use crate::actor::{Actor, ActorHandle};
@@ -499,8 +499,7 @@ impl<A: Actor, T: DeserializeOwned> ActorPool<A, T> {
 }
 
 fn no_actors() -> Error {
-    Failure::Other("the pool has no actor that could run the calls that wait: add one with `push`".into())
-        .into()
+    Failure::Util(UtilFailure::PoolEmpty).into()
 }
 
 impl<A: Actor, T> fmt::Debug for ActorPool<A, T> {

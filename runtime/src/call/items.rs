@@ -122,15 +122,7 @@ impl Items {
     /// The number of items that arrived differs from the number that its process has made.
     pub(crate) fn check_length(&self) -> Result<(), Failure> {
         let State { count, length, .. } = *self.state.lock();
-        let made = match length {
-            Some(length) if length == count => return Ok(()),
-            Some(length) => format!("made {length}"),
-            None => "does not say how many it made".to_owned(),
-        };
-        Err(Failure::Other(format!(
-            "{count} items of the stream arrived, but the process that ended it {made}: items were lost with a \
-             process that died, or a retry of the function did not make the same items again"
-        )))
+        if length == Some(count) { Ok(()) } else { Err(Failure::ItemsLost { arrived: count, made: length }) }
     }
 
     /// Whether only a number of items may be in flight.

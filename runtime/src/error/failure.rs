@@ -196,6 +196,21 @@ pub enum Failure {
         /// The object's id.
         object: ObjectId,
     },
+    /// A stream has fewer or more items than the process that ended it made: some were lost with a process that died, or
+    /// a retry of the function did not make the same items again.
+    ItemsLost {
+        /// The number of items that arrived.
+        arrived: u64,
+        /// The number that the process made, if it said so.
+        made: Option<u64>,
+    },
+    /// The operating system refused a thread or a descriptor that the call needs.
+    System {
+        /// What was needed.
+        needed: String,
+        /// The error number of the system, if it gave one.
+        errno: Option<i32>,
+    },
     /// The store refused, or is gone, or could not be asked: for an argument, for a result, or in the task.
     Store {
         /// The kind of the error, with its numbers.
@@ -490,7 +505,26 @@ impl fmt::Display for Failure {
                 write!(f, "an actor's name and namespace of {bytes} bytes do not fit a record: choose shorter ones")
             }
             Self::ObjectLost { object } => {
-                write!(f, "object {object} is lost: the process that was to make it, or that owned it, has died")
+                write!(f, "object {object} is lost: the process that was to make it, or that owned it, has died, or it was \
+                     freed")
+            }
+            Self::ItemsLost { arrived, made } => {
+                write!(f, "{arrived} items of the stream arrived, but the process that ended it ")?;
+                match made {
+                    Some(made) => write!(f, "made {made}")?,
+                    None => f.write_str("does not say how many it made")?,
+                }
+                f.write_str(
+                    ": items were lost with a process that died, or a retry of the function did not make the same items \
+                     again",
+                )
+            }
+            Self::System { needed, errno } => {
+                write!(f, "the system refused {needed}")?;
+                match errno {
+                    Some(errno) => write!(f, ": {}", std::io::Error::from_raw_os_error(*errno)),
+                    None => Ok(()),
+                }
             }
             Self::Store { message: text, .. } | Self::Value { reason: text } | Self::Other(text) => {
                 f.write_str(text)
@@ -526,7 +560,8 @@ impl StdError for Failure {
             Self::Task(error) => error.source(),
             Self::ConstructorFailed { error, .. } | Self::WorkerInitFailed { error } => Some(error),
             Self::Store { kind: StoreFailure::Refused(refusal), .. } => Some(refusal),
-            Self::Store { kind: kind @ StoreFailure::System { errno: Some(_) }, .. } => Some(kind),
+            Self::Store { kind: StoreFailure::Other | StoreFailure::System { errno: None }, .. } => None,
+            Self::Store { kind, .. } => Some(kind),
             Self::Util(failure) => Some(failure),
             _ => None,
         }

@@ -39,6 +39,8 @@ pub enum UtilFailure {
     BarrierBroken,
     /// Not all callers came to the barrier within the timeout.
     BarrierTimeout,
+    /// Calls wait in an `ActorPool` that has no actor.
+    PoolEmpty,
     /// There are fewer permits than requested.
     TooFewPermits {
         /// The number of permits that were requested.
@@ -56,6 +58,9 @@ impl fmt::Display for UtilFailure {
             Self::QueueEmpty => "the queue does not have as many items as requested: wait longer",
             Self::BarrierBroken => "another caller has left the barrier: it died, or its wait timed out",
             Self::BarrierTimeout => "not all callers came to the barrier in time",
+            Self::PoolEmpty => {
+                "the pool has no actor that could run the calls that wait: add one with `push`"
+            }
             Self::TooFewPermits { requested, permits } => {
                 return write!(
                     f,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::snapshot::Snapshot;
+use super::snapshot::{Process, Snapshot};
 use crate::wire::ActorRecord;
 
 /// An actor.
@@ -48,7 +48,9 @@ pub struct ActorState {
     pub demand: String,
     /// How it ended.
     pub death: Option<String>,
-    /// The method that runs.
+    /// The number of calls that run: of an actor with several at a time, it may be more than one.
+    pub running: u64,
+    /// The method that runs; of several, the one that began first.
     pub function: Option<String>,
 }
 
@@ -89,7 +91,8 @@ impl Snapshot {
             .map(|actor| {
                 let process =
                     actor.pid.and_then(|pid| self.process_of_pid(pid)).filter(|process| !process.dead);
-                let run = process.and_then(|process| Some((process, process.run?)));
+                let runs = process.map_or_else(Vec::new, Process::running);
+                let run = process.zip(runs.first());
                 ActorState {
                     actor: actor.actor,
                     class: actor.class.clone(),
@@ -102,6 +105,7 @@ impl Snapshot {
                     restarts: actor.restarts,
                     demand: actor.demand.clone(),
                     death: actor.failure.clone(),
+                    running: runs.len() as u64,
                     function: run.map(|(process, run)| process.name(run.name).to_owned()),
                 }
             })

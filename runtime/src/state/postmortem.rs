@@ -209,6 +209,8 @@ impl Snapshot {
         let mut events: Vec<&Event> = buffers.into_iter().flat_map(|seen| &seen.events).collect();
         events.sort_by_key(|event| event.tick);
         let last = events.iter().skip(events.len().saturating_sub(LAST));
+        let runs = process.running();
+        let run = runs.first();
         Postmortem {
             pid: process.pid,
             label: process.label.clone(),
@@ -217,8 +219,8 @@ impl Snapshot {
             is_peak_exact: peak.is_some_and(|(bytes, first_bytes)| bytes > first_bytes),
             reason: ended.map(|event| reason(event.values[2], event.values[3])),
             ended: ended.map(|event| self.seconds(self.nanos(event.tick))),
-            function: process.run.map(|run| process.name(run.name).to_owned()),
-            task: process.run.map(|run| format!("{}.{}", self.pid_of(run.caller), run.task)),
+            function: run.map(|run| process.name(run.name).to_owned()),
+            task: run.map(|run| format!("{}.{}", self.pid_of(run.caller), run.task)),
             waits: process
                 .waits
                 .iter()

@@ -125,12 +125,7 @@ impl Snapshot {
                     *at += u64::from(count);
                 }
             }
-            if let Some(run) = process.run
-                && !process.dead
-            {
-                sums.entry(process.name(run.name)).or_default().running += 1;
-            }
-            for run in process.runs_beside() {
+            for run in process.running().iter().filter(|_| !process.dead) {
                 sums.entry(process.name(run.name)).or_default().running += 1;
             }
         }

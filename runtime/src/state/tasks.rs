@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use mobula_client::OwnerId;
-use mobula_client::internal::recorder::{Cause, Event, Kind, WaitFor};
+use mobula_client::internal::recorder::{Cause, Event, Kind, Run, WaitFor};
 use serde::Serialize;
 
 use super::snapshot::{Process, Snapshot};
@@ -158,18 +158,24 @@ impl Call {
 pub(super) type CallId = (u64, u64);
 
 impl Process {
-    /// The calls that run here beside others, by the events of their beginning that are still there.
-    pub(super) fn runs_beside(&self) -> Vec<&Event> {
-        let mut runs = HashMap::new();
-        for event in self.other.events.iter().filter(|_| !self.dead) {
-            let [number, caller, ..] = event.values;
+    /// The calls that run here, or ran when the process died, the oldest first: several only in an actor that runs
+    /// calls beside others, by the events of their beginning that are still there.
+    pub(super) fn running(&self) -> Vec<Run> {
+        let mut beside = HashMap::new();
+        for event in &self.other.events {
+            let [task, caller, ..] = event.values;
             match event.kind {
-                Kind::Began => _ = runs.insert((caller, number), event),
-                Kind::Ran => _ = runs.remove(&(caller, number)),
+                Kind::Began => {
+                    let run = Run { since: event.tick, task, caller, name: event.name };
+                    beside.insert((caller, task), run);
+                }
+                Kind::Ran => _ = beside.remove(&(caller, task)),
                 _ => {}
             }
         }
-        runs.into_values().collect()
+        let mut running: Vec<Run> = self.run.into_iter().chain(beside.into_values()).collect();
+        running.sort_by_key(|run| run.since);
+        running
     }
 }
 

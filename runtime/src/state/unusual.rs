@@ -158,7 +158,8 @@ impl Snapshot {
             let wait = process.waits.iter().min_by_key(|wait| wait.since);
             let waits = wait.filter(|wait| !matches!(wait.what, WaitFor::Memory | WaitFor::Restore));
             let wait_s = waits.map_or(0.0, |wait| self.for_s(wait.since));
-            let run = process.run.filter(|run| run.since != 0);
+            let runs = process.running();
+            let run = runs.iter().find(|run| run.since != 0);
             let run_s = run.map_or(0.0, |run| self.for_s(run.since));
             if let Some(wait) = waits.filter(|_| wait_s >= LONG_S && process.is_worker()) {
                 let awaited = self.awaited(process.pid, wait.what, wait.values);

@@ -309,7 +309,7 @@ impl Walk<'_> {
                 }
                 None => {
                     let is_lock = !self.chain.is_empty() && self.is_lock(process);
-                    let runs = process.runs_beside().len();
+                    let runs = process.running().len();
                     let text = match runs {
                         0 => format!("{} runs no call", process.label),
                         1 => format!("{} has one call under way", process.label),

@@ -34,9 +34,11 @@ pub struct WorkerState {
     pub recorded: bool,
     /// Its actor.
     pub actor: Option<u64>,
-    /// The function that runs.
+    /// The number of calls that run: in an actor with several at a time, it may be more than one.
+    pub running: u64,
+    /// The function that runs; of several, the one that began first.
     pub function: Option<String>,
-    /// The call that runs.
+    /// The call of that function.
     pub task: Option<String>,
     /// How long it has run, in seconds.
     pub running_s: Option<f64>,
@@ -84,7 +86,8 @@ impl Snapshot {
             };
             let seen = head.and_then(|head| head.processes.iter().find(is_it));
             let is_actor = seen.is_some_and(|known| known.actor.is_some());
-            let run = process.run.filter(|_| !process.dead);
+            let runs = if process.dead { Vec::new() } else { process.running() };
+            let run = runs.first();
             // If the process records nothing, the waits that it reported to the head.
             let told = seen.and_then(|known| known.waits.as_ref());
             let told_function = told.map(|told| told.function.clone()).filter(|name| !name.is_empty());
@@ -112,6 +115,7 @@ impl Snapshot {
                 },
                 recorded: process.is_recorded,
                 actor: seen.and_then(|known| known.actor),
+                running: runs.len() as u64,
                 function: run.map(|run| process.name(run.name).to_owned()).or(told_function),
                 task: run.map(|run| format!("{}.{}", self.pid_of(run.caller), run.task)),
                 running_s: run.filter(|run| run.since != 0).map(|run| self.for_s(run.since)),

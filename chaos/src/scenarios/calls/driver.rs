@@ -359,7 +359,7 @@ impl Driver {
                 Some(died)
             }
             Failure::ObjectLost { .. } if allowed.lost => Some(lost),
-            Failure::Other(text) if allowed.lost && text.contains("items were lost") => Some(lost),
+            Failure::ItemsLost { .. } if allowed.lost => Some(lost),
             // Each process that is started is killed before it can serve.
             Failure::NoWorkers { .. } => Some(died),
             Failure::Task(error) if error.kind == TaskErrorKind::Returned => match error.cause.as_deref() {
