@@ -363,6 +363,13 @@ fn the_calls_that_an_actor_runs_side_by_side_are_all_seen() {
     let actor = Concurrent::remote();
     let running = [actor.run(gate.path()), actor.run(gate.path())];
     eventually("both run", || watched.tasks("Concurrent::run", "running").len() == 2);
+    for kind in ["workers", "actors"] {
+        let rows = watched.ask(&["list", kind, "--function", "*Concurrent::run"]);
+        let row = &rows[kind][0];
+        assert_eq!((&rows["total"], &row["running"]), (&1.into(), &2.into()), "{rows}");
+        let text = watched.text(&["list", kind]);
+        assert!(text.contains("Concurrent::run and 1 more"), "{text}");
+    }
     drop(gate);
     mobula::get(&running).unwrap();
     eventually("both are over", || watched.tasks("Concurrent::run", "finished").len() == 2);

@@ -196,8 +196,8 @@ pub enum Failure {
         /// The object's id.
         object: ObjectId,
     },
-    /// A stream has fewer or more items than the process that ended it made: some were lost with a process that died, or
-    /// a retry of the function did not make the same items again.
+    /// A stream has fewer or more items than the process that ended it made: some were lost with a process that died,
+    /// or a retry of the function did not make the same items again.
     ItemsLost {
         /// The number of items that arrived.
         arrived: u64,
@@ -505,8 +505,11 @@ impl fmt::Display for Failure {
                 write!(f, "an actor's name and namespace of {bytes} bytes do not fit a record: choose shorter ones")
             }
             Self::ObjectLost { object } => {
-                write!(f, "object {object} is lost: the process that was to make it, or that owned it, has died, or it was \
-                     freed")
+                write!(
+                    f,
+                    "object {object} is lost: the process that was to make it, or that owned it, has died, or it was \
+                     freed"
+                )
             }
             Self::ItemsLost { arrived, made } => {
                 write!(f, "{arrived} items of the stream arrived, but the process that ended it ")?;
@@ -515,8 +518,8 @@ impl fmt::Display for Failure {
                     None => f.write_str("does not say how many it made")?,
                 }
                 f.write_str(
-                    ": items were lost with a process that died, or a retry of the function did not make the same items \
-                     again",
+                    ": items were lost with a process that died, or a retry of the function did not make the same \
+                     items again",
                 )
             }
             Self::System { needed, errno } => {
