@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! pip install ./python numpy
-//! cargo run --example cross_language -- --check
+//! cargo run -p mobula-examples --features arrow --example cross_language -- --check
 //! ```
 //!
 //! `MOBULA_PYTHON` names the interpreter that has the package `mobula`, if `python3` is another one.

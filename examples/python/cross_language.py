@@ -1,6 +1,6 @@
 """Python calls Rust: functions and a class of ``examples/cross_language.rs``, which also calls Python.
 
-    cargo build --example cross_language
+    cargo build -p mobula-examples --features arrow --example cross_language
     python examples/python/cross_language.py --check
 
 Arrays of numpy and Arrow data are read where they lie, in both directions.

@@ -336,6 +336,7 @@ fn sample_sort_sorts_any_number_of_numbers_in_any_number_of_ranges() {
     assert!(run.stdout.contains("\none thread ") && run.stdout.contains("\nrayon "), "{run:?}");
 }
 
+#[cfg(feature = "arrow")]
 #[test]
 fn arrow_group_by_finds_the_totals_of_all_batches() {
     // No row, one row, and two batches.

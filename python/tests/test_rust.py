@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = os.environ.get("MOBULA_CROSS_LANGUAGE", str(ROOT / "target/debug/examples/cross_language"))
 
 pytestmark = pytest.mark.skipif(
-    not os.access(PROGRAM, os.X_OK), reason="build it: cargo build -p mobula-examples --example cross_language"
+    not os.access(PROGRAM, os.X_OK),
+    reason="build it: cargo build -p mobula-examples --features arrow --example cross_language",
 )
 
 
