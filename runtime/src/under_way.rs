@@ -1,63 +1,98 @@
-//! The calls of an actor that may have several of them under way: the state of each, on any thread that runs it.
+//! The calls that have begun and are not answered: whether each was cancelled, how many items of its stream its caller
+//! has taken, and the futures that wait for news of it.
 //!
-//! A process that runs one call at a time has this state once, in its [executor](crate::executor). Here a thread
-//! [enters](enter) a call while it runs the call or polls its future. Then a `get` or a call made by that thread knows
-//! which call it belongs to. A thread that user code has started belongs to none.
+//! A process that runs one call at a time has one [`UnderWay`], which its [queue](crate::executor) uses for each call
+//! in turn. An actor that may have several under way has one for each. There a thread [enters](enter) a call while it
+//! runs the call or polls its future. Then a `get` or a call made by that thread knows which call it belongs to. A
+//! thread that user code has started belongs to none.
+//!
+//! # Waiting for news
+//!
+//! The words are `Relaxed`: they publish no other memory. A thread or a future waits for a change of them, and another
+//! thread makes the change. Each of the two takes two steps:
+//!
+//! | | it waits | it changes | ordered by |
+//! |---|---|---|---|
+//! | a future | registers its waker, then looks at the word | changes the word, then takes the wakers | `wakers` |
+//! | a thread | notes the arrivals, then looks at the word | changes the word, then announces | [`Waiters`] |
+//!
+//! So either the one that waits sees the change, or it is woken. `shm/tests/loom/cancel.rs` and `stream.rs` explore
+//! this file.
+//!
+//! [`Waiters`]: crate::mail::waiters::Waiters
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
-use parking_lot::Mutex;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, thread_local};
 
 thread_local! {
     static CURRENT: Cell<Option<Arc<UnderWay>>> = const { Cell::new(None) };
 }
 
-/// A call that has begun and is not answered.
-#[derive(Debug, Default)]
+/// A call that has begun and is not answered. See the module's documentation.
+#[derive(Debug)]
 pub(crate) struct UnderWay {
-    /// Its number, as [`Executor::call_number`](crate::executor::Executor::call_number) counts. The calls that it makes
-    /// have it as their parent.
-    number: u64,
+    /// How many calls of the process had begun with it. The calls that it makes have this number as their parent.
+    number: AtomicU64,
     is_cancelled: AtomicBool,
     /// How many items of its stream the caller has taken.
     items_taken: AtomicU64,
     /// Woken when it is cancelled, when its caller is gone, and when items are taken.
     wakers: Mutex<Vec<Waker>>,
+    /// Whether there may be wakers. Written with the wakers locked.
+    has_wakers: AtomicBool,
 }
 
 impl UnderWay {
     pub(crate) fn new(number: u64) -> Self {
-        Self { number, ..Self::default() }
+        Self {
+            number: AtomicU64::new(number),
+            is_cancelled: AtomicBool::new(false),
+            items_taken: AtomicU64::new(0),
+            wakers: Mutex::new(Vec::new()),
+            has_wakers: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on, it is another call, of this number: no change for the last one counts any more. The queue is
+    /// locked, so that no thread cancels a call or notes taken items meanwhile. Returns the wakers of the last call.
+    /// Costs three stores and a load.
+    pub(crate) fn restart(&self, number: u64) -> Vec<Waker> {
+        self.number.store(number, Ordering::Relaxed);
+        self.is_cancelled.store(false, Ordering::Relaxed);
+        self.items_taken.store(0, Ordering::Relaxed);
+        // A waker that another thread adds meanwhile, for the last call or for this one, may stay.
+        if self.has_wakers.load(Ordering::Relaxed) { self.take_wakers() } else { Vec::new() }
     }
 
     pub(crate) fn number(&self) -> u64 {
-        self.number
+        self.number.load(Ordering::Relaxed)
     }
 
     /// Whether the call was cancelled. One load.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::SeqCst)
+        self.is_cancelled.load(Ordering::Relaxed)
     }
 
-    /// The wakers must be woken.
+    /// The wakers must be woken, and waiting threads told.
     #[must_use]
     pub(crate) fn cancel(&self) -> Vec<Waker> {
-        self.is_cancelled.store(true, Ordering::SeqCst);
+        self.is_cancelled.store(true, Ordering::Relaxed);
         self.take_wakers()
     }
 
     /// How many items of its stream the caller has taken. One load.
     pub(crate) fn items_taken(&self) -> u64 {
-        self.items_taken.load(Ordering::SeqCst)
+        self.items_taken.load(Ordering::Relaxed)
     }
 
-    /// Notes the number of items that the caller has taken. The wakers must be woken.
+    /// Notes the number of items that the caller has taken. The wakers must be woken, and waiting threads told.
     #[must_use]
     pub(crate) fn set_items_taken(&self, items: u64) -> Vec<Waker> {
-        self.items_taken.fetch_max(items, Ordering::SeqCst);
+        // The records of two threads of the caller may come in the wrong order.
+        self.items_taken.fetch_max(items, Ordering::Relaxed);
         self.take_wakers()
     }
 
@@ -68,13 +103,16 @@ impl UnderWay {
         let mut wakers = self.wakers.lock();
         if !wakers.iter().any(|other| other.will_wake(&waker)) {
             wakers.push(waker);
+            self.has_wakers.store(true, Ordering::Relaxed);
         }
     }
 
     /// The wakers must be woken, with no lock held.
     #[must_use]
     pub(crate) fn take_wakers(&self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakers.lock())
+        let mut wakers = self.wakers.lock();
+        self.has_wakers.store(false, Ordering::Relaxed);
+        std::mem::take(&mut wakers)
     }
 }
 
@@ -107,7 +145,8 @@ pub(crate) fn with_current<T>(ask: impl FnOnce(&UnderWay) -> T) -> Option<T> {
         .flatten()
 }
 
-#[cfg(test)]
+// The models of `shm/tests/loom` include this file, and have threads of their own.
+#[cfg(all(test, not(mobula_loom)))]
 mod tests {
     use super::*;
 

@@ -5,17 +5,17 @@
 //! ended. The end carries the number of items, so that a stream which lacks some is never taken for a whole one.
 //!
 //! The worker waits while as many items are in flight as the caller allows. The positions of the items show whether a
-//! worker waits as it must, so a faulty worker cannot fill the caller's memory.
+//! worker waits as it must, so a faulty worker cannot fill the caller's memory. `shm/tests/loom/stream.rs` explores
+//! both sides.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use crate::call::options::UNLIMITED;
 use crate::call::outcome::Settled;
 use crate::call::waiter::Waiter;
 use crate::error::Failure;
+use crate::sync::Mutex;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -145,7 +145,8 @@ impl Items {
     }
 }
 
-#[cfg(test)]
+// The models of `shm/tests/loom` include this file, and have no values.
+#[cfg(all(test, not(mobula_loom)))]
 mod tests {
     use super::*;
     use crate::call::inline::{Inline, InlineBytes};

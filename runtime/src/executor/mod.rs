@@ -14,25 +14,25 @@
 
 mod progress;
 mod queue;
+mod work;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::thread::ThreadId;
 
 use mobula_client::internal::recorder::{self, Recorder};
 use mobula_client::{Client, OwnerId};
-use parking_lot::Mutex;
 
 use crate::call::payload;
 use crate::definition::Key;
-use crate::executor::progress::Progress;
-pub(crate) use crate::executor::queue::{Cancelled, Ordered, Work};
-use crate::executor::queue::{Queue, Taken, decline, may_be_declined};
+use crate::executor::queue::Calls;
+pub(crate) use crate::executor::work::{Cancelled, Ordered, Work};
+use crate::executor::work::{Taken, decline, may_be_declined};
 use crate::mail::link::Link;
 use crate::record;
-use crate::under_way::{self, UnderWay};
-use crate::wire::{self, Call, CallContext, Callee, Cancel, NoResults, ToHead, ToWorker};
+use crate::under_way::UnderWay;
+use crate::wire::{Call, CallContext, Callee, Cancel, NoResults, ToHead, ToWorker};
 
 /// The most records whose memory is kept for reuse.
 const SPARE_MAX: usize = 64;
@@ -55,7 +55,7 @@ pub(crate) trait Language: Send + Sync {
 /// The calls that this process runs for others.
 pub(crate) struct Executor {
     language: Box<dyn Language>,
-    queue: Mutex<Queue>,
+    calls: Calls<Work>,
     /// Whether there may be work in the queue. Written with the queue locked.
     has_work: AtomicBool,
     /// Observers read the length of the queue here.
@@ -70,25 +70,19 @@ pub(crate) struct Executor {
     exits: AtomicBool,
     /// The actor ends itself when the calls are answered that have begun.
     terminates: AtomicBool,
-    /// The actor answers calls later, so that several may be under way.
-    is_concurrent: AtomicBool,
     /// The actor must be told of callers that are gone.
     watches_callers: AtomicBool,
     stopping: AtomicBool,
-    /// The progress of the calls, and the threads that wait.
-    progress: Progress,
-    /// The running call was cancelled.
-    cancelled: AtomicBool,
-    /// How many items of the stream that the running call makes have been taken by its caller.
-    items_taken: AtomicU64,
 }
+
+type Queue = queue::Queue<Work>;
 
 impl Executor {
     /// Records the length of the queue.
     pub(crate) fn new(language: Box<dyn Language>, recorder: Option<Arc<Recorder>>) -> Self {
         Self {
             language,
-            queue: Mutex::default(),
+            calls: Calls::new(),
             has_work: AtomicBool::new(false),
             recorder,
             is_actor: AtomicBool::new(false),
@@ -96,12 +90,8 @@ impl Executor {
             serving: OnceLock::new(),
             exits: AtomicBool::new(false),
             terminates: AtomicBool::new(false),
-            is_concurrent: AtomicBool::new(false),
             watches_callers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            progress: Progress::new(),
-            cancelled: AtomicBool::new(false),
-            items_taken: AtomicU64::new(0),
         }
     }
 
@@ -126,7 +116,7 @@ impl Executor {
             Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel).map(Ordered::Cancelled),
             Some(ToWorker::CancelPromised(cancel)) => return Some(Ordered::CancelPromised(cancel)),
             Some(ToWorker::Taken(taken)) => {
-                let wakers = self.on_taken(from, taken);
+                let wakers = self.calls.items_taken(from.call_id(taken.task), taken.items);
                 return (!wakers.is_empty()).then_some(Ordered::Wake(wakers));
             }
             None => {
@@ -143,8 +133,8 @@ impl Executor {
         } else {
             Vec::new()
         };
-        let mut queue = self.queue.lock();
-        if may_be_declined(from, &call) && self.progress.declines() {
+        let mut queue = self.calls.lock();
+        if may_be_declined(from, &call) && self.calls.progress.declines() {
             drop(queue);
             return decline(from, call.task);
         }
@@ -154,60 +144,33 @@ impl Executor {
     }
 
     /// Removes a call that has not begun, and marks one that runs. By force, the process ends.
-    fn on_cancel(&self, from: &Arc<Link>, cancel: Cancel) -> Option<Cancelled> {
-        let is_it = |work: &Work| match work {
-            Work::Call { from: its, call, .. } => Arc::ptr_eq(its, from) && call.task == cancel.task,
-            Work::Construct { .. } | Work::AwaitCalls | Work::CallerGone(_) => false,
-        };
-        let mut queue = self.queue.lock();
-        let before = queue.work.len();
-        queue.work.retain(|work| !is_it(work));
+    fn on_cancel(&self, from: &Link, cancel: Cancel) -> Option<Cancelled> {
+        let Cancel { task, force, recursive } = cancel;
+        let mut queue = self.calls.lock();
+        let is_removed = queue.remove(from.call_id(task));
         self.queue_changed(&queue);
-        let is_removed = queue.work.len() < before;
-        // A waker goes to the thread that wakes the others.
-        if let Some(call) = queue.under_way.get(&(from.id, cancel.task)) {
-            let (number, recursive) = (call.number(), cancel.recursive);
-            return Some(Cancelled { call: number, recursive, wakers: call.cancel() });
-        }
-        let is_running = queue.has_taken(from, cancel.task) && self.progress.runs();
-        // With the queue locked, so that no other call begins meanwhile.
-        if is_running && cancel.force && !self.is_actor() {
-            // SAFETY: ends the process, and runs nothing of it, as a signal would. Its links tell the others.
-            unsafe { libc::_exit(1) };
-        }
-        let cancelled = is_running.then(|| self.mark_cancelled(&mut queue, cancel.recursive));
+        let cancelled = self.calls.find(&queue, from.call_id(task)).map(|call| {
+            // With the queue locked, so that no other call begins meanwhile.
+            if force && !self.is_actor() {
+                // SAFETY: ends the process, and runs nothing of it, as a signal would. Its links tell the others.
+                unsafe { libc::_exit(1) };
+            }
+            Cancelled { call: call.number(), recursive, wakers: call.cancel() }
+        });
         drop(queue);
         if cancelled.is_some() {
             self.interrupt();
         }
         if is_removed {
-            let removed = NoResults::Removed { task: cancel.task };
+            let removed = NoResults::Removed { task };
             let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
         }
         cancelled
     }
 
-    /// The caller of a call has taken items. A record about an earlier call comes too late. Returns the wakers of
-    /// futures that wait for room in the stream.
-    fn on_taken(&self, from: &Arc<Link>, taken: wire::Taken) -> Vec<Waker> {
-        let queue = self.queue.lock();
-        if let Some(call) = queue.under_way.get(&(from.id, taken.task)) {
-            return call.set_items_taken(taken.items);
-        }
-        if queue.has_taken(from, taken.task) && self.progress.runs() {
-            self.items_taken.fetch_max(taken.items, Ordering::SeqCst);
-        }
-        Vec::new()
-    }
-
-    /// The running call is going to make a stream.
-    pub(crate) fn begin_stream(&self) {
-        self.items_taken.store(0, Ordering::SeqCst);
-    }
-
-    /// How many items of the running call's stream its caller has taken. One load.
-    pub(crate) fn items_taken(&self) -> u64 {
-        self.items_taken.load(Ordering::SeqCst)
+    /// The running call of a process that runs one at a time.
+    pub(crate) fn only(&self) -> &UnderWay {
+        self.calls.only()
     }
 
     /// Has the host interrupt the function that was marked as cancelled. No lock is held, so the next call may have
@@ -218,56 +181,31 @@ impl Executor {
         }
     }
 
-    /// The running call is cancelled. The queue is locked, so no other call begins meanwhile.
-    fn mark_cancelled(&self, queue: &mut Queue, recursive: bool) -> Cancelled {
-        self.cancelled.store(true, Ordering::SeqCst);
-        Cancelled { call: self.call_number(), recursive, wakers: std::mem::take(&mut queue.cancel_wakers) }
-    }
-
-    /// Whether the running call was cancelled: of several, the one that this thread runs. One load, if it is the only
+    /// Whether the running call was cancelled: of several, the one that this thread runs. Two loads, if it is the only
     /// one.
     pub(crate) fn is_cancelled(&self) -> bool {
-        match self.is_concurrent.load(Ordering::Relaxed) {
-            false => self.cancelled.load(Ordering::SeqCst),
-            true => under_way::with_current(UnderWay::is_cancelled).unwrap_or_default(),
-        }
+        self.calls.with_running(UnderWay::is_cancelled).unwrap_or_default()
     }
 
     /// Has a future woken when the running call is cancelled. The caller checks afterwards whether it is.
     pub(crate) fn wake_when_cancelled(&self, waker: &Waker) {
-        if self.is_concurrent() {
-            under_way::with_current(|call| call.wake_when_changed(waker));
-            return;
-        }
-        let waker = waker.clone();
-        let mut queue = self.queue.lock();
-        if !queue.cancel_wakers.iter().any(|other| other.will_wake(&waker)) {
-            queue.cancel_wakers.push(waker);
-        }
-    }
-
-    /// The number of calls that have begun.
-    pub(crate) fn call_number(&self) -> u64 {
-        self.progress.begun()
+        self.calls.with_running(|call| call.wake_when_changed(waker));
     }
 
     /// The number of the call that a call of this process is made by; 0 where nobody knows, because several are under
     /// way, and this thread runs none of them.
     pub(crate) fn parent(&self) -> u64 {
-        match self.is_concurrent.load(Ordering::Relaxed) {
-            false => self.call_number(),
-            true => under_way::with_current(UnderWay::number).unwrap_or_default(),
-        }
+        self.calls.with_running(UnderWay::number).unwrap_or_default()
     }
 
     /// From now on, calls may be answered later.
     pub(crate) fn set_concurrent(&self) {
-        self.is_concurrent.store(true, Ordering::Release);
+        self.calls.set_concurrent();
     }
 
     /// Whether the answer to a call may be given later.
     pub(crate) fn is_concurrent(&self) -> bool {
-        self.is_concurrent.load(Ordering::Acquire)
+        self.calls.is_concurrent()
     }
 
     /// From now on, the actor is told of each caller that is gone, after the last call of that caller.
@@ -282,13 +220,12 @@ impl Executor {
 
     /// A call of an actor that may have several under way. It has been taken, and is not answered.
     pub(crate) fn under_way(&self, from: &Link, task: u64) -> Arc<UnderWay> {
-        self.queue.lock().under_way.get(&(from.id, task)).cloned().unwrap_or_default()
+        self.calls.under_way(from.call_id(task)).unwrap_or_else(|| Arc::new(UnderWay::new(0)))
     }
 
     /// A call that may be answered later is answered.
     pub(crate) fn answered(&self, from: &Link, task: u64) {
-        let answered = self.queue.lock().under_way.remove(&(from.id, task));
-        drop(answered);
+        self.calls.answered(from.call_id(task));
     }
 
     /// The actor is to end itself when the other calls are answered.
@@ -313,7 +250,7 @@ impl Executor {
         let _ = self.actor.set((actor, restarts, class));
         self.is_actor.store(true, Ordering::Release);
         let work = Work::Construct { actor, class, arguments, context, payloads: payloads.to_vec() };
-        let mut queue = self.queue.lock();
+        let mut queue = self.calls.lock();
         queue.work.push_front(work);
         self.queue_changed(&queue);
     }
@@ -328,25 +265,25 @@ impl Executor {
             Work::Construct { .. } | Work::AwaitCalls | Work::CallerGone(_) => false,
         };
         let is_watched = self.watches_callers() && link.incoming;
-        let mut queue = self.queue.lock();
+        let mut queue = self.calls.lock();
         if is_watched {
             queue.work.push_back(Work::CallerGone(link.id));
         } else {
             queue.work.retain(|work| !is_its(work));
         }
         self.queue_changed(&queue);
-        let is_taken = queue.taken.as_ref().is_some_and(|taken| taken.link == link.id && !taken.is_detached);
-        let is_running = is_taken && self.progress.runs() && !self.is_actor();
-        let mut cancelled = is_running.then(|| self.mark_cancelled(&mut queue, true));
-        let its = queue.under_way.iter().filter(|((of, _), _)| *of == link.id);
-        let wakers: Vec<_> = its.flat_map(|(_, call)| call.take_wakers()).collect();
+        let is_its = |taken: &&Taken| taken.id.link == link.id && !taken.is_detached && !self.is_actor();
+        let running = queue.taken().filter(is_its).and_then(|taken| self.calls.find(&queue, taken.id));
+        let mut cancelled =
+            running.map(|call| Cancelled { call: call.number(), recursive: true, wakers: call.cancel() });
+        let wakers = self.calls.wakers_of(&queue, link.id);
         drop(queue);
         if cancelled.is_some() {
             self.interrupt();
         }
         // The thread that runs the calls is woken.
         if is_watched || !wakers.is_empty() {
-            cancelled = Some(Cancelled { call: 0, recursive: false, wakers });
+            cancelled.get_or_insert_default().wakers.extend(wakers);
         }
         self.say_if_free(head);
         cancelled
@@ -354,20 +291,20 @@ impl Executor {
 
     /// The head wants to know when no call is left here; and none that this process made, if it `is_spent` from now on.
     pub(crate) fn say_when_free(&self, head: &Arc<Link>, is_spent: bool) {
-        if is_spent && !self.progress.set_spent() {
+        if is_spent && !self.calls.progress.set_spent() {
             self.decline_waiting();
-            let mut queue = self.queue.lock();
+            let mut queue = self.calls.lock();
             queue.work.push_back(Work::AwaitCalls);
             self.queue_changed(&queue);
         }
-        self.progress.ask();
+        self.calls.progress.ask();
         self.say_if_free(Some(head));
     }
 
     fn say_if_free(&self, head: Option<&Arc<Link>>) {
-        let Some(head) = head.filter(|_| self.progress.is_asked()) else { return };
-        let queue = self.queue.lock();
-        let is_free = queue.work.is_empty() && self.progress.take_asked();
+        let Some(head) = head.filter(|_| self.calls.progress.is_asked()) else { return };
+        let queue = self.calls.lock();
+        let is_free = queue.work.is_empty() && self.calls.progress.take_asked();
         drop(queue);
         if is_free {
             let _ = head.send(&ToHead::Free, Vec::new());
@@ -407,7 +344,7 @@ impl Executor {
 
     /// Whether calls have begun that are not answered, beside the one that was taken last.
     pub(crate) fn has_others(&self) -> bool {
-        self.queue.lock().under_way.len() > 1
+        self.calls.lock().count_under_way() > 1
     }
 
     // ---- for the search for deadlocks ----
@@ -420,13 +357,13 @@ impl Executor {
     /// Whether this thread runs a call that no time limit ends, and no other call runs beside it.
     pub(crate) fn is_bound_to_wait(&self) -> bool {
         let is_serving = self.serving.get() == Some(&std::thread::current().id());
-        let has_limits = || self.queue.lock().taken.as_ref().is_some_and(|taken| taken.has_limits);
-        is_serving && !self.is_concurrent() && self.progress.runs() && !has_limits()
+        let has_limits = || self.calls.lock().taken().is_some_and(|taken| taken.has_limits);
+        is_serving && !self.is_concurrent() && self.calls.progress.runs() && !has_limits()
     }
 
     /// The name of the function that runs, on the thread that runs it; empty if the host does not know.
     pub(crate) fn running_name(&self) -> String {
-        let callee = self.queue.lock().taken.as_ref().map(|taken| taken.callee);
+        let callee = self.calls.lock().taken().map(|taken| taken.callee);
         match (callee, self.actor.get()) {
             (Some(callee), _) => self.name_of(callee),
             (None, Some((_, _, class))) => self.language.method_name(*class, None),
@@ -448,9 +385,9 @@ impl Executor {
     /// elsewhere.
     pub(crate) fn holds(&self, calls: Vec<(OwnerId, u64)>) -> Vec<(OwnerId, u64)> {
         let is_actor = self.is_actor();
-        let queue = self.queue.lock();
-        let runs =
-            queue.taken.as_ref().filter(|_| self.progress.runs()).map(|taken| (taken.caller, taken.task));
+        let queue = self.calls.lock();
+        let runs = queue.taken().filter(|_| self.calls.progress.runs());
+        let runs = runs.map(|taken| (taken.caller, taken.id.task));
         let waits = |(caller, task): (OwnerId, u64)| {
             let is_it = |work: &Work| match work {
                 Work::Call { from, call, .. } => from.peer == caller && call.task == task,
@@ -471,7 +408,7 @@ impl Executor {
     /// This process begins no more calls of functions: those that wait, and those that still come, are declined. The
     /// head ends it when the running call is over, and those that it `waits` for.
     pub(crate) fn set_spent(&self, waits: bool, head: Option<&Arc<Link>>) {
-        self.progress.set_spent();
+        self.calls.progress.set_spent();
         self.decline_waiting();
         if let Some(head) = head {
             let _ = head.send(&ToHead::Spent { waits }, Vec::new());
@@ -481,13 +418,13 @@ impl Executor {
     /// Whether a call runs, or ran since the last look of the background poller. Then other calls may wait behind it,
     /// or be cancelled, and the thread that runs it does not look.
     pub(crate) fn is_active(&self) -> bool {
-        self.progress.is_active()
+        self.calls.progress.is_active()
     }
 
     /// Declines the calls that wait, if the running call ran already when this was last called. Returns whether calls
     /// have begun since: the one that runs now may turn out to be long.
     pub(crate) fn decline_behind_a_long_call(&self) -> bool {
-        let (has_begun, runs) = self.progress.look();
+        let (has_begun, runs) = self.calls.progress.look();
         if !has_begun && runs {
             self.decline_waiting();
         }
@@ -496,7 +433,7 @@ impl Executor {
 
     fn decline_waiting(&self) {
         let mut declined = Vec::new();
-        let mut queue = self.queue.lock();
+        let mut queue = self.calls.lock();
         queue.work.retain(|work| match work {
             Work::Call { from, call, .. } if may_be_declined(from, call) => {
                 declined.push((from.clone(), call.task));
@@ -518,13 +455,13 @@ impl Executor {
 
     /// The same for a future, without a guard: [`end_wait`](Self::end_wait) follows.
     pub(crate) fn begin_wait(&self, head: &Link) {
-        self.progress.begin_wait();
+        self.calls.progress.begin_wait();
         self.tell_whether_blocked(head);
     }
 
     /// A wait is over.
     pub(crate) fn end_wait(&self, head: &Link) {
-        self.progress.end_wait();
+        self.calls.progress.end_wait();
         self.tell_whether_blocked(head);
     }
 
@@ -532,7 +469,7 @@ impl Executor {
         if self.is_actor() {
             return;
         }
-        self.progress.tell_whether_blocked(|is_blocked| {
+        self.calls.progress.tell_whether_blocked(|is_blocked| {
             if is_blocked {
                 self.decline_waiting();
             }
@@ -543,7 +480,7 @@ impl Executor {
 
     /// A call has begun, or is over.
     pub(crate) fn call_changed(&self, head: Option<&Arc<Link>>) {
-        if let Some(head) = head.filter(|_| self.progress.is_of_interest()) {
+        if let Some(head) = head.filter(|_| self.calls.progress.is_of_interest()) {
             self.tell_whether_blocked(head);
             self.say_if_free(Some(head));
         }
@@ -560,43 +497,23 @@ impl Executor {
         if !self.has_work.load(Ordering::Acquire) {
             return None;
         }
-        let mut queue = self.queue.lock();
+        let mut queue = self.calls.lock();
         if let Some(record) = spare.take()
             && queue.spare.len() < SPARE_MAX
         {
             queue.spare.push(record);
         }
-        let work = queue.work.pop_front();
+        let taken = self.calls.take(&mut queue);
         self.queue_changed(&queue);
-        let work = work?;
-        queue.taken = match &work {
-            Work::Call { from, call, .. } => {
-                let (caller, callee, has_limits) = (from.peer, call.callee, call.limits.is_some());
-                let is_detached = call.is_detached;
-                Some(Taken { link: from.id, task: call.task, caller, callee, has_limits, is_detached })
-            }
-            Work::Construct { .. } | Work::AwaitCalls | Work::CallerGone(_) => None,
-        };
-        if self.is_concurrent()
-            && let Some(taken) = &queue.taken
-        {
-            let (call, number) = ((taken.link, taken.task), self.call_number() + 1);
-            queue.under_way.insert(call, Arc::new(UnderWay::new(number)));
-        }
-        if self.cancelled.load(Ordering::Relaxed) {
-            self.cancelled.store(false, Ordering::SeqCst);
-        }
-        let of_last_call = std::mem::take(&mut queue.cancel_wakers);
-        self.progress.begin();
         drop(queue);
-        // The destructor of a waker is an executor's code, so the queue is not locked.
+        let (work, of_last_call) = taken?;
         drop(of_last_call);
         Some(Some(work))
     }
 
     /// The call that was taken last is over.
     pub(crate) fn call_over(&self) {
-        self.progress.end();
+        self.calls.over();
     }
 
     /// Whether places in the program are those of the language that runs here.

@@ -1,6 +1,7 @@
 //! A worker process, from its start to its end.
 
 mod answer;
+mod flight;
 mod owned_call;
 mod serve;
 mod stream;

@@ -160,10 +160,9 @@ impl Parts {
         }
     }
 
-    fn items<'a>(&'a self, runtime: &'a Runtime, executor: &'a Executor) -> Option<Items<'a>> {
+    fn items<'a>(&'a self, runtime: &'a Runtime) -> Option<Items<'a>> {
         let Returns::Stream(in_flight_max) = self.call.returns else { return None };
-        let under_way = Some(self.under_way.clone());
-        Some(Items::new(runtime, executor, &self.from, self.call.task, in_flight_max, under_way))
+        Some(Items::new(runtime, &self.from, self.call.task, in_flight_max, &self.under_way))
     }
 
     fn invocation<'a>(&mut self, runtime: &'a Runtime) -> Invocation<'a> {
@@ -188,7 +187,7 @@ impl Parts {
         run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>,
     ) {
         let mut on = self.invocation(runtime);
-        let (items, later) = (self.items(runtime, executor), || self.reply(runtime));
+        let (items, later) = (self.items(runtime), || self.reply(runtime));
         on.set_beside(self.run.as_deref());
         match &items {
             Some(items) => on.set_items(items),
@@ -206,7 +205,7 @@ impl Parts {
         run: impl AsyncFnOnce(&mut Invocation<'_>) -> Result<(), Failure>,
     ) {
         let mut on = self.invocation(runtime);
-        let (items, later) = (self.items(runtime, executor), || self.reply(runtime));
+        let (items, later) = (self.items(runtime), || self.reply(runtime));
         on.set_beside(self.run.as_deref());
         match &items {
             Some(items) => on.set_items(items),

@@ -103,7 +103,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                 }
                 let items = match returns {
                     Returns::Stream(in_flight_max) => {
-                        Some(Items::new(runtime, executor, &from, task, in_flight_max, None))
+                        Some(Items::new(runtime, &from, task, in_flight_max, executor.only()))
                     }
                     _ => None,
                 };
