@@ -110,10 +110,13 @@ impl Executor {
         from: &Arc<Link>,
         record: &mut Vec<u8>,
         client: &Client,
+        head: Option<&Arc<Link>>,
     ) -> Option<Ordered> {
         match ToWorker::read(record) {
             Some(ToWorker::Call(call)) => self.on_call(from, call, record, client),
-            Some(ToWorker::Cancel(cancel)) => return self.on_cancel(from, cancel).map(Ordered::Cancelled),
+            Some(ToWorker::Cancel(cancel)) => {
+                return self.on_cancel(from, cancel, head).map(Ordered::Cancelled);
+            }
             Some(ToWorker::CancelPromised(cancel)) => return Some(Ordered::CancelPromised(cancel)),
             Some(ToWorker::Taken(taken)) => {
                 let wakers = self.calls.items_taken(from.call_id(taken.task), taken.items);
@@ -144,7 +147,7 @@ impl Executor {
     }
 
     /// Removes a call that has not begun, and marks one that runs. By force, the process ends.
-    fn on_cancel(&self, from: &Link, cancel: Cancel) -> Option<Cancelled> {
+    fn on_cancel(&self, from: &Link, cancel: Cancel, head: Option<&Arc<Link>>) -> Option<Cancelled> {
         let Cancel { task, force, recursive } = cancel;
         let mut queue = self.calls.lock();
         let is_removed = queue.remove(from.call_id(task));
@@ -164,6 +167,8 @@ impl Executor {
         if is_removed {
             let removed = NoResults::Removed { task };
             let _ = from.send_with(Vec::new(), |record| removed.append_to(record));
+            // It may have been the last call.
+            self.say_if_free(head);
         }
         cancelled
     }
@@ -423,10 +428,12 @@ impl Executor {
 
     /// Declines the calls that wait, if the running call ran already when this was last called. Returns whether calls
     /// have begun since: the one that runs now may turn out to be long.
-    pub(crate) fn decline_behind_a_long_call(&self) -> bool {
+    pub(crate) fn decline_behind_a_long_call(&self, head: Option<&Arc<Link>>) -> bool {
         let (has_begun, runs) = self.calls.progress.look();
         if !has_begun && runs {
             self.decline_waiting();
+            // The call may be over by now, and no call begins that would say it at its end.
+            self.say_if_free(head);
         }
         has_begun
     }

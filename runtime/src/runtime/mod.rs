@@ -248,7 +248,8 @@ impl Runtime {
         }
         match &self.executor {
             Some(executor) => {
-                receive(link, &mut |record| match executor.on_record(link, record, &self.client) {
+                receive(link, &mut |record| match executor.on_record(link, record, &self.client, self.head())
+                {
                     Some(Ordered::Cancelled(cancelled)) => self.on_cancelled(cancelled),
                     Some(Ordered::CancelPromised(cancel)) => self.submitter.on_cancel_promised(cancel),
                     Some(Ordered::Wake(wakers)) => self.wake_all(wakers),
@@ -642,6 +643,6 @@ impl Mail for Runtime {
         }
         let Some(executor) = &self.executor else { return false };
         end_if_descriptors_are_gone();
-        executor.decline_behind_a_long_call()
+        executor.decline_behind_a_long_call(self.head())
     }
 }

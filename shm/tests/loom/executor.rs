@@ -1,20 +1,23 @@
-//! The progress of the calls of a process (`runtime/src/executor/progress.rs`, included unchanged): the head is told
-//! when the running call waits, and when no call is left, and a call that may be declined does not stay behind a
-//! waiting one.
+//! The queue of a process and the progress of its calls (`runtime/src/executor/queue.rs` and `progress.rs`, included
+//! unchanged): the head is told when the running call waits, and when no call is left, and a call that may be declined
+//! does not stay behind a waiting one. [`cancel`](crate::cancel) explores which call a cancel is for.
 //!
-//! The queue and the messages follow `runtime/src/executor/mod.rs`: `next`, `call_changed`, `on_call`,
-//! `decline_waiting`, `say_if_free`, `set_spent`.
+//! The messages follow `runtime/src/executor/mod.rs`: `call_changed`, `on_call`, `on_cancel`, `decline_waiting`,
+//! `decline_behind_a_long_call`, `say_if_free`, `set_spent`.
 
 #[path = "../../../runtime/src/executor/progress.rs"]
-#[expect(dead_code, reason = "the background poller's looks are no part of a model")]
-mod progress;
+#[expect(dead_code, reason = "whether the background poller has to look is no part of a model")]
+pub(crate) mod progress;
+#[path = "../../../runtime/src/executor/queue.rs"]
+#[expect(dead_code, reason = "facts about calls, and their number, are no part of a model")]
+pub(crate) mod queue;
 
 use std::sync::Arc;
 
 use loom::thread::spawn;
 use mobula_shm::model::atomics::{Access, Kind};
 
-use self::progress::Progress;
+use self::queue::{CallId, Calls, Waits};
 use crate::sync::Mutex;
 use crate::sync::Ordering::{self, Acquire, SeqCst};
 use crate::{as_it_is, fails, holds};
@@ -26,13 +29,30 @@ enum Mistake {
     ChecksUnlocked,
     /// A call that begins is announced before it has begun.
     LooksFirst,
+    /// A call that leaves the queue without having begun is not looked at as the last one.
+    RemovesSilently,
 }
 
+/// A call, and nothing of it but its address.
+pub(crate) struct Call(pub(crate) CallId);
+
+impl Waits for Call {
+    type Taken = ();
+
+    fn call(&self) -> Option<CallId> {
+        Some(self.0)
+    }
+
+    fn taken(&self) -> Option<()> {
+        Some(())
+    }
+}
+
+const CALL: CallId = CallId { link: 1, task: 1 };
+
 struct Process {
-    progress: Progress,
-    /// How many calls wait.
-    queue: Mutex<u32>,
-    declined: Mutex<u32>,
+    calls: Calls<Call>,
+    declined: Mutex<usize>,
     /// The reports to the head: whether the running call waits.
     blocked: Mutex<Vec<bool>>,
     /// The number of reports that no call is left.
@@ -42,53 +62,55 @@ struct Process {
 
 impl Process {
     fn with_calls(calls: u32, mistake: Mistake) -> Arc<Self> {
-        Arc::new(Self {
-            progress: Progress::new(),
-            queue: Mutex::new(calls),
+        let process = Self {
+            calls: Calls::new(),
             declined: Mutex::new(0),
             blocked: Mutex::new(Vec::new()),
             free: Mutex::new(0),
             mistake,
-        })
+        };
+        process.calls.lock().work.extend((0..calls).map(|_| Call(CALL)));
+        Arc::new(process)
+    }
+
+    fn waiting(&self) -> usize {
+        self.calls.lock().work.len()
     }
 
     fn begin_call(&self) {
         if self.mistake == Mistake::LooksFirst {
             self.call_changed();
         }
-        let mut queue = self.queue.lock();
-        *queue -= 1;
-        self.progress.begin();
-        drop(queue);
+        assert!(self.calls.take(&mut self.calls.lock()).is_some());
         if self.mistake != Mistake::LooksFirst {
             self.call_changed();
         }
     }
 
     fn end_call(&self) {
-        self.progress.end();
+        self.calls.over();
         self.call_changed();
     }
 
     fn call_changed(&self) {
-        if self.progress.is_of_interest() {
+        if self.calls.progress.is_of_interest() {
             self.tell_whether_blocked();
             self.say_if_free();
         }
     }
 
     fn begin_wait(&self) {
-        self.progress.begin_wait();
+        self.calls.progress.begin_wait();
         self.tell_whether_blocked();
     }
 
     fn end_wait(&self) {
-        self.progress.end_wait();
+        self.calls.progress.end_wait();
         self.tell_whether_blocked();
     }
 
     fn tell_whether_blocked(&self) {
-        self.progress.tell_whether_blocked(|is_blocked| {
+        self.calls.progress.tell_whether_blocked(|is_blocked| {
             if is_blocked {
                 self.decline_waiting();
             }
@@ -97,11 +119,11 @@ impl Process {
     }
 
     fn say_if_free(&self) {
-        if !self.progress.is_asked() {
+        if !self.calls.progress.is_asked() {
             return;
         }
-        let queue = self.queue.lock();
-        let is_free = *queue == 0 && self.progress.take_asked();
+        let queue = self.calls.lock();
+        let is_free = queue.work.is_empty() && self.calls.progress.take_asked();
         drop(queue);
         if is_free {
             *self.free.lock() += 1;
@@ -109,21 +131,43 @@ impl Process {
     }
 
     fn on_call(&self) {
-        let before = self.mistake == Mistake::ChecksUnlocked && self.progress.declines();
-        let mut queue = self.queue.lock();
+        let before = self.mistake == Mistake::ChecksUnlocked && self.calls.progress.declines();
+        let mut queue = self.calls.lock();
         let declines =
-            if self.mistake == Mistake::ChecksUnlocked { before } else { self.progress.declines() };
+            if self.mistake == Mistake::ChecksUnlocked { before } else { self.calls.progress.declines() };
         if declines {
             drop(queue);
             *self.declined.lock() += 1;
         } else {
-            *queue += 1;
+            queue.work.push_back(Call(CALL));
         }
     }
 
     fn decline_waiting(&self) {
-        let waiting = std::mem::take(&mut *self.queue.lock());
-        *self.declined.lock() += waiting;
+        let waiting = std::mem::take(&mut self.calls.lock().work);
+        *self.declined.lock() += waiting.len();
+    }
+
+    fn on_cancel(&self) {
+        let is_removed = self.calls.lock().remove(CALL);
+        if is_removed && self.mistake != Mistake::RemovesSilently {
+            self.say_if_free();
+        }
+    }
+
+    fn decline_behind_a_long_call(&self) {
+        let (has_begun, runs) = self.calls.progress.look();
+        if !has_begun && runs {
+            self.decline_waiting();
+            if self.mistake != Mistake::RemovesSilently {
+                self.say_if_free();
+            }
+        }
+    }
+
+    fn on_say_when_free(&self) {
+        self.calls.progress.ask();
+        self.say_if_free();
     }
 
     /// Does one thing on another thread while `work` is done on this one.
@@ -169,14 +213,27 @@ fn wait_within_a_call() {
 /// The head asks whether a call is left, while the last one begins and ends.
 fn asks(mistake: Mistake) {
     let process = Process::with_calls(1, mistake);
-    let ask = |process: &Process| {
-        process.progress.ask();
-        process.say_if_free();
-    };
-    process.beside(ask, |process| {
+    process.beside(Process::on_say_when_free, |process| {
         process.begin_call();
         process.end_call();
     });
+    assert_eq!(*process.free.lock(), 1, "how often the head was told that no call is left");
+}
+
+/// The head has asked. A call runs and ends, while the call behind it leaves the queue or begins.
+fn asks_and_the_queue_is_emptied(empty: fn(&Process), mistake: Mistake) {
+    let process = Process::with_calls(2, mistake);
+    process.begin_call();
+    let _ = process.calls.progress.look();
+    process.on_say_when_free();
+    let run_the_rest = |process: &Process| {
+        process.end_call();
+        while process.calls.take(&mut process.calls.lock()).is_some() {
+            process.call_changed();
+            process.end_call();
+        }
+    };
+    process.beside(run_the_rest, empty);
     assert_eq!(*process.free.lock(), 1, "how often the head was told that no call is left");
 }
 
@@ -186,7 +243,7 @@ fn arrives(mistake: Mistake) {
     process.begin_call();
     process.beside(Process::on_call, Process::begin_wait);
     assert_eq!(
-        (*process.queue.lock(), *process.declined.lock()),
+        (process.waiting(), *process.declined.lock()),
         (0, 1),
         "calls that stay and that go elsewhere"
     );
@@ -196,11 +253,11 @@ fn arrives(mistake: Mistake) {
 fn arrives_late(mistake: Mistake) {
     let process = Process::with_calls(0, mistake);
     process.beside(Process::on_call, |process| {
-        process.progress.set_spent();
+        process.calls.progress.set_spent();
         process.decline_waiting();
     });
     assert_eq!(
-        (*process.queue.lock(), *process.declined.lock()),
+        (process.waiting(), *process.declined.lock()),
         (0, 1),
         "calls that stay and that go elsewhere"
     );
@@ -211,6 +268,12 @@ fn the_head_learns_what_becomes_of_calls() {
     holds("a call that waits", || waits(Mistake::None));
     holds("waits of two threads", wait_within_a_call);
     holds("no call is left", || asks(Mistake::None));
+    holds("no call is left, one was cancelled", || {
+        asks_and_the_queue_is_emptied(Process::on_cancel, Mistake::None);
+    });
+    holds("no call is left, one was declined", || {
+        asks_and_the_queue_is_emptied(Process::decline_behind_a_long_call, Mistake::None);
+    });
     holds("a call behind one that waits", || arrives(Mistake::None));
     holds("a call for a process that is spent", || arrives_late(Mistake::None));
 }
@@ -246,4 +309,17 @@ fn planted_a_check_without_the_lock() {
     let expected = "calls that stay and that go elsewhere";
     fails("checks unlocked", expected, as_it_is, || arrives(Mistake::ChecksUnlocked));
     fails("checks unlocked, spent", expected, as_it_is, || arrives_late(Mistake::ChecksUnlocked));
+}
+
+/// Breaks: the running call ends before the queue is empty, and no call ends afterwards.
+#[test]
+fn planted_a_queue_that_is_emptied_in_silence() {
+    let expected = "how often the head was told that no call is left";
+    let check = |name, empty: fn(&Process)| {
+        fails(name, expected, as_it_is, move || {
+            asks_and_the_queue_is_emptied(empty, Mistake::RemovesSilently)
+        });
+    };
+    check("cancelled in silence", Process::on_cancel);
+    check("declined in silence", Process::decline_behind_a_long_call);
 }

@@ -4,10 +4,10 @@
 //! # What runs
 //!
 //! The shipped code runs: the pins, tables, directory and rings of `mobula_shm`, and files of other crates that are
-//! included: the counts of the client; from the runtime the waits for mail, the progress of calls, and the futures that
-//! wait for results. Its atomics, locks and mappings are those of the checker (`mobula_shm::sync`, `mobula_shm::model`,
-//! `sync`). Some protocols go on in code with sockets that the checker cannot run. There a model follows that code line
-//! by line, and its file says which code.
+//! included: the counts of the client; from the runtime the waits for mail, the queue of calls and their progress,
+//! cancelling, the items of streams in flight, and the futures that wait for results. Its atomics, locks and mappings
+//! are those of the checker (`mobula_shm::sync`, `mobula_shm::model`, `sync`). Some protocols go on in code with
+//! sockets that the checker cannot run. There a model follows that code line by line, and its file says which code.
 //!
 //! # What it proves, and what it does not prove
 //!
@@ -46,6 +46,8 @@ mod ring;
 mod spilling;
 mod sync;
 mod takeover;
+#[path = "../../../runtime/src/under_way.rs"]
+mod under_way;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,5 @@
-//! The module `crate::sync` for the runtime's files that are included here: the atomics and locks of the checker, with
-//! the interface of `parking_lot`.
+//! The module `crate::sync` for the runtime's files that are included here: the atomics, locks and thread-local values
+//! of the checker, with the interfaces of the standard library and of `parking_lot`.
 
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
@@ -7,6 +7,14 @@ use std::time::{Duration, Instant};
 use loom::sync as inner;
 pub(crate) use mobula_shm::model::atomics::{AtomicBool, AtomicU8, AtomicUsize};
 pub(crate) use mobula_shm::sync::{AtomicU64, Ordering};
+
+/// Each thread of a model has values of its own, although the checker runs them all on one thread.
+macro_rules! of_each_thread {
+    (static $name:ident: $type:ty = const { $value:expr };) => {
+        loom::thread_local! { static $name: $type = $value; }
+    };
+}
+pub(crate) use of_each_thread as thread_local;
 
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(inner::Mutex<T>);
