@@ -32,9 +32,11 @@
 #![cfg(mobula_loom)]
 
 mod call;
+mod cancel;
 mod compaction;
 mod counts;
 mod doorbell;
+mod error;
 mod executor;
 mod future;
 mod handshake;
@@ -44,6 +46,7 @@ mod promise;
 mod recorder;
 mod ring;
 mod spilling;
+mod stream;
 mod sync;
 mod takeover;
 #[path = "../../../runtime/src/under_way.rs"]

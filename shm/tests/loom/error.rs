@@ -1,0 +1,6 @@
+//! The failures that the runtime's included files have.
+
+pub(crate) enum Failure {
+    #[expect(dead_code, reason = "no model reads it")]
+    Other(String),
+}
