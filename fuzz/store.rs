@@ -20,11 +20,11 @@ pub fn socket() -> &'static Path {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
         std::fs::create_dir_all(&directory).expect("a directory");
         let socket = directory.join(format!("{}.sock", std::process::id()));
-        let mut config = Config::new(&socket, 32 << 20);
         // Orphans that no client pins go at once.
-        config.orphan_grace = Duration::ZERO;
-        config.clients_max = 8;
-        config.table_entries_initial = 64;
+        let config = Config::new(&socket, 32 << 20)
+            .orphan_grace(Duration::ZERO)
+            .clients_max(8)
+            .table_entries_initial(64);
         let server = Server::bind(config).expect("a store");
         std::thread::spawn(move || server.run().expect("the store ends with its process"));
         socket

@@ -49,17 +49,16 @@ fn main() {
 /// A daemon that lives until its standard input ends.
 fn store(socket: &str, capacity_bytes: u64, clients_max: u64, spill: Option<(&str, u64)>, limits: &[&str]) {
     mobula_store::raise_descriptor_limit().expect("descriptors");
-    let mut config = Config::new(socket, capacity_bytes);
-    config.orphan_grace = Duration::from_millis(20);
-    config.clients_max = clients_max as u32;
+    let mut config = Config::new(socket, capacity_bytes)
+        .orphan_grace(Duration::from_millis(20))
+        .clients_max(clients_max as u32);
     if let Some((directory, bytes_max)) = spill {
-        config.spill_directory = Some(directory.into());
-        config.spill_bytes_max = bytes_max;
+        config = config.spill_directory(directory).spill_bytes_max(bytes_max);
     }
     for limit in limits {
-        match limit.split_once('=').expect("a limit and its value") {
-            ("client_bytes_max", value) => config.client_bytes_max = number(value),
-            ("user_bytes_max", value) => config.user_bytes_max = number(value),
+        config = match limit.split_once('=').expect("a limit and its value") {
+            ("client_bytes_max", value) => config.client_bytes_max(number(value)),
+            ("user_bytes_max", value) => config.user_bytes_max(number(value)),
             (limit, _) => panic!("no such limit: {limit}"),
         }
     }

@@ -273,9 +273,8 @@ fn nothing_is_spilled_into_what_is_not_a_directory_of_ones_own() {
     let _turn = turn();
     let directory = spill_directory();
     let start = |spill: &Path| {
-        let mut config = mobula_store::Config::new(directory.path().join("store.sock"), MIB);
-        config.spill_directory = Some(spill.to_owned());
-        mobula_store::Server::bind(config).map(drop)
+        let config = mobula_store::Config::new(directory.path().join("store.sock"), MIB);
+        mobula_store::Server::bind(config.spill_directory(spill)).map(drop)
     };
     let real = directory.path().join("real");
     std::fs::create_dir(&real).unwrap();

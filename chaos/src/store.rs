@@ -23,21 +23,19 @@ pub(crate) fn spill_directory(socket: &Path) -> PathBuf {
 /// Serves until its commands end, or until it passes a failpoint so often.
 pub(crate) fn run(socket: &Path, room: Room, die: Option<(Failpoint, u64)>) -> Result<(), Violation> {
     mobula_store::raise_descriptor_limit()?;
-    let mut config = match room {
+    let config = match room {
         Room::Ample => Config::new(socket, AMPLE_BYTES),
-        Room::Scarce => Config::new(socket, SCARCE_BYTES),
+        Room::Scarce => Config::new(socket, SCARCE_BYTES).spill_directory(spill_directory(socket)),
     };
-    if room == Room::Scarce {
-        config.spill_directory = Some(spill_directory(socket));
-    }
-    config.clients_max = 64;
-    // No grace: the measurement is how soon memory is free, not how long it is kept.
-    config.orphan_grace = Duration::ZERO;
-    // Clients come back as soon as the machine has a processor for them.
-    config.resume_window = PATIENCE;
-    config.first_resume_window = PATIENCE;
-    config.table_entries_initial = 64;
-    config.ring_bytes = 4096;
+    let config = config
+        .clients_max(64)
+        // No grace: the measurement is how soon memory is free, not how long it is kept.
+        .orphan_grace(Duration::ZERO)
+        // Clients come back as soon as the machine has a processor for them.
+        .resume_window(PATIENCE)
+        .first_resume_window(PATIENCE)
+        .table_entries_initial(64)
+        .ring_bytes(4096);
     if let Some((failpoint, nth)) = die {
         failpoints::arm(failpoint, nth, std::process::id());
     }

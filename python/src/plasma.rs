@@ -414,8 +414,7 @@ pub(crate) fn run_store(py: Python<'_>, socket: PathBuf, capacity_bytes: u64) ->
     signals.add(Signal::SIGINT);
     signals.thread_block().map_err(|error| failed(&error))?;
     mobula_store::prepare_process().map_err(|error| failed(&error))?;
-    let mut config = mobula_store::Config::new(socket, capacity_bytes);
-    config.names_max = NAMES_MAX;
+    let config = mobula_store::Config::new(socket, capacity_bytes).names_max(NAMES_MAX);
     let server = mobula_store::Server::bind(config).map_err(|error| failed(&error))?;
     let stopper = server.stopper();
     std::thread::spawn(move || {

@@ -64,17 +64,7 @@ impl StoreCommand {
         signals.add(Signal::SIGINT);
         signals.thread_block()?;
         prepare_process()?;
-        let mut config = Config::new(self.socket, self.capacity.0);
-        config.clients_max = self.clients_max;
-        config.spill_directory = self.spill_directory.or_else(Config::default_spill_directory);
-        match self.spill_capacity {
-            Some(ByteSize(0)) => config.spill_directory = None,
-            Some(ByteSize(bytes)) => config.spill_bytes_max = bytes,
-            None => {}
-        }
-        config.client_bytes_max = self.client_max.map_or(config.client_bytes_max, |max| max.0);
-        config.user_bytes_max = self.user_max.map_or(config.user_bytes_max, |max| max.0);
-        let server = Server::bind(config)?;
+        let server = Server::bind(self.config())?;
         let stopper = server.stopper();
         std::thread::Builder::new().name("mobula-signals".to_owned()).spawn(move || {
             if let Ok(signal) = signals.wait() {
@@ -83,5 +73,24 @@ impl StoreCommand {
             stopper.stop();
         })?;
         Ok(server.run()?)
+    }
+
+    fn config(self) -> Config {
+        let mut config = Config::new(self.socket, self.capacity.0).clients_max(self.clients_max);
+        let spills = self.spill_capacity.is_none_or(|capacity| capacity.0 > 0);
+        let directory = self.spill_directory.or_else(Config::default_spill_directory);
+        if let Some(directory) = directory.filter(|_| spills) {
+            config = config.spill_directory(directory);
+        }
+        if let Some(ByteSize(bytes)) = self.spill_capacity {
+            config = config.spill_bytes_max(bytes);
+        }
+        if let Some(ByteSize(bytes)) = self.client_max {
+            config = config.client_bytes_max(bytes);
+        }
+        if let Some(ByteSize(bytes)) = self.user_max {
+            config = config.user_bytes_max(bytes);
+        }
+        config
     }
 }

@@ -52,7 +52,7 @@ fn a_channel_ends_with_its_client() {
 
 #[test]
 fn nobody_closes_the_channel_of_others_or_opens_too_many() {
-    let store = TestStore::with(|config| config.channels_max = 1);
+    let store = TestStore::with(|config| config.channels_max(1));
     let (mut asker, peer, mut stranger) = (store.client(), store.client(), store.client());
     let (reply, _) = asker.call(&Request::Connect { peer: peer.owner });
     let Reply::Connected { channel, .. } = reply else { panic!("{reply:?}") };

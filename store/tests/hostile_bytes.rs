@@ -88,7 +88,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[test]
 fn silence_ends_at_the_deadline() {
-    let store = TestStore::with(|config| config.hello_timeout = HELLO_TIMEOUT);
+    let store = TestStore::with(|config| config.hello_timeout(HELLO_TIMEOUT));
     let mut client = store.client();
     let mut silent = RawClient::new(store.connect());
     assert!(!silent.fetch(), "the store spoke first");
@@ -97,10 +97,7 @@ fn silence_ends_at_the_deadline() {
 
 #[test]
 fn the_silent_do_not_keep_others_out() {
-    let store = TestStore::with(|config| {
-        config.greetings_max = 3;
-        config.hello_timeout = HELLO_TIMEOUT;
-    });
+    let store = TestStore::with(|config| config.greetings_max(3).hello_timeout(HELLO_TIMEOUT));
     let silent: Vec<_> = (0..10).map(|_| store.connect()).collect();
     store.client().totals();
     drop(silent);
@@ -108,7 +105,7 @@ fn the_silent_do_not_keep_others_out() {
 
 #[test]
 fn who_does_not_read_is_disconnected_and_nobody_else_notices() {
-    let store = TestStore::with(|config| config.out_queue_messages_max = 100);
+    let store = TestStore::with(|config| config.out_queue_messages_max(100));
     let mut bystander = store.client();
     let deaf = store.client();
     let mut sent = 0;

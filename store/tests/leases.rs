@@ -162,7 +162,7 @@ fn a_waiting_client_that_dies_gets_nothing() {
 
 #[test]
 fn nobody_waits_more_often_than_the_limit() {
-    let store = TestStore::with(|config| config.waiters_max = 2);
+    let store = TestStore::with(|config| config.waiters_max(2));
     let mut client = store.client();
     client.lease(16 * MIB);
     client.raw.send(&Request::Lease { bytes: 1, timeout_ms: u64::MAX });
@@ -175,7 +175,7 @@ fn nobody_waits_more_often_than_the_limit() {
 #[test]
 fn every_pin_that_may_be_written_has_memory_behind_it() {
     let pages = |file: &std::os::fd::OwnedFd| nix::sys::stat::fstat(file).unwrap().st_blocks / 8;
-    let store = TestStore::with(|config| config.table_entries_initial = 4096);
+    let store = TestStore::with(|config| config.table_entries_initial(4096));
     let (mut owner, mut reader) = (store.client(), store.client());
     let all = |owner: &common::Client, reader: &common::Client| {
         (pages(&owner.control), pages(&reader.control), pages(&owner.daemon_control))
@@ -192,7 +192,7 @@ fn every_pin_that_may_be_written_has_memory_behind_it() {
 
 #[test]
 fn a_table_grows_and_its_pins_with_it() {
-    let store = TestStore::with(|config| config.table_entries_initial = 64);
+    let store = TestStore::with(|config| config.table_entries_initial(64));
     let (mut client, mut reader) = (store.client(), store.client());
     reader.attach(client.owner);
     assert_eq!(client.call(&Request::GrowTable { entries: 10 }).0, Reply::TableGrown { entries: 64 });

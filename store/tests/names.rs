@@ -110,7 +110,7 @@ fn a_name_keeps_the_object_of_a_dead_owner() {
 
 #[test]
 fn limits_and_impossible_names() {
-    let store = TestStore::with(|config| config.names_max = 1);
+    let store = TestStore::with(|config| config.names_max(1));
     let mut client = store.client();
     let object = sealed(&mut client, 0);
     let long = vec![b'x'; NAME_BYTES_MAX + 1];
@@ -125,7 +125,7 @@ fn limits_and_impossible_names() {
 
 #[test]
 fn names_and_objects_are_listed_page_by_page() {
-    let store = TestStore::with(|config| config.table_entries_initial = 2048);
+    let store = TestStore::with(|config| config.table_entries_initial(2048));
     let mut client = store.client();
     let segment = client.lease(PAGE_BYTES);
     let objects: Vec<_> = (0..2000).map(|index| client.seal(index, &segment, 0, &[])).collect();

@@ -182,7 +182,7 @@ fn who_waits_for_what_its_owner_has_just_brought_back_is_told_to_look_again() {
 
 #[test]
 fn who_leaves_nothing_is_forgotten_at_once_whatever_the_grace() {
-    let store = TestStore::with(|config| config.orphan_grace = LONG);
+    let store = TestStore::with(|config| config.orphan_grace(LONG));
     let (mut owner, mut reader) = (store.client(), store.client());
     owner.lease(MIB);
     let id = owner.owner;
@@ -195,7 +195,7 @@ fn who_leaves_nothing_is_forgotten_at_once_whatever_the_grace() {
 
 #[test]
 fn within_the_grace_what_nobody_pins_can_still_be_pinned() {
-    let store = TestStore::with(|config| config.orphan_grace = LONG);
+    let store = TestStore::with(|config| config.orphan_grace(LONG));
     let (mut owner, mut reader) = (store.client(), store.client());
     let segment = owner.lease(MIB);
     owner.seal(0, &segment, 0, &[]);
@@ -281,7 +281,7 @@ fn an_empty_object_of_the_dead_stays_although_it_lies_in_no_segment() {
 
 #[test]
 fn a_table_full_of_nonsense_harms_nobody() {
-    let store = TestStore::with(|config| config.sweep_entries_max = 100);
+    let store = TestStore::with(|config| config.sweep_entries_max(100));
     let mut bystander = store.client();
     for round in 0..4u64 {
         let mut owner = store.client();
@@ -313,10 +313,7 @@ fn a_table_full_of_nonsense_harms_nobody() {
 
 #[test]
 fn large_tables_are_adopted_in_slices() {
-    let store = TestStore::with(|config| {
-        config.sweep_entries_max = 7;
-        config.table_entries_initial = 4096;
-    });
+    let store = TestStore::with(|config| config.sweep_entries_max(7).table_entries_initial(4096));
     let (mut owner, mut reader) = (store.client(), store.client());
     let segment = owner.lease(PAGE_BYTES);
     for index in 0..1000 {
@@ -339,7 +336,7 @@ fn large_tables_are_adopted_in_slices() {
 
 #[test]
 fn a_slot_is_used_again_only_when_every_reader_has_let_go() {
-    let store = TestStore::with(|config| config.clients_max = 2);
+    let store = TestStore::with(|config| config.clients_max(2));
     let (owner, mut reader) = (store.client(), store.client());
     let id = owner.owner;
     reader.attach(id);

@@ -18,7 +18,7 @@ fn limit(limit: &str, max: u64) -> Refusal {
 
 #[test]
 fn a_client_has_no_more_than_its_quota_and_what_readers_keep_of_it_counts() {
-    let store = TestStore::with(|config| config.client_bytes_max = 4 * MIB);
+    let store = TestStore::with(|config| config.client_bytes_max(4 * MIB));
     let (mut client, mut reader) = (store.client(), store.client());
     let ask = |bytes, timeout_ms| Request::Lease { bytes, timeout_ms };
     // It can never fit: no reason to wait.
@@ -47,8 +47,7 @@ fn a_client_has_no_more_than_its_quota_and_what_readers_keep_of_it_counts() {
 #[test]
 fn who_waits_at_its_quota_is_served_though_another_takes_what_it_gives_back() {
     let store = TestStore::with(|config| {
-        config.client_bytes_max = 4 * MIB;
-        config.lease_reservation = std::time::Duration::from_secs(3600);
+        config.client_bytes_max(4 * MIB).lease_reservation(std::time::Duration::from_secs(3600))
     });
     let mut others = [store.client(), store.client(), store.client()];
     for (other, mib) in others.iter_mut().zip([4, 4, 3]) {
@@ -67,7 +66,7 @@ fn who_waits_at_its_quota_is_served_though_another_takes_what_it_gives_back() {
 
 #[test]
 fn who_waits_at_a_quota_takes_names_of_its_own_only() {
-    let store = TestStore::with(|config| config.client_bytes_max = 4 * MIB);
+    let store = TestStore::with(|config| config.client_bytes_max(4 * MIB));
     let (mut client, mut other) = (store.client(), store.client());
     for (owner, name) in [(&mut client, b"mine".as_slice()), (&mut other, b"theirs".as_slice())] {
         let leased = owner.lease(4 * MIB);
@@ -81,7 +80,7 @@ fn who_waits_at_a_quota_takes_names_of_its_own_only() {
 
 #[test]
 fn all_clients_of_a_user_share_its_quota_with_the_dead() {
-    let store = TestStore::with(|config| config.user_bytes_max = 8 * MIB);
+    let store = TestStore::with(|config| config.user_bytes_max(8 * MIB));
     let (mut one, mut two) = (store.client(), store.client());
     let leased = one.lease(5 * MIB);
     let object = one.seal(0, &leased, 0, &[]);
@@ -102,8 +101,7 @@ fn all_clients_of_a_user_share_its_quota_with_the_dead() {
 #[test]
 fn who_is_at_its_quota_holds_up_nobody() {
     let store = TestStore::with(|config| {
-        config.client_bytes_max = 4 * MIB;
-        config.lease_reservation = std::time::Duration::ZERO;
+        config.client_bytes_max(4 * MIB).lease_reservation(std::time::Duration::ZERO)
     });
     let (mut client, mut other) = (store.client(), store.client());
     client.lease(4 * MIB);
@@ -118,11 +116,12 @@ fn who_is_at_its_quota_holds_up_nobody() {
 #[test]
 fn every_number_of_things_that_a_client_has_is_limited() {
     let store = TestStore::with(|config| {
-        config.segments_client_max = 2;
-        config.channels_client_max = 1;
-        config.attached_client_max = 1;
-        config.table_entries_initial = 64;
-        config.table_entries_max = 100;
+        config
+            .segments_client_max(2)
+            .channels_client_max(1)
+            .attached_client_max(1)
+            .table_entries_initial(64)
+            .table_entries_max(100)
     });
     let (mut client, mut peer, mut third) = (store.client(), store.client(), store.client());
     client.lease(PAGE_BYTES);
@@ -152,10 +151,8 @@ fn every_number_of_things_that_a_client_has_is_limited() {
 fn tables_pins_and_channels_have_a_limit_of_their_own() {
     // Of a client with 64 entries: a page, 64 bytes each for them, and two pins of four bytes.
     const CLIENT: u64 = PAGE_BYTES + 64 * (64 + 8);
-    let store = TestStore::with(|config| {
-        config.table_entries_initial = 64;
-        config.bookkeeping_bytes_max = 2 * CLIENT + 64 * 4;
-    });
+    let store =
+        TestStore::with(|config| config.table_entries_initial(64).bookkeeping_bytes_max(2 * CLIENT + 64 * 4));
     let (mut one, two) = (store.client(), store.client());
     one.attach(two.owner);
     let full = |used, requested| quota("bookkeeping_bytes_max", 2 * CLIENT + 256, used, requested);

@@ -26,12 +26,11 @@ const SLOTS: u32 = CLIENTS + 1;
 const NAMES: u32 = 16;
 const ENTRIES: u32 = 64;
 
-fn limits(config: &mut Config) {
-    config.clients_max = CLIENTS;
-    config.names_max = NAMES as usize;
+fn limits(config: Config) -> Config {
     // Long enough for a busy machine: only what waits for an end has a short one.
-    config.resume_window = Duration::from_secs(60);
-    config.first_resume_window = Duration::from_secs(60);
+    let window = Duration::from_secs(60);
+    let config = config.resume_window(window).first_resume_window(window);
+    config.clients_max(CLIENTS).names_max(NAMES as usize)
 }
 
 /// The memory that the daemon before has left.
@@ -290,8 +289,7 @@ fn who_comes_back_with_nonsense_is_told_what_is_wrong_and_the_others_are_served(
 #[test]
 fn who_is_new_waits_until_the_others_are_back_and_no_longer() {
     let store = TestStore::in_place_of_another(|config| {
-        limits(config);
-        config.first_resume_window = Duration::from_millis(300);
+        limits(config).first_resume_window(Duration::from_millis(300))
     });
     // Nobody comes back.
     let mut client = store.client();
@@ -306,10 +304,7 @@ fn who_is_new_waits_until_the_others_are_back_and_no_longer() {
 fn one_that_stops_in_the_middle_is_not_waited_for_without_end() {
     let left = Left::new();
     let (good, bad) = (left.client(1), left.client(2));
-    let store = TestStore::in_place_of_another(|config| {
-        limits(config);
-        config.resume_window = Duration::from_secs(2);
-    });
+    let store = TestStore::in_place_of_another(|config| limits(config).resume_window(Duration::from_secs(2)));
     let mut whole = come_back(&store, &left, &good, &[]);
     let half = RawClient::new(store.connect());
     tell(&half, 1, &bad.introduction(), &bad.descriptors(&left));

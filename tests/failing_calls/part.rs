@@ -23,11 +23,11 @@ pub(crate) fn count_of(process: &str) -> (usize, usize) {
 
 /// A daemon that lives until its standard input ends; a failure to start is said in one line.
 pub(crate) fn store(socket: &str, capacity: &str) {
-    let mut config = Config::new(socket, capacity.parse().expect("a number"));
-    config.orphan_grace = Duration::ZERO;
-    config.clients_max = 8;
-    config.table_entries_initial = 64;
-    config.ring_bytes = 4096;
+    let config = Config::new(socket, capacity.parse().expect("a number"))
+        .orphan_grace(Duration::ZERO)
+        .clients_max(8)
+        .table_entries_initial(64)
+        .ring_bytes(4096);
     let served = Server::bind(config).map_err(|error| error.to_string()).and_then(|server| {
         say("ok ready");
         let lifeline = nix::unistd::dup(std::io::stdin()).expect("a descriptor");

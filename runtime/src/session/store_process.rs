@@ -58,11 +58,15 @@ pub(crate) fn run(role: &StoreRole) -> i32 {
 }
 
 fn config_of(role: &StoreRole) -> mobula_store::Config {
-    let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes);
-    config.clients_max = role.clients_max;
-    config.spill_directory = role.spill_directory.clone().map(Into::into);
-    config.spill_bytes_max = role.spill_bytes_max.unwrap_or(config.spill_bytes_max);
-    config.first_resume_window = FIRST_RESUME_WINDOW;
+    let mut config = mobula_store::Config::new(&role.socket, role.capacity_bytes)
+        .clients_max(role.clients_max)
+        .first_resume_window(FIRST_RESUME_WINDOW);
+    if let Some(directory) = &role.spill_directory {
+        config = config.spill_directory(directory);
+    }
+    if let Some(bytes) = role.spill_bytes_max {
+        config = config.spill_bytes_max(bytes);
+    }
     config
 }
 
@@ -83,6 +87,10 @@ mod tests {
             lifeline: lifeline.watched(),
             link: None,
         };
-        assert!(config_of(&role).first_resume_window >= Duration::from_secs(10));
+        let expected = mobula_store::Config::new("/tmp/mobula.sock", 1 << 20)
+            .clients_max(8)
+            .first_resume_window(FIRST_RESUME_WINDOW);
+        assert_eq!(config_of(&role), expected);
+        assert!(FIRST_RESUME_WINDOW >= Duration::from_secs(10));
     }
 }

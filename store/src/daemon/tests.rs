@@ -34,11 +34,11 @@ struct TestClient {
 
 impl World {
     fn new() -> Self {
-        let mut config = Config::new("/unused", CAPACITY);
-        config.clients_max = 8;
-        config.table_entries_initial = 16;
-        config.sweep_entries_max = 5;
-        config.orphan_grace = Duration::from_millis(50);
+        let config = Config::new("/unused", CAPACITY)
+            .clients_max(8)
+            .table_entries_initial(16)
+            .sweep_entries_max(5)
+            .orphan_grace(Duration::from_millis(50));
         let daemon = Daemon::new(config.validate().unwrap(), 1).unwrap();
         Self { daemon, now: Instant::now(), clients: Vec::new(), answered: 0 }
     }
@@ -241,8 +241,7 @@ fn a_store_without_requests_has_nothing_to_do() {
 
 #[test]
 fn a_large_lease_does_not_hold_up_others_while_its_pages_come() {
-    let mut config = Config::new("/unused", 1 << 30);
-    config.clients_max = 8;
+    let config = Config::new("/unused", 1 << 30).clients_max(8);
     let mut world = World::new();
     world.daemon = Daemon::new(config.validate().unwrap(), 1).unwrap();
     for _ in 0..3 {

@@ -34,26 +34,24 @@ pub struct TestStore {
 
 impl TestStore {
     pub fn start() -> Self {
-        Self::with(|_| {})
+        Self::with(|config| config)
     }
 
     /// Sixteen MiB, and no grace, so that nothing is kept without a reason.
-    pub fn with(adjust: impl FnOnce(&mut Config)) -> Self {
+    pub fn with(adjust: impl FnOnce(Config) -> Config) -> Self {
         Self::start_in(TempDir::new().unwrap(), adjust)
     }
 
     /// One that finds the socket of a store that was killed.
-    pub fn in_place_of_another(adjust: impl FnOnce(&mut Config)) -> Self {
+    pub fn in_place_of_another(adjust: impl FnOnce(Config) -> Config) -> Self {
         let directory = TempDir::new().unwrap();
         drop(Socket::listen(&directory.path().join("store.sock"), 1).unwrap());
         Self::start_in(directory, adjust)
     }
 
-    fn start_in(directory: TempDir, adjust: impl FnOnce(&mut Config)) -> Self {
+    fn start_in(directory: TempDir, adjust: impl FnOnce(Config) -> Config) -> Self {
         let socket = directory.path().join("store.sock");
-        let mut config = Config::new(&socket, 16 * MIB);
-        config.orphan_grace = Duration::ZERO;
-        adjust(&mut config);
+        let config = adjust(Config::new(&socket, 16 * MIB).orphan_grace(Duration::ZERO));
         let server = Server::bind(config).unwrap();
         let stopper = server.stopper();
         let thread = Some(std::thread::spawn(move || server.run()));

@@ -100,10 +100,14 @@ impl Drop for AbortOnPanic {
 }
 
 fn config_of(path: &Path, description: &Description) -> mobula_store::Config {
-    let mut config = mobula_store::Config::new(path.join(STORE_SOCKET), description.capacity_bytes);
-    config.clients_max = surroundings::clients_max(surroundings::PROCESSES_MAX);
-    config.spill_directory = description.spill_directory.clone().map(Into::into);
-    config.spill_bytes_max = description.spill_bytes_max.unwrap_or(config.spill_bytes_max);
-    config.first_resume_window = FIRST_RESUME_WINDOW;
+    let mut config = mobula_store::Config::new(path.join(STORE_SOCKET), description.capacity_bytes)
+        .clients_max(surroundings::clients_max(surroundings::PROCESSES_MAX))
+        .first_resume_window(FIRST_RESUME_WINDOW);
+    if let Some(directory) = &description.spill_directory {
+        config = config.spill_directory(directory);
+    }
+    if let Some(bytes) = description.spill_bytes_max {
+        config = config.spill_bytes_max(bytes);
+    }
     config
 }

@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn the_first_client_is_waited_for_as_long_as_the_configuration_says() {
         let window = Duration::from_secs(7);
-        let config = Config { first_resume_window: window, ..Config::new("/tmp/mobula.sock", 1 << 20) };
+        let config = Config::new("/tmp/mobula.sock", 1 << 20).first_resume_window(window);
         let began = Instant::now();
         let mut recovery = Recovery::new(config, began);
         let mut is_over = |now| recovery.is_over(now, |_| false);

@@ -118,16 +118,17 @@ struct Schedule {
 impl Schedule {
     fn new(seed: u64, directory: &Path) -> Self {
         let mut random = Random::new(seed);
-        let mut config = Config::new("/unused", (4 + random.below(24)) * PAGE_BYTES);
-        config.clients_max = 6;
-        config.ring_bytes = PAGE_BYTES as u32;
-        config.table_entries_initial = 16;
-        config.sweep_entries_max = 3 + random.below(20) as u32;
-        config.orphan_grace = Duration::from_millis(random.below(2) * 50);
-        config.waiters_max = 3;
-        config.names_max = 3;
+        let mut config = Config::new("/unused", (4 + random.below(24)) * PAGE_BYTES)
+            .clients_max(6)
+            .ring_bytes(PAGE_BYTES as u32)
+            .table_entries_initial(16)
+            .sweep_entries_max(3 + random.below(20) as u32)
+            .orphan_grace(Duration::from_millis(random.below(2) * 50))
+            .waiters_max(3)
+            .names_max(3);
         if random.below(3) == 0 {
-            config.client_bytes_max = config.capacity_bytes / 2;
+            let half = config.capacity_bytes / 2;
+            config = config.client_bytes_max(half);
         }
         let disk = (random.below(2) == 0).then(|| Disk::open(directory).unwrap());
         let mut daemon = Daemon::new(config.validate().unwrap(), 1 + seed).unwrap();
