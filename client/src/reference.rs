@@ -5,7 +5,9 @@
 //! ([`owner`](crate::owner)), and a peer keeps its client while it is used ([`slot`](crate::reader::slot)). So a clone
 //! is one compare-and-swap, and so is a drop.
 //!
-//! Only this file distinguishes own objects from those of peers. All code above it asks the reference.
+//! This file distinguishes own objects from those of peers for all fast paths: code above it asks the reference. Slow
+//! paths that do different things for the two match on [`Source`]: restoring and copying spilled objects, and breaking a
+//! promise.
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;

@@ -17,8 +17,8 @@
 //!
 //! Every process of a session has a `runtime`, which connects these parts. The `head` starts processes and hands out
 //! workers, `session` starts and ends it all, and `entry` is where a process that was started begins. `process` is the
-//! operating system. Only `host` and `worker` import each other: a call that left the
-//! queue is a type of `worker`, and runs in `host`.
+//! operating system. Only `host` and `worker` import each other: a call that left the queue is a type of
+//! `worker`, and runs in `host`.
 
 #![warn(missing_debug_implementations)]
 

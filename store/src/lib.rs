@@ -17,8 +17,7 @@
 //!
 //! * [`Config`] has every limit; [`StartError`] says why a store does not start;
 //! * `server` is the event loop: in it, `endpoint` takes the socket's path, `credentials` tells which process connects,
-//!   and
-//!   `connection` queues messages;
+//!   and `connection` queues messages;
 //! * `daemon` carries out requests and deaths on shared `memory`;
 //! * `core` decides, without input or output;
 //! * `command` (a feature) is the store as a program. [`prepare_process`] sets the limits and signals of its process,

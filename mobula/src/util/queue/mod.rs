@@ -215,7 +215,7 @@ impl<T> Queue<T> {
         self.actor.close().get()
     }
 
-    /// Ends the queue's process; the items in the queue are lost. PendingCall and later calls fail. With `force` the
+    /// Ends the queue's process; the items in the queue are lost. Waiting calls and later calls fail. With `force` the
     /// process ends at once; otherwise after the calls that this process has made, and at the latest after the grace
     /// period.
     ///
