@@ -38,19 +38,21 @@ check:
 bench *ARGUMENTS:
     cargo bench -p mobula-benches {{ ARGUMENTS }}
 
-# Mobula beside its rivals and the machine's limits, into docs/performance.md; `just compare --only put --quick` some of it.
+# Mobula beside its rivals and the machine's limits, into docs/performance.md; `--only put --quick` measures a part.
 compare *ARGUMENTS:
     cargo run --release -p mobula-compare -- {{ ARGUMENTS }}
 
-# Prints the times of commands after a million calls, and checks that memory is flat while SECONDS of calls are recorded.
+# Prints the times of commands after a million calls; checks that memory is flat while SECONDS of calls are recorded.
 large SECONDS="600":
-    MOBULA_SECONDS={{ SECONDS }} cargo test --release -p mobula-cli --test large -- --ignored --nocapture --test-threads 1
+    MOBULA_SECONDS={{ SECONDS }} cargo test --release -p mobula-cli --test large -- \
+        --ignored --nocapture --test-threads 1
 
 # Processes killed, stopped and spoilt on purpose: `just chaos 600`, `just chaos 600 SEED` to replay one, some by name.
 chaos SECONDS="30" SEED="" *ARGUMENTS="":
-    cargo run --release -p mobula-chaos -- --seconds {{ SECONDS }} {{ if SEED == "" { "" } else { "--seed " + SEED } }} {{ ARGUMENTS }}
+    cargo run --release -p mobula-chaos -- --seconds {{ SECONDS }} \
+        {{ if SEED == "" { "" } else { "--seed " + SEED } }} {{ ARGUMENTS }}
 
-# Arbitrary bytes for whatever reads those of others: each target a minute; `just fuzz 600 operations` one of them longer.
+# Fuzzes every decoder of bytes from other processes, a minute each; `just fuzz 600 operations`: one of them, longer.
 fuzz SECONDS="60" TARGETS="":
     MOBULA_FETCH=1 MOBULA_FUZZ_SECONDS={{ SECONDS }} MOBULA_FUZZ={{ quote(TARGETS) }} .ci/run fuzz
 
@@ -86,7 +88,7 @@ deny:
 package:
     .ci/run package
 
-# Whether the published crates still fit their versions; `just semver COMMIT` compares with a commit. Needs cargo-semver-checks.
+# Whether the published crates fit their versions; `just semver COMMIT`: since a commit. Needs cargo-semver-checks.
 semver RELEASED="":
     MOBULA_RELEASED={{ quote(RELEASED) }} .ci/run semver
 

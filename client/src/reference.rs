@@ -6,8 +6,8 @@
 //! is one compare-and-swap, and so is a drop.
 //!
 //! This file distinguishes own objects from those of peers for all fast paths: code above it asks the reference. Slow
-//! paths that do different things for the two match on [`Source`]: restoring and copying spilled objects, and breaking a
-//! promise.
+//! paths that do different things for the two match on [`Source`]: restoring and copying spilled objects, and breaking
+//! a promise.
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;

@@ -185,7 +185,9 @@ def test_a_program_may_wrap_its_calls() -> None:
     def minus(x: int, y: int) -> int:
         return x - y
 
-    minus.__ray_invocation_decorator__ = lambda call: lambda args, kwargs: call(args[::-1], kwargs)  # type: ignore[attr-defined]
+    minus.__ray_invocation_decorator__ = (  # type: ignore[attr-defined]
+        lambda call: lambda args, kwargs: call(args[::-1], kwargs)
+    )
     assert ray.get(ray.remote(minus).remote(1, 3)) == 2
 
 

@@ -70,7 +70,9 @@ def check_loads_and_follows(page: Chromium, address: str) -> None:
     page.until("document.querySelector('#actors-table').innerText.includes('scores')", "the actor has a name")
     page.until("document.querySelector('#graph path')", "somebody calls the actor")
     # The figures grow, and the rows keep their elements.
-    page.eval("window.row = [...document.querySelectorAll('#functions-table tr')].find((row) => /fit/.test(row.innerText))")
+    page.eval(
+        "window.row = [...document.querySelectorAll('#functions-table tr')].find((row) => /fit/.test(row.innerText))"
+    )
     number = int(page.eval("document.body.dataset.number"))
     finished = page.eval("window.row.innerText")
     page.until(f"document.body.dataset.number > {number + 1}", "more looks come")
@@ -98,7 +100,9 @@ def check_filters(page: Chromium) -> None:
     page.key("Escape")
     page.until(f"document.querySelectorAll('#functions-table tbody tr').length >= {everything}", "all are back")
     # Sorted by a column, as its head says.
-    page.eval("[...document.querySelectorAll('#workers-table th button')].find((one) => one.innerText === 'Pid').click()")
+    page.eval(
+        "[...document.querySelectorAll('#workers-table th button')].find((one) => one.innerText === 'Pid').click()"
+    )
     assert page.eval("document.querySelector('#workers-table th').ariaSort") == "descending"
     pids = [int(row[0]) for row in rows(page, "workers-table")]
     assert pids == sorted(pids, reverse=True), pids
@@ -110,7 +114,8 @@ def check_calls(page: Chromium) -> None:
     choose += " document.getElementById('calls-state').dispatchEvent(new Event('change'))"
     page.eval(choose.format("failed"))
     page.until(
-        "[...document.querySelectorAll('#calls-table tbody tr')].every((row) => row.cells[2]?.innerText.startsWith('failed'))",
+        "[...document.querySelectorAll('#calls-table tbody tr')]"
+        ".every((row) => row.cells[2]?.innerText.startsWith('failed'))",
         "only calls that failed",
     )
     page.eval(choose.format("finished"))
@@ -157,7 +162,8 @@ def check_accessible(page: Chromium) -> None:
     assert levels[0] == "H1" and levels.count("H1") == 1, levels
     nameless = page.eval(
         "[...document.querySelectorAll('button, input, select, canvas, svg[role=img], section')].filter((one) =>"
-        " one.checkVisibility() && !(one.innerText || one.ariaLabel || one.getAttribute('aria-labelledby') || one.labels?.length || one.title))"
+        " one.checkVisibility() && !(one.innerText || one.ariaLabel || one.getAttribute('aria-labelledby')"
+        " || one.labels?.length || one.title))"
         ".map((one) => one.outerHTML.slice(0, 120))"
     )
     assert nameless == [], nameless

@@ -1,4 +1,4 @@
-"""A second driver of a session of Ray's: it says that it is ready, joins when it is told to, and says how long that took."""
+"""A second driver of a session of Ray: says that it is ready, joins when it is told to, and prints the time of that."""
 
 import sys
 import time
