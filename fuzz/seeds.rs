@@ -102,8 +102,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Steps as `arbitrary` reads them: that there is one more, which it is, and its fields, of which each kind has as many
-/// bytes as given.
+/// Steps as `arbitrary` reads them: a byte that says that there is one more, the step's number, then its fields.
+/// `kinds` has the number of field bytes of each kind of step.
 fn sequences(kinds: &[usize]) -> Vec<(String, Vec<u8>)> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut below = |bound: usize| {

@@ -295,7 +295,7 @@ fn so_many_calls_of_a_handle_are_pending_and_no_more() {
     std::fs::write(&file, "").unwrap();
     first.get().unwrap();
     assert_eq!((second.get().unwrap(), through.get().unwrap()), (1, 1));
-    // Who has a result has room.
+    // A caller that has taken a result can make one more call.
     for _ in 0..1000 {
         let calls = [limited.one(), limited.one()];
         assert_eq!(mobula::get(&calls).unwrap(), [1, 1]);

@@ -1,5 +1,8 @@
-//! Workers that end: if these fail, a worker that has to end after some calls of a function (`max_calls`) goes on, or a
-//! call that waits at it is lost or runs twice, or a result goes with it; or with a worker that is not needed.
+//! Workers that end after some calls of a function (`max_calls`), or because they are not needed. If these fail:
+//!
+//! - the worker goes on;
+//! - a call that waits at it is lost, or runs twice;
+//! - a result is lost with the worker.
 
 use std::collections::HashMap;
 use std::fs::File;

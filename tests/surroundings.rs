@@ -1,5 +1,11 @@
-//! Sessions where something of what a process usually has is missing, closed, full or limited: if these fail, a program
-//! that works at its author's desk loses output, hangs or dies in a container, under a service manager, or behind `|`.
+//! Sessions where something that a process usually has is missing, closed, full or limited.
+//!
+//! If these fail, a program that works at its author's desk does one of these in a container, under a service manager,
+//! or behind `|`:
+//!
+//! - it loses output;
+//! - it hangs;
+//! - it dies.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};

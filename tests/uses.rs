@@ -1,5 +1,9 @@
-//! Uses: if these fail, a process that uses an object in several ways and threads at a time loses it, reads the bytes
-//! of another one, or keeps it for ever; or a client that ends takes with it what is still used.
+//! Processes that use an object in several ways and threads at a time. If these fail:
+//!
+//! - a process loses the object;
+//! - it reads the bytes of another object;
+//! - it keeps the object for ever;
+//! - a client that ends takes objects with it that are still used.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,5 +1,8 @@
-//! `mobula::util`: if these fail, a map leaves out results, makes too many calls ahead or goes on after an error, a
-//! reduction mixes up its operands, or a pool gives calls to an actor that is dead or busy, or forgets some.
+//! The helpers of `mobula::util`. If these fail:
+//!
+//! - a map leaves out results, makes too many calls ahead, or goes on after an error;
+//! - a reduction mixes up its operands;
+//! - a pool gives calls to an actor that is dead or busy, or forgets some.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};

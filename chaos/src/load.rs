@@ -516,7 +516,7 @@ impl Worker {
         link.take_back();
         let mut record = handle.id().to_bytes().to_vec();
         record.resize(ObjectId::BYTES + padding, padding as u8);
-        // A full ring is emptied by and by.
+        // The other end drains a full ring.
         if let Ok(position) = link.channel.sender.send(&record) {
             link.sent.push_back((position, handle));
         }
@@ -638,7 +638,7 @@ impl Worker {
         }
     }
 
-    /// For what was held, nothing is an excuse but that it belongs to one who scribbles.
+    /// Only an object of a scribbler may fail while it is held.
     fn excuse_suspects(&self, error: &ClientError, id: ObjectId, what: &str) -> Checked {
         if let ClientError::OwnerStalled { .. } = error {
             self.stalled.update(|stalled| stalled + 1);

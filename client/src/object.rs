@@ -385,7 +385,7 @@ impl Object {
         // SAFETY: payload and references were found to lie inside the mapping (in `Owner::reserve` or
         // `Reference::locate`), which the counted reference keeps, or inside the copy (in `Copied::read`), which this
         // object keeps. They were sealed together, and nobody writes them while the object is pinned, as the reference
-        // does: all as for the payload in `deref`. Not in a forked child, which has panicked.
+        // does: all as for the payload in `deref`. A forked child never comes here: it has panicked before.
         let bytes = unsafe {
             std::slice::from_raw_parts(self.pointer.byte_add(start).as_ptr(), count * ObjectId::BYTES)
         };

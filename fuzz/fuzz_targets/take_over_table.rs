@@ -1,5 +1,6 @@
-//! A client that writes anything into its object table, its segment and its pins, before the eyes of an honest one, and
-//! dies: nobody panics, what the honest one is lent lies in memory that it has, and nothing is left of the dead.
+//! A client writes arbitrary words into its object table, its segment and its pins while an honest client reads them,
+//! and dies. No process may panic, the bytes that the honest client borrows must lie in memory that it has mapped, and
+//! nothing may remain of the dead client.
 #![no_main]
 
 use std::os::fd::AsFd;

@@ -170,7 +170,7 @@ impl<A: Actor> ActorHandle<A> {
     /// # Ok::<(), mobula::Error>(())
     /// ```
     ///
-    /// No method of an actor can have this name. What is returned keeps the actor alive, as a handle does.
+    /// No method of an actor can have this name. The returned value keeps the actor alive, as a handle does.
     #[must_use = "options have no effect before a call is made with them"]
     pub fn options(&self, options: MethodOptions) -> A::Methods {
         let RawActor { actor, class } = self.raw().clone();

@@ -98,7 +98,8 @@ impl Socket {
             match connect(socket.descriptor.as_raw_fd(), &address.unix) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
-                    let text = format!("who listens there has accepted no connection within {patience:?}");
+                    let text =
+                        format!("the process that listens there accepted no connection within {patience:?}");
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
                 result => break result?,

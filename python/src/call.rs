@@ -19,8 +19,13 @@ use crate::error::{raised, raised_by_store};
 use crate::reference::ObjectRef;
 use crate::value;
 
-/// The text in front of the arguments of a call: for a method its name; for a constructor how the actor's calls run; of
-/// a function after how many calls its worker ends; and the names of the last arguments, each behind a zero.
+/// The text in front of the arguments of a call. It begins with one of these:
+///
+/// - for a method: its name;
+/// - for a constructor: how the actor's calls run;
+/// - for a function: the number of calls after which its worker ends.
+///
+/// The names of the keyword arguments follow, each after a zero byte.
 pub(crate) struct Header;
 
 impl Header {

@@ -375,7 +375,7 @@ impl Runs {
 }
 
 /// A call that runs in an actor beside others, on any thread. The recorder has room for only one running call of a
-/// process, so such a call also has an event when it begins. What answers the call says when it is over.
+/// process, so such a call also has an event when it begins. The code that answers the call records its end.
 #[derive(Debug)]
 pub(crate) struct RunBeside {
     recorder: Arc<Recorder>,

@@ -34,9 +34,13 @@
 //! the word `Sealed` with the generation it expects, *while it has a pin*, has acquired them and reads them relaxed.
 //! The pairing of pins and words is [`pins`](crate::pins)' business.
 //!
-//! Proved by exploring this code: `shm/tests/loom/handshake.rs` (sealed bytes were written before), `promise.rs` (a
-//! settled promise is heard of), `spilling.rs` (an object is in memory or in a file, whenever its owner dies),
-//! `compaction.rs` (or in one of two places in memory) and `takeover.rs` (a lost promise never becomes an object).
+//! loom explores this code, in `shm/tests/loom`:
+//!
+//! - `handshake.rs` shows that sealed bytes were written before the seal;
+//! - `promise.rs`, that a waiting process learns of a settled promise;
+//! - `spilling.rs`, that an object is in memory or in a file, whenever its owner dies;
+//! - `compaction.rs`, that an object that moves is in one of two places in memory;
+//! - `takeover.rs`, that a lost promise never becomes an object.
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -34,7 +34,7 @@ const WAIT_MS_MAX: u64 = 12;
 const SHORT_MS_MAX: u64 = 1000;
 /// How often the session looks whether memory is short.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(5);
-/// A driver whose step takes longer than this has no luck with the kills.
+/// A driver whose step takes longer than this is stuck.
 const STARVED: Duration = Duration::from_secs(10);
 /// Far longer than anything here takes: what is not so then never will be.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! What a page asks for beside the stream: calls and one call, a timeline, and the map of the store. Each answer is
-//! made from the last look, or, for the map, from a look of its own; all are of bounded size.
+//! The requests of a page other than the stream: calls and one call, a timeline, and the map of the store. Each answer
+//! is made from the last look, or, for the map, from a look of its own; all are of bounded size.
 
 use mobula_runtime::state::{Snapshot, TaskState};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ const TASKS_MAX: usize = 500;
 const SPANS_MAX: usize = 4000;
 const SECONDS_MAX: f64 = 3600.0;
 
-/// What answers.
+/// The parts that answer requests.
 #[derive(Debug)]
 pub(super) struct Answers {
     maps: Maps,

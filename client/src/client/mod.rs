@@ -191,9 +191,9 @@ impl Client {
         ObjectWriter::new(&self.shared().owner, layout)
     }
 
-    /// The bytes of a sealed object, where they lie. Memory operations only, with two exceptions: the first object of
-    /// an owner and the first of a segment cost a round trip each; and a spilled object is restored, or, where the
-    /// store has no memory for it and none can be made, read into this process's own memory.
+    /// The bytes of a sealed object, where they lie. Memory operations only, with two exceptions. The first object of
+    /// an owner and the first of a segment cost a round trip each. A spilled object is restored; if the store has no
+    /// memory for it and none can be made, this process reads it into its own memory.
     ///
     /// ```
     /// # let store = mobula_test_store::start();

@@ -58,8 +58,8 @@ impl<T> Occupancy<T> {
     #[inline]
     pub(crate) unsafe fn leave(place: NonNull<Self>) -> Option<Arc<T>> {
         let place = place.as_ptr();
-        // SAFETY: the place is there, because this user has not left yet. Nothing but the count is borrowed, and that
-        // not beyond the instruction that changes it: it is an atomic, of which a reference may dangle.
+        // SAFETY: the place is there, because this user has not left yet. Only the count is borrowed, and
+        // only during the instruction that changes it: it is an atomic, of which a reference may dangle.
         let users = unsafe { &(*place).users };
         // Release: this user's work with the occupant comes before. Acquire: and before the last user drops it.
         if users.fetch_sub(1, Ordering::AcqRel) > 1 {

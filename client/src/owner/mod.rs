@@ -11,7 +11,7 @@
 //! | [`create`] | an object comes to be: reserved, sealed or promised |
 //! | [`references`] | references to it begin and end in this process |
 //! | [`reclaim`] | it is freed, with others |
-//! | [`evict`] | its memory copy goes, and comes back |
+//! | [`evict`] | it is evicted and restored |
 //! | [`compact`] | it moves to another place |
 //! | [`lease`] | memory comes from the daemon, and goes back |
 //!
@@ -155,7 +155,8 @@ impl Owner {
         }
     }
 
-    /// From now on the client lives only as long as anything of it is in use. The caller frees what is not.
+    /// From now on the client lives only as long as anything of it is in use. The caller frees the
+    /// objects that are not in use.
     pub(crate) fn close(&self, client: KeepAlive) {
         let mut state = self.state.lock();
         state.is_closed = true;
@@ -180,8 +181,8 @@ impl Owner {
         state.segments.are_any() || !state.retired.is_empty() || state.entries.are_too_large()
     }
 
-    /// Gives the heap back what the state took for objects that are gone; `true` if that was much. Does nothing while
-    /// objects come and go: it takes two calls without any object in between.
+    /// Shrinks the state after many objects were freed; `true` if that was much. Does nothing while objects are made
+    /// and freed: it takes two calls without any object in between.
     pub(crate) fn trim(&self) -> bool {
         let mut state = self.state.lock();
         let is_trimmed = state.entries.trim();

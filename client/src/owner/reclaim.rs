@@ -1,10 +1,15 @@
 //! Unused objects are freed, in batches.
 //!
-//! An object that this process does not use any more waits in the *retire list*, until [`BATCH`] objects do, or one
-//! that is large or keeps others alive, or until memory is short or the background thread comes by. They are then freed
-//! together: the fence of the handshake ([`mobula_shm::pins`]) and the look at every reader's pins are paid once for
-//! all. An object that another process still pins moves on to the *retry list*, at which only
-//! [`Owner::free_retry_list`] and [`Owner::collect`] look.
+//! An object that this process does not use any more waits in the *retire list* until one of these happens:
+//!
+//! - the list has [`BATCH`] objects;
+//! - an object that is large, or that keeps others alive, joins it;
+//! - memory is short;
+//! - the background thread looks.
+//!
+//! All of them are then freed together: the fence of the handshake ([`mobula_shm::pins`]) and the look at every
+//! reader's pins are paid once for all. An object that another process still pins moves on to the *retry list*, at
+//! which only [`Owner::free_retry_list`] and [`Owner::collect`] look.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;

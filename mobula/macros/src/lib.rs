@@ -92,8 +92,8 @@ use syn::{Error, Item, ItemFn};
 /// - `#[remote(timeout = Duration::from_secs(2))]`, `#[remote(deadline = Duration::from_secs(10))]`: how long a call
 ///   may run, and how long after its making it must be over. Default: no limits.
 /// - `#[remote(max_calls = 100)]`: a worker process ends after so many calls of the function, for one that leaks memory
-///   or must begin afresh: a number, or `unlimited`. What waits at the process goes to another. Default: `unlimited`;
-///   for a function with `num_gpus`, 1.
+///   or must begin afresh: a number, or `unlimited`. Calls that wait at the process go to another one. Default:
+///   `unlimited`; for a function with `num_gpus`, 1.
 /// - `#[remote(detached)]`: a call goes on when the call that made it is cancelled or killed.
 /// - `#[remote(num_cpus = 2)]`, `#[remote(num_gpus = 0.5)]`, `#[remote(memory = 1 << 30)]`,
 ///   `#[remote(resources = [("disk", 1)])]`: the resources that a call demands, each unless the call's own options say
@@ -266,7 +266,7 @@ use syn::{Error, Item, ItemFn};
 /// otherwise. They need the feature `tokio` of the crate `mobula`: the thread is a runtime of tokio, so its timers and
 /// sockets work in them, as far as the program's own dependency on tokio has them. Arguments and futures need not be
 /// `Send`; the state must be `Send` and `Sync`. A method that is not `async` blocks a thread of its own and none of the
-/// futures: one at a time, or `max_concurrency`. What computes for long should not be `async`.
+/// futures: one at a time, or `max_concurrency`. A method that computes for a long time should not be `async`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -396,8 +396,8 @@ pub fn remote(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Several are possible, in any module and any crate of the program. They run one after the other, in the order of
 /// their paths as text: `app::a`, `app::net::b`, `library::a`.
 ///
-/// The process is not a part of its session yet, so the function can neither make calls nor use objects. What it prints
-/// appears in the driver's output. It has 30 seconds.
+/// The process is not a part of its session yet, so the function can neither make calls nor use objects. Its output
+/// appears in the driver's output. It must return within 30 seconds.
 ///
 /// The option `crate` is that of [`remote`](macro@remote).
 ///

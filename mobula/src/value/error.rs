@@ -38,7 +38,7 @@ pub enum ValueError {
     },
     /// The format tag says that this is something other than a value.
     #[error(
-        "there is no value to read: what is there is {} (format tag {format})",
+        "this is no value, but {} (format tag {format})",
         mobula_runtime::format::shown(*format)
     )]
     NotAValue {
@@ -61,9 +61,10 @@ pub enum ValueError {
         /// Bytes of the payload.
         available: u64,
     },
-    /// A buffer lies outside the memory that it is said to lie in.
+    /// A buffer lies outside the memory that the payload gives for it.
     #[error(
-        "buffer {buffer} ({length} bytes at {offset}) does not lie within the {available} bytes it is said to"
+        "buffer {buffer} ({length} bytes at {offset}) lies outside the {available} bytes that the payload gives \
+         for its memory"
     )]
     BufferOutOfBounds {
         /// The number of the buffer in the payload.
@@ -78,17 +79,18 @@ pub enum ValueError {
     /// The stream names a buffer that the payload does not have.
     #[error("the stream names buffer {buffer}, but the payload has {count}")]
     NoSuchBuffer {
-        /// Which buffer.
+        /// The index of the buffer that the stream names.
         buffer: u32,
         /// How many there are.
         count: u32,
     },
     /// The stream names the same buffers repeatedly, so that their copies would take more memory than the payload.
     #[error(
-        "with buffer {buffer}, more bytes are to be copied out than the {available} that are there: each is named once"
+        "the stream names buffers repeatedly: with buffer {buffer}, the copies exceed the {available} bytes of the \
+         payload"
     )]
     CopiedAgain {
-        /// Which buffer.
+        /// The index of the buffer that the stream names.
         buffer: u32,
         /// Bytes of the payload, and of the objects that its buffers lie in.
         available: u64,

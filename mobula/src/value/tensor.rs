@@ -116,8 +116,8 @@ impl<T: Element> Tensor<T> {
         if self.buffer.is_empty() {
             return &[];
         }
-        // SAFETY: a tensor's buffer holds elements. It changes only where its owner has gone wild, and then it is of a
-        // type of which all bytes are elements.
+        // SAFETY: a tensor's buffer holds elements. Only a faulty owner changes it, and every bit pattern of such a
+        // type is a valid element.
         unsafe { T::slice(&self.buffer) }
     }
 

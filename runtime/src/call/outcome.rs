@@ -55,7 +55,7 @@ pub fn stored(client: &Client, mut handle: Handle) -> Result<Object, Failure> {
         }
     }
     Err(Failure::Other(format!(
-        "object {first} stands for another one that stands for another one, without end"
+        "object {first} forwards to another object, and the chain of forwards is too long"
     )))
 }
 

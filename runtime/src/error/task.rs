@@ -286,7 +286,7 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Returned => "failed",
             TaskErrorKind::Panicked => "panicked",
             TaskErrorKind::NotCalled => "could not be called",
-            TaskErrorKind::NotReturned => "returned what could not be passed on",
+            TaskErrorKind::NotReturned => "returned a value that could not be stored or sent",
             TaskErrorKind::NotAnswered => "did not answer",
         };
         write!(f, "{function} {verb} in process {pid}: {message}")

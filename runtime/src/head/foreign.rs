@@ -248,7 +248,7 @@ impl Foreign {
                     let _ = link.send(&message, Vec::new());
                 }
             }
-            record => tracing::warn!(?record, "another head says what is not asked"),
+            record => tracing::warn!(?record, "another head sent an answer to no question"),
         }
     }
 

@@ -176,7 +176,7 @@ impl<C: Caller> Pool<C> {
         if self.serving(environment, now) > 0 {
             return Vec::new();
         }
-        // The actors are told by those who know them.
+        // `Actors` informs the actors.
         let callers = self.wants.take_all_of(environment).into_iter().filter_map(|want| match want.seeker {
             Seeker::Caller(caller) => Some((caller, want.demand)),
             Seeker::Actor(_) | Seeker::Group(_) => None,
@@ -221,7 +221,7 @@ impl<C: Caller> Pool<C> {
     /// A worker begins no more calls. Its caller gives it back. It ends when it has no calls left, and no calls that it
     /// made are running: if some are running now, it `waits`.
     pub(super) fn set_spent(&mut self, peer: OwnerId, waits: bool, now: Instant) {
-        // Said twice, the second time counts for nothing: it may have given back what it would keep.
+        // A second report is ignored: the worker may already have returned these resources.
         let Some((token, _)) = self.workers.at(peer).filter(|(_, worker)| !worker.spent) else { return };
         self.change(token, |worker| worker.set_spent(!waits, now));
     }

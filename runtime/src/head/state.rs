@@ -462,7 +462,7 @@ impl State {
             self.actors.over(actor, 0, self.process_limit());
         }
         self.pool.want_actors(self.actors.demanding(), now);
-        // What other drivers need more goes first.
+        // Leases that other drivers need more are returned first.
         let recalls = self.share.as_mut().map(|share| share.before(&mut self.pool, now)).unwrap_or_default();
         if let Some(share) = &mut self.share {
             for (link, request, elsewhere) in share.take_answers() {

@@ -130,7 +130,7 @@ impl<'a> Invocation<'a> {
         self.beside = beside;
     }
 
-    /// Says what runs, for those who look on: a function, or a method of a class; an empty class says that it is a
+    /// Names the running function for observers: a function, or a method of a class; an empty class says that it is a
     /// function. The caller of the call has given it the same names. Costs two comparisons while it is what ran last.
     pub fn set_name(&self, class: &str, function: &str) {
         if let Some(runs) = self.runs {

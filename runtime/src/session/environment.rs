@@ -269,7 +269,7 @@ pub(super) fn complete(
     let mut taken: Vec<(&Variable, OsString)> = Vec::new();
     // Decided before any is set: one variable does not count as given by another.
     let joins = options.address.is_some() || value_of(ADDRESS).is_some_and(|value| !value.is_empty());
-    // Said outright: a session of this process's own, whatever the environment says.
+    // `local` asks for a session of this process, and the environment cannot change that.
     let is_local = options.address.as_deref() == Some("local".as_ref());
     let joins = joins && !is_local;
     if joins {

@@ -214,12 +214,12 @@ impl Submitter {
         let nanos = first.map_or(NEVER, |due| {
             u64::try_from(due.saturating_duration_since(self.began).as_nanos()).unwrap_or(NEVER)
         });
-        // Written with the state locked. SeqCst: before the look at what the background poller does.
+        // Written with the state locked. SeqCst: this swap comes before the check of what the background poller does.
         self.due.swap(nanos, Ordering::SeqCst) > nanos
     }
 
     /// How long a thread that waits for the result of this call may nap: the call is not about to be over, no worker
-    /// has to wait for the calls that are queued here, and no future for the thread.
+    /// has to wait for the calls that are queued here, and no future has to wait for this thread.
     pub(crate) fn nap(&self, call: u64, now: Instant) -> Option<Duration> {
         if self.any_future() {
             return None;

@@ -92,13 +92,13 @@ impl Settler {
     /// A future's results are there.
     pub(super) fn wake_later(&self, waker: Waker) {
         self.woken.lock().push(waker);
-        // SeqCst: before the look at who sleeps.
+        // SeqCst: this store comes before the check for sleeping threads.
         self.has_woken.store(true, Ordering::SeqCst);
     }
 
     /// Notes that the program decides whether a call is retried.
     pub(super) fn decide_later(&self) {
-        // SeqCst: before the look at who sleeps.
+        // SeqCst: this store comes before the check for sleeping threads.
         self.has_woken.store(true, Ordering::SeqCst);
     }
 

@@ -40,7 +40,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
         let Some(Some(work)) = next else { break };
         executor.call_changed(runtime.head());
         runtime.call_begins();
-        // What a process that is spent does last: results of the calls that it made may be wanted elsewhere.
+        // A spent process does this last: it waits for its own calls, because other processes may need their results.
         let await_calls = || {
             let is_over = || executor.is_stopping() || !runtime.submitter.has_calls();
             runtime.wait_for_work(idle, || is_over().then_some(()))

@@ -42,9 +42,13 @@
 //! that it knows all its readers: the daemon counts them in its [directory](crate::directory) *before* it tells a new
 //! reader that it may pin.
 //!
-//! Proved by exploring this code: `shm/tests/loom/handshake.rs` (pin against free, one entry and many; a group's count
-//! under two threads; a reader that joins; a reference that is handed on), `spilling.rs` (borrowed bytes stay in
-//! memory), `compaction.rs` (and where they are) and `takeover.rs` (the owner dies at any store).
+//! loom explores this code, in `shm/tests/loom`:
+//!
+//! - `handshake.rs`: pin against free, of one entry and of many; a group's count under two threads; a reader that
+//!   joins; a reference that is handed on;
+//! - `spilling.rs`: borrowed bytes stay in memory;
+//! - `compaction.rs`: borrowed bytes do not move;
+//! - `takeover.rs`: the owner dies at any store.
 
 pub use crate::control::{PIN_BYTES, PIN_EXTENT_BYTES};
 

@@ -128,7 +128,7 @@ pub(crate) fn say_goodbye(socket: &Socket, message: &[u8]) {
     }
 }
 
-/// Whether the system refused for now: it has no memory for the packet, or too many descriptors are on their way to
+/// Whether the error is temporary: the system has no memory for the packet, or too many descriptors are on their way to
 /// clients that do not fetch them.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().unwrap_or(0);

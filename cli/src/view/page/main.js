@@ -300,7 +300,7 @@ function figure(name, value, detail) {
 
 // ---- what is asked for while it is on the screen ----
 
-/** What asks, each of which begins with the first look: before it, the answer to most questions is that there is none. */
+/** The pollers. Each starts after the first sample, because before it there are no answers. */
 const asking = [];
 
 /** Asks at most once a second, one question at a time, while an element is on the screen. */

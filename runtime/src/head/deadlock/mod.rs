@@ -214,7 +214,7 @@ impl Deadlocks {
             let needs = self.waiting[process].waits.results.iter().flatten();
             needs.for_each(|need| self.find_questions(*process, need, &mut promises, &mut calls));
         }
-        // What was said about others is not asked again, and does not count again.
+        // Answers about other promises are dropped: they are not asked for again, and do not count again.
         self.promises.retain(|object, _| promises.contains(object));
         if suspects.is_empty() {
             return Vec::new();

@@ -80,7 +80,7 @@ impl Share {
             return tracing::error!(%error, "the connection to the session's process");
         }
         let mut connection = Connection::new(socket);
-        // What was recalled is recalled again, if need be.
+        // The new session process recalls these leases again if necessary.
         self.leases.values_mut().for_each(|held| held.stage = Stage::Held);
         let leases = self.leases.values().map(|held| held.lease.clone()).collect();
         connection.send(&ToSession::Join { leases });
