@@ -291,7 +291,7 @@ fn what_waits_for_ever_is_dropped_with_the_actor() {
     let service = Service::remote(1, Some(path("state")));
     let call = service.for_ever(path("begun"), path("future"));
     eventually("it has begun", || path("begun").exists());
-    let _turn = session.end();
+    let _lock = session.end();
     assert!(call.get().is_err());
     eventually("the future is dropped", || path("future").exists());
     eventually("the state is dropped", || path("state").exists());

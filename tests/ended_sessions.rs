@@ -97,11 +97,11 @@ fn references_and_handles_of_a_session_that_has_ended_say_so_wherever_they_are_u
             is_ended(reference.get_timeout(Duration::ZERO));
         }
     };
-    let _turn = first.end();
+    let _lock = first.end();
     check_without_arguments();
     is_ended(counter.count().get());
     is_ended(mobula::kill(&counter));
-    drop(_turn);
+    drop(_lock);
 
     let second = session(1);
     let new = square::remote(7);

@@ -275,12 +275,12 @@ fn an_actors_destructor_runs_with_its_last_handle_and_with_the_session() {
     drop(dropped);
     eventually("the destructor has run", || said("dropped") == "200000");
     mobula::kill(&killed).unwrap();
-    let turn = session.end();
+    let lock = session.end();
     for name in ["0", "1", "2"] {
         assert_eq!(said(name), "200000", "{name}");
     }
     assert!(!file("killed").exists());
-    drop(turn);
+    drop(lock);
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn a_session_ends_although_an_actor_does_not() {
     let pid = actor.pid().get_timeout(PATIENCE).unwrap();
     let _call = actor.waits_for(directory.path().join("never"));
     eventually("the call has begun", || directory.path().join("never.begun").exists());
-    let turn = session.end();
+    let lock = session.end();
     assert!(!is_running(pid) && !path.exists());
-    drop(turn);
+    drop(lock);
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use mobula::prelude::*;
 use mobula::{ActorOptions, Builder, Error, Failure, TaskOptions, UNLIMITED};
 use mobula_client::Client;
-use mobula_tests::{PATIENCE, Random, eventually, is_running, session, session_processes, turn};
+use mobula_tests::{PATIENCE, Random, eventually, is_running, session, session_lock, session_processes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -325,7 +325,7 @@ fn killed_workers_and_actors_hang_nobody_and_nothing_runs_more_often_than_it_may
     before.are_back(&client, &socket);
     assert_eq!(quiet::remote(5).get().unwrap(), 5);
     drop(client);
-    let _turn = session.end();
+    let _lock = session.end();
     assert!(!socket.parent().unwrap().exists());
     eventually("no process of the session is left", || session_processes(&socket).is_empty());
 }
@@ -453,7 +453,7 @@ fn child_is_a_driver_under_load() {
 #[test]
 fn a_killed_driver_takes_its_session_with_it() {
     // No other session of this process, whose load would be measured too.
-    let _turn = turn();
+    let _lock = session_lock();
     let wanted = environment("MOBULA_DRIVER_KILLS", 15);
     let mut random = Random::from_environment();
     let mut took = Vec::new();

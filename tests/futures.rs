@@ -215,12 +215,12 @@ fn the_end_of_the_session_ends_every_await() {
     let waiting = gated::remote(gates.path(0), 2);
     let queued = tokio.spawn(mobula::get_async(vec![waiting.clone()]));
     let some = tokio.spawn(mobula::wait_async(vec![waiting], 1));
-    let turn = session.end();
+    let lock = session.end();
     let is_over = |error: &Error| matches!(error, Error::Failed(Failure::SessionOver));
     assert!(is_over(&tokio.block_on(own).unwrap().unwrap_err()));
     assert!(is_over(&tokio.block_on(queued).unwrap().unwrap_err()));
     assert!(is_over(&tokio.block_on(some).unwrap().unwrap_err()));
-    drop(turn);
+    drop(lock);
 }
 
 #[test]
@@ -242,10 +242,10 @@ fn completed_references_come_in_the_order_in_which_they_complete() {
     // A failed one is ready, and so is each one of a session that is over.
     assert!(mobula::as_completed([fails::remote()]).next().unwrap().1.get().is_err());
     let left = mobula::as_completed([gated::remote(gates.path(9), 1)]);
-    let turn = session.end();
+    let lock = session.end();
     let errors: Vec<_> = left.map(|(_, reference)| reference.get().unwrap_err()).collect();
     assert!(matches!(errors[..], [Error::Failed(Failure::SessionOver)]), "{errors:?}");
-    drop(turn);
+    drop(lock);
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn child_that_blocks_an_executors_thread() {
 /// A wait may be so short that its thread does not sleep; then nothing is said.
 #[test]
 fn a_get_that_blocks_an_executors_thread_says_once_what_to_write() {
-    let _turn = mobula_tests::turn();
+    let _lock = mobula_tests::session_lock();
     let mut said = 0;
     eventually("a thread sleeps", || {
         let output = Command::new(std::env::current_exe().unwrap())

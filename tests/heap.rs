@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use mobula_tests::{Store, eventually, put_content, session, turn};
+use mobula_tests::{Store, eventually, put_content, session, session_lock};
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 const MIB: u64 = 1 << 20;
@@ -103,7 +103,7 @@ fn a_pending_call_takes_little_memory() {
 #[test]
 fn many_objects_leave_little_behind_in_the_heap_of_their_owner() {
     const OBJECTS: usize = 1_000_000;
-    let _turn = turn();
+    let _lock = session_lock();
     let store = Store::start(PEER, 96 << 20);
     let client = store.client();
     let kept = put_content(&client, 8).unwrap();

@@ -272,7 +272,7 @@ fn locations() -> Vec<Case<'static>> {
         let object = reader.get(id).expect("it is there");
         owner.raw.ask(&Request::Release { segment: 1 });
         reader.stats().expect("the notice has come");
-        assert!(object.iter().all(|byte| *byte == BYTE), "memory went that is still mapped");
+        assert!(object.iter().all(|byte| *byte == BYTE), "memory that is still mapped was freed");
         read(&reader, id)
     }));
     cases

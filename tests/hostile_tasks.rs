@@ -55,7 +55,7 @@ fn check(hostile: impl FnOnce()) {
     }
     let ending = Instant::now();
     drop(bystander);
-    let _turn = session.end();
+    let _lock = session.end();
     println!("the session ended in {:?}", ending.elapsed());
     assert!(!socket.parent().unwrap().exists());
     eventually("no process of the session is left", || session_processes(&socket).is_empty());
@@ -421,7 +421,7 @@ fn a_session_ends_although_a_worker_is_stopped() {
     let stopped = stops::remote();
     assert!(stopped.get_timeout(Duration::from_millis(200)).is_err());
     let ending = Instant::now();
-    let _turn = session.end();
+    let _lock = session.end();
     println!("the session ended in {:?}", ending.elapsed());
     eventually("no process of the session is left", || session_processes(&socket).is_empty());
 }

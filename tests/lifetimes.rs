@@ -373,7 +373,7 @@ fn a_session_that_is_shut_down_waits_for_destructors() {
             std::fs::write(&file, "").unwrap();
         }
     });
-    let (shut_down, _turn) = session.shutdown(PATIENCE);
+    let (shut_down, _lock) = session.shutdown(PATIENCE);
     shut_down.unwrap();
     thread.join().unwrap();
     assert_eq!(notes(&log), ["born", "dropped"]);
@@ -387,7 +387,7 @@ fn a_session_that_is_shut_down_kills_actors_that_take_too_long() {
     let (slow, quick) = (Noted::remote(log.clone()), Noted::remote(log.clone()));
     let processes = mobula::get([slow.process(), quick.process()]).unwrap();
     slow.drops_behind(directory.path().join("never")).get().unwrap();
-    let (shut_down, _turn) = session.shutdown(Duration::from_millis(300));
+    let (shut_down, _lock) = session.shutdown(Duration::from_millis(300));
     let error = shut_down.unwrap_err();
     assert!(matches!(error, Error::Timeout { wanted: 1, .. }), "{error}");
     assert!(!processes.into_iter().any(is_running));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mobula_client::{Client, ClientError, ConnectOptions, Handle, Layout, Refusal};
 use mobula_tests::{
-    PATIENCE, Random, Store, eventually, fill, is_content_of, put_content, segments_mapped, turn,
+    PATIENCE, Random, Store, eventually, fill, is_content_of, put_content, segments_mapped, session_lock,
 };
 
 const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
@@ -13,7 +13,7 @@ const PEER: &str = env!("CARGO_BIN_EXE_mobula-test-peer");
 #[test]
 fn an_object_has_any_length_from_nothing_to_the_whole_store() {
     const CAPACITY: u64 = 4 << 20;
-    let _turn = turn();
+    let _lock = session_lock();
     let store = Store::start(PEER, CAPACITY);
     let client = store.client();
     let mut peer = store.peer();
@@ -36,7 +36,7 @@ fn an_object_has_any_length_from_nothing_to_the_whole_store() {
 #[test]
 fn one_byte_more_than_the_whole_store_is_refused_with_both_numbers() {
     const CAPACITY: u64 = 4 << 20;
-    let _turn = turn();
+    let _lock = session_lock();
     let store = Store::start(PEER, CAPACITY);
     let client = store.client();
     let kept = put_content(&client, 100).unwrap();
@@ -63,7 +63,7 @@ fn one_byte_more_than_the_whole_store_is_refused_with_both_numbers() {
 #[test]
 fn a_million_objects_live_at_a_time() {
     const COUNT: usize = 1_000_000;
-    let _turn = turn();
+    let _lock = session_lock();
     let store = Store::start(PEER, 96 << 20);
     let client = store.client();
     let mut peer = store.peer();
@@ -87,7 +87,7 @@ fn a_million_objects_live_at_a_time() {
 #[test]
 fn a_loop_that_puts_and_drops_runs_on_for_a_thousand_times_the_capacity() {
     const CAPACITY: u64 = 8 << 20;
-    let _turn = turn();
+    let _lock = session_lock();
     let store = Store::start(PEER, CAPACITY);
     let client = store.client();
     let mut peer = store.peer();
@@ -138,7 +138,7 @@ fn a_loop_that_puts_and_drops_runs_on_for_a_thousand_times_the_capacity() {
 #[test]
 fn a_store_that_is_half_empty_has_room_for_a_quarter() {
     const CAPACITY: u64 = 8 << 20;
-    let _turn = turn();
+    let _lock = session_lock();
     let rounds = std::env::var("MOBULA_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10u64);
     let first: u64 = Random::from_environment().below(u64::MAX - rounds);
     let store = Store::start(PEER, CAPACITY);
@@ -212,7 +212,7 @@ fn fill_and_thin_out(clients: &[Client], random: &mut Random, left: u64) -> Vec<
 
 #[test]
 fn memory_that_is_idle_goes_back_to_the_system() {
-    let _turn = turn();
+    let _lock = session_lock();
     let store = Store::start(PEER, 64 << 20);
     let client = store.client();
     let mut peer = store.peer();
@@ -237,7 +237,7 @@ fn memory_that_is_idle_goes_back_to_the_system() {
 #[test]
 fn one_process_gets_the_memory_that_another_no_longer_uses() {
     const CAPACITY: u64 = 16 << 20;
-    let _turn = turn();
+    let _lock = session_lock();
     let store = Store::start(PEER, CAPACITY);
     let client = store.client();
     let (mut one, mut other) = (store.peer(), store.peer());

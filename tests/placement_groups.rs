@@ -8,7 +8,7 @@ use mobula::{
     ActorHandle, ActorOptions, Builder, Bundle, Error, ExitReason, Failure, GroupState, ObjectRef,
     PlacementGroup, PlacementOptions, Strategy, TaskOptions, available_resources, placement_groups,
 };
-use mobula_tests::{eventually, is_running, turn};
+use mobula_tests::{eventually, is_running, session_lock};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -76,7 +76,7 @@ fn holder(group: &PlacementGroup, bundle: usize) -> ActorHandle<Holder> {
 
 #[test]
 fn a_group_has_all_its_bundles_or_none() {
-    let _turn = turn();
+    let _lock = session_lock();
     let _mobula = Builder::new().num_cpus(3).init().unwrap();
     let first = PlacementGroup::new([cpu(), cpu()]).unwrap();
     assert!(first.wait(PATIENCE).unwrap());
@@ -99,7 +99,7 @@ fn a_group_has_all_its_bundles_or_none() {
 
 #[test]
 fn calls_and_actors_have_what_their_bundle_has() {
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = tempfile::tempdir().unwrap();
     let _mobula = Builder::new().num_cpus(4).resources([("disk", 2)]).init().unwrap();
     let group = PlacementGroup::new([cpu(), Bundle::new().num_cpus(2).resources([("disk", 1)])]).unwrap();
@@ -142,7 +142,7 @@ fn calls_and_actors_have_what_their_bundle_has() {
 
 #[test]
 fn a_group_that_is_removed_ends_what_is_in_it() {
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = tempfile::tempdir().unwrap();
     let _mobula = Builder::new().num_cpus(4).init().unwrap();
     for round in 0..3 {
@@ -184,7 +184,7 @@ fn a_group_that_is_removed_ends_what_is_in_it() {
 
 #[test]
 fn groups_have_names_and_end_with_the_actor_that_made_them() {
-    let _turn = turn();
+    let _lock = session_lock();
     let _mobula = Builder::new().num_cpus(3).init().unwrap();
     let named = |name: &str| PlacementOptions::new().name(name).strategy(Strategy::Spread);
     let group = PlacementGroup::with(named("training"), [cpu()]).unwrap();
@@ -204,7 +204,7 @@ fn groups_have_names_and_end_with_the_actor_that_made_them() {
 
 #[test]
 fn what_can_never_be_is_an_error_at_once() {
-    let _turn = turn();
+    let _lock = session_lock();
     let _mobula = Builder::new().num_cpus(2).init().unwrap();
     let strict = || PlacementOptions::new().strategy(Strategy::StrictSpread);
     let error = failure(PlacementGroup::with(strict(), [cpu(), cpu()]));
@@ -217,7 +217,7 @@ fn what_can_never_be_is_an_error_at_once() {
 
 #[test]
 fn a_group_gets_its_turn_although_small_calls_never_cease() {
-    let _turn = turn();
+    let _lock = session_lock();
     let _mobula = Builder::new().num_cpus(2).init().unwrap();
     let mut calls: Vec<ObjectRef<u64>> = Vec::new();
     let group = PlacementGroup::new([cpu(), cpu()]).unwrap();

@@ -228,7 +228,7 @@ fn a_call_that_waits_for_its_retry_takes_no_worker_and_ends_with_the_session() {
         assert_eq!(one::remote().get().unwrap(), 1);
     }
     assert!(matches!(waits.get_timeout(Duration::from_millis(10)), Err(Error::Timeout { .. })));
-    let _turn = session.end();
+    let _lock = session.end();
     assert!(matches!(waits.get(), Err(Error::Failed(Failure::SessionOver))));
     assert_eq!(attempts(&tries), 1);
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use mobula::prelude::*;
 use mobula::{Builder, Error, Failure};
-use mobula_tests::{PATIENCE, eventually, is_running, session, turn};
+use mobula_tests::{PATIENCE, eventually, is_running, session, session_lock};
 
 #[mobula::remote]
 fn pid() -> u32 {
@@ -121,7 +121,7 @@ fn is_child() -> bool {
 
 #[test]
 fn everything_is_gone_when_the_guard_is_dropped_and_the_next_session_starts() {
-    let _turn = turn();
+    let _lock = session_lock();
     for _ in 0..3 {
         let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
         let parrot = Parrot::remote();
@@ -137,7 +137,7 @@ fn everything_is_gone_when_the_guard_is_dropped_and_the_next_session_starts() {
 
 #[test]
 fn a_directory_that_was_given_stays_and_what_a_killed_session_left_in_it_goes() {
-    let _turn = turn();
+    let _lock = session_lock();
     let base = tempfile::tempdir().unwrap();
     let left_over = base.path().join("session-1-0");
     std::fs::create_dir(&left_over).unwrap();
@@ -162,7 +162,7 @@ fn a_directory_that_was_given_stays_and_what_a_killed_session_left_in_it_goes() 
 #[test]
 fn a_session_takes_another_name_where_a_process_of_the_same_number_has_one() {
     use nix::fcntl::{Flock, FlockArg};
-    let _turn = turn();
+    let _lock = session_lock();
     let base = tempfile::tempdir().unwrap();
     let name = |number: u32| base.path().join(format!("session-{}-{number}", std::process::id()));
     std::fs::create_dir(name(0)).unwrap();
@@ -177,7 +177,7 @@ fn a_session_takes_another_name_where_a_process_of_the_same_number_has_one() {
 
 #[test]
 fn everything_is_gone_after_a_panic() {
-    let _turn = turn();
+    let _lock = session_lock();
     let mut traces = None;
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let session = Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
@@ -222,7 +222,7 @@ fn everything_is_gone_when_the_driver_is_killed() {
 
 #[test]
 fn a_session_goes_on_when_its_store_is_killed() {
-    let _turn = turn();
+    let _lock = session_lock();
     let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
     let parrot = Parrot::remote();
     let its_pid = parrot.pid().get().unwrap();
@@ -248,7 +248,7 @@ fn a_session_goes_on_when_its_store_is_killed() {
 #[test]
 fn a_worker_that_starts_while_the_store_is_started_again_waits_for_it() {
     use nix::fcntl::{Flock, FlockArg};
-    let _turn = turn();
+    let _lock = session_lock();
     let session = Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
     let worker = pid::remote().get().unwrap();
     // No store starts in a directory that is locked: as on a machine that takes its time.
@@ -273,7 +273,7 @@ fn a_worker_that_starts_while_the_store_is_started_again_waits_for_it() {
 
 #[test]
 fn when_the_store_is_lost_for_good_every_wait_ends_also_those_that_begin_then() {
-    let _turn = turn();
+    let _lock = session_lock();
     let session = Builder::new().workers(2).capacity_bytes(64 << 20).init().unwrap();
     let parrot = Parrot::remote();
     parrot.pid().get().unwrap();
@@ -328,7 +328,7 @@ fn a_second_session_in_one_process_is_an_error() {
 
 #[test]
 fn who_joins_shares_the_session_which_ends_with_the_last_guard() {
-    let _turn = turn();
+    let _lock = session_lock();
     let builder = || Builder::new().workers(1).capacity_bytes(64 << 20);
     for _ in 0..10 {
         // Like the tests of one process, some begin while the session of others starts, runs or ends.
@@ -361,7 +361,7 @@ fn who_joins_shares_the_session_which_ends_with_the_last_guard() {
 
 #[test]
 fn without_a_session_everything_says_so() {
-    let _turn = turn();
+    let _lock = session_lock();
     let check = |error: Error| {
         assert!(matches!(error, Error::NotInitialized), "{error:?}");
         assert!(error.to_string().contains("mobula::init()"), "{error}");
@@ -375,19 +375,19 @@ fn without_a_session_everything_says_so() {
 
 #[test]
 fn results_of_a_session_that_is_over_stay_readable_if_they_were_got() {
-    let turn = turn();
+    let lock = session_lock();
     let session = Builder::new().workers(1).capacity_bytes(64 << 20).init().unwrap();
     let reference = mobula::put(&Tensor::from_shape_vec(&[3], vec![1.0, 2.0, 3.0]).unwrap()).unwrap();
     let got = reference.get().unwrap();
     drop(session);
     assert_eq!(got.as_slice(), [1.0, 2.0, 3.0]);
     assert!(matches!(reference.get(), Err(Error::Failed(Failure::SessionOver))));
-    drop(turn);
+    drop(lock);
 }
 
 #[test]
 fn configurations_that_cannot_be_are_refused() {
-    let _turn = turn();
+    let _lock = session_lock();
     let check = |builder: Builder, expected: &str| {
         let error = builder.init().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -403,7 +403,7 @@ fn configurations_that_cannot_be_are_refused() {
 
 #[test]
 fn workers_of_another_build_and_workers_that_do_not_start_are_errors() {
-    let _turn = turn();
+    let _lock = session_lock();
     let check = |program: &str, expected: &str| {
         let _session =
             Builder::new().workers(1).capacity_bytes(64 << 20).worker_program(program).init().unwrap();
@@ -419,7 +419,7 @@ fn workers_of_another_build_and_workers_that_do_not_start_are_errors() {
 
 #[test]
 fn actors_for_whom_no_process_comes_up_do_not_take_others_with_them() {
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = tempfile::tempdir().unwrap();
     let (program, gate) = (directory.path().join("program"), directory.path().join("gate"));
     // The first worker comes up when there is a gate, and no other one does.

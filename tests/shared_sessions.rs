@@ -12,7 +12,7 @@ use mobula::{
     ActorHandle, ActorOptions, Builder, Bundle, Error, Failure, Lifetime, PlacementGroup, TaskOptions,
     get_actor,
 };
-use mobula_tests::{eventually, is_running, turn};
+use mobula_tests::{eventually, is_running, session_lock};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -339,7 +339,7 @@ fn squares(count: u64) -> String {
 
 #[test]
 fn a_driver_joins_and_has_workers_of_its_own_program() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let mut driver = shared.driver();
     assert_eq!(driver.ask("squares 100"), squares(100));
@@ -357,7 +357,7 @@ fn a_driver_joins_and_has_workers_of_its_own_program() {
 
 #[test]
 fn the_end_of_a_driver_ends_its_own_work_and_nothing_else() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(4);
     let (mut one, mut other) = (shared.driver(), shared.driver());
     let (actor, its) = (one.ask("actor"), other.ask("actor"));
@@ -380,7 +380,7 @@ fn the_end_of_a_driver_ends_its_own_work_and_nothing_else() {
 
 #[test]
 fn resources_are_divided_and_go_to_the_driver_that_has_fewest() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let (mut rich, mut poor) = (shared.driver(), shared.driver());
     let directory = tempfile::tempdir().unwrap();
@@ -430,7 +430,7 @@ fn resources_are_divided_and_go_to_the_driver_that_has_fewest() {
 
 #[test]
 fn drivers_go_on_when_the_process_of_the_session_is_killed() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(3);
     let mut drivers: Vec<Driver> = (0..10).map(|_| shared.driver()).collect();
     assert_eq!(drivers[0].ask("publish ours bytes"), "published");
@@ -461,7 +461,7 @@ fn drivers_go_on_when_the_process_of_the_session_is_killed() {
 
 #[test]
 fn actors_with_names_are_called_by_all_drivers_and_end_with_their_own() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let (mut one, mut other) = (shared.driver(), shared.driver());
     let pid = one.ask("serve counter");
@@ -500,7 +500,7 @@ fn actors_with_names_are_called_by_all_drivers_and_end_with_their_own() {
 
 #[test]
 fn a_detached_actor_outlives_its_driver() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let mut one = shared.driver();
     let pid = one.ask("keep counter");
@@ -537,7 +537,7 @@ fn a_detached_actor_outlives_its_driver() {
 
 #[test]
 fn a_detached_actor_survives_the_kill_of_its_driver_and_of_the_process_of_the_session() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let mut drivers: Vec<Driver> = (0..3).map(|_| shared.driver()).collect();
     let pids: Vec<u32> =
@@ -564,7 +564,7 @@ fn a_detached_actor_survives_the_kill_of_its_driver_and_of_the_process_of_the_se
 
 #[test]
 fn detached_actors_end_with_their_head_and_leave_their_names() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let (mut one, mut other) = (shared.driver(), shared.driver());
     let pid: u32 = one.ask("keep counter").parse().unwrap();
@@ -590,7 +590,7 @@ fn detached_actors_end_with_their_head_and_leave_their_names() {
 
 #[test]
 fn a_detached_actor_of_another_build_is_an_error_that_says_so() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let mut driver = shared.driver();
     driver.ask("keep counter");
@@ -607,7 +607,7 @@ fn a_detached_actor_of_another_build_is_an_error_that_says_so() {
 
 #[test]
 fn placement_groups_of_several_drivers_are_several() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(3);
     let (mut one, mut other) = (shared.driver(), shared.driver());
     assert_ne!(one.ask("group"), other.ask("group"));
@@ -624,7 +624,7 @@ fn placement_groups_of_several_drivers_are_several() {
 
 #[test]
 fn each_program_has_shared_values_of_its_own() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let (mut one, mut other) = (shared.driver(), shared.driver());
     assert_eq!(one.ask("share table made"), "made");
@@ -642,7 +642,7 @@ fn each_program_has_shared_values_of_its_own() {
 
 #[test]
 fn names_of_actors_survive_the_process_of_the_session() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let (mut one, mut other) = (shared.driver(), shared.driver());
     one.ask("serve counter");
@@ -656,7 +656,7 @@ fn names_of_actors_survive_the_process_of_the_session() {
 
 #[test]
 fn an_actor_of_another_build_is_an_error_that_says_so() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let mut driver = shared.driver();
     driver.ask("serve counter");
@@ -674,7 +674,7 @@ fn an_actor_of_another_build_is_an_error_that_says_so() {
 
 #[test]
 fn what_is_free_is_free_in_the_whole_session() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(3);
     let (mut one, mut other) = (shared.driver(), shared.driver());
     assert_eq!((one.ask("free"), other.ask("free")), ("3".to_owned(), "3".to_owned()));
@@ -688,7 +688,7 @@ fn what_is_free_is_free_in_the_whole_session() {
 
 #[test]
 fn a_session_that_is_stopped_is_over_for_its_drivers() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(2);
     let mut driver = shared.driver();
     assert_eq!(driver.ask("squares 10"), squares(10));
@@ -701,7 +701,7 @@ fn a_session_that_is_stopped_is_over_for_its_drivers() {
 
 #[test]
 fn a_session_whose_processes_are_all_killed_is_removed_by_the_next_one() {
-    let _turn = turn();
+    let _lock = session_lock();
     let shared = Shared::start(1);
     kill(shared.process(), Signal::SIGKILL).unwrap();
     eventually("it is over", || !mobula::sessions().contains(&shared.address));

@@ -8,7 +8,7 @@ use mobula::prelude::*;
 use mobula_client::{Client, ClientError, ConnectOptions, Handle, Layout, ObjectId, Refusal};
 use mobula_tests::{
     Random, Store, error_kind, eventually, first_ok, is_content_of, put_content, put_layout, segments_mapped,
-    session_with, turn,
+    session_lock, session_with,
 };
 use tempfile::TempDir;
 
@@ -60,7 +60,7 @@ fn working_set(client: &Client, random: &mut Random, total: u64, length_max: u64
 #[test]
 fn four_times_the_capacity_is_written_and_read_back_in_any_order() {
     const CAPACITY: u64 = 32 * MIB;
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let store = Store::start_spilling(PEER, CAPACITY, directory.path(), PLENTY);
     let client = store.client();
@@ -112,7 +112,7 @@ fn four_times_the_capacity_is_written_and_read_back_in_any_order() {
 #[test]
 fn what_is_mapped_stays_where_it_is_and_what_is_held_comes_back_to_its_holder() {
     const CAPACITY: u64 = 16 * MIB;
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let store = Store::start_spilling(PEER, CAPACITY, directory.path(), PLENTY);
     let client = store.client();
@@ -154,7 +154,7 @@ fn what_is_mapped_stays_where_it_is_and_what_is_held_comes_back_to_its_holder() 
 #[test]
 fn references_and_names_keep_what_is_spilled() {
     const CAPACITY: u64 = 8 * MIB;
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let store = Store::start_spilling(PEER, CAPACITY, directory.path(), PLENTY);
     let client = store.client();
@@ -190,7 +190,7 @@ fn references_and_names_keep_what_is_spilled() {
 #[test]
 fn an_owner_that_dies_leaves_what_it_has_spilled_to_those_who_hold_it() {
     const CAPACITY: u64 = 32 * MIB;
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let store = Store::start_spilling(PEER, CAPACITY, directory.path(), PLENTY);
     let client = store.client();
@@ -231,7 +231,7 @@ fn an_owner_that_dies_leaves_what_it_has_spilled_to_those_who_hold_it() {
 #[test]
 fn what_is_spilled_outlives_the_daemon() {
     const CAPACITY: u64 = 16 * MIB;
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let mut store = Store::start_spilling(PEER, CAPACITY, directory.path(), PLENTY);
     let (mut owner, mut reader) = (store.peer(), store.peer());
@@ -270,7 +270,7 @@ fn what_is_spilled_outlives_the_daemon() {
 
 #[test]
 fn nothing_is_spilled_into_what_is_not_a_directory_of_ones_own() {
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let start = |spill: &Path| {
         let config = mobula_store::Config::new(directory.path().join("store.sock"), MIB);
@@ -327,7 +327,7 @@ fn check_that_a_failing_disk_loses_nothing(store: &Store, expected: &str) {
 
 #[test]
 fn a_limit_of_bytes_is_a_clear_error_and_loses_nothing() {
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let store = Store::start_spilling(PEER, 8 * MIB, directory.path(), 16 * MIB);
     check_that_a_failing_disk_loses_nothing(&store, "spill_bytes_max");
@@ -335,7 +335,7 @@ fn a_limit_of_bytes_is_a_clear_error_and_loses_nothing() {
 
 #[test]
 fn a_full_disk_is_a_clear_error_and_loses_nothing() {
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let store = Store::start_spilling_into_mount(PEER, 8 * MIB, directory.path(), "size=12m,mode=700");
     if let Some(store) = store {
@@ -348,7 +348,7 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing() {
 #[test]
 fn what_is_held_is_readable_when_memory_and_disk_are_full() {
     const OBJECT: u64 = 10 * MIB;
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let store = Store::start_spilling_into_mount(PEER, 64 * MIB, directory.path(), "size=30m,mode=700");
     let Some(store) = store else { return };
@@ -381,7 +381,7 @@ fn what_is_held_is_readable_when_memory_and_disk_are_full() {
 
 #[test]
 fn a_read_only_disk_is_a_clear_error_and_loses_nothing() {
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let store = Store::start_spilling_into_mount(PEER, 8 * MIB, directory.path(), "size=12m,mode=700,ro");
     if let Some(store) = store {
@@ -402,7 +402,7 @@ fn spill_files(store: &mut Store, directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_damaged_file_is_an_error_and_never_wrong_bytes() {
     use std::os::unix::fs::FileExt;
-    let _turn = turn();
+    let _lock = session_lock();
     let directory = spill_directory();
     let mut store = Store::start_spilling(PEER, 8 * MIB, directory.path(), PLENTY);
     let client = store.client();

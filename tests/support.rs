@@ -24,7 +24,7 @@ pub use content::{Random, fill, is_content_of};
 /// How long a condition may take to come true before a test fails. Generous: it only ends tests that have failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static SESSION_LOCK: Mutex<()> = Mutex::new(());
 
 /// Whether a thread of this process sleeps.
 pub fn is_asleep(thread: Pid) -> bool {
@@ -47,7 +47,7 @@ fn status_of(thread: Pid, field: &str) -> String {
 pub struct TestSession {
     /// Dropped first: the lock is free when everything of the session is gone.
     pub session: mobula::Session,
-    turn: MutexGuard<'static, ()>,
+    lock: MutexGuard<'static, ()>,
 }
 
 impl TestSession {
@@ -55,12 +55,12 @@ impl TestSession {
     /// same directory.
     pub fn end(self) -> MutexGuard<'static, ()> {
         drop(self.session);
-        self.turn
+        self.lock
     }
 
     /// Shuts the session down. While the guard lives, no other test of this process begins one.
     pub fn shutdown(self, timeout: Duration) -> (mobula::Result<()>, MutexGuard<'static, ()>) {
-        (self.session.shutdown(timeout), self.turn)
+        (self.session.shutdown(timeout), self.lock)
     }
 }
 
@@ -71,13 +71,13 @@ pub fn session(workers: usize) -> TestSession {
 
 /// Starts a session as the builder says.
 pub fn session_with(builder: mobula::Builder) -> TestSession {
-    let turn = turn();
-    TestSession { session: builder.init().expect("a session starts"), turn }
+    let lock = session_lock();
+    TestSession { session: builder.init().expect("a session starts"), lock }
 }
 
 /// Waits until no other test of this process has a session.
-pub fn turn() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn session_lock() -> MutexGuard<'static, ()> {
+    SESSION_LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until a condition holds.

@@ -380,7 +380,7 @@ fn every_call_ends_although_workers_die_all_the_time() {
         }
     }
     assert!(died >= 30, "{died} calls failed");
-    // With enough retries, those that only had bad company are begun again.
+    // With enough retries, calls that only shared a worker with a bad one are retried.
     let options = mobula::TaskOptions::new().max_retries(1000);
     let refs: Vec<_> = (0..200)
         .map(|x| {

@@ -481,7 +481,7 @@ fn actors_beyond_the_limit_say_so_and_leave_room_for_calls() {
 
 #[test]
 fn a_limit_that_cannot_be_is_refused() {
-    let _turn = mobula_tests::turn();
+    let _lock = mobula_tests::session_lock();
     for max in [0, 2, 30_001, usize::MAX] {
         let error = Builder::new().workers(2).max_processes(max).init().unwrap_err().to_string();
         assert!(error.contains("max_processes") && error.contains("more than the 2 workers"), "{error}");

@@ -8,7 +8,7 @@ use crate::procfs::{self, Mapping};
 const PAGE_BYTES: usize = 4096;
 const WORD_BYTES: usize = size_of::<u64>();
 /// Words written before the processor is given to other threads.
-const TURN: u64 = 256;
+const WORDS_AT_A_TIME: u64 = 256;
 
 /// The memory that can be written.
 pub(crate) const KINDS: [&str; 4] = ["tables", "pins", "segments", "rings"];
@@ -20,7 +20,7 @@ pub(crate) fn scribble(seed: u64, duration: Duration) -> [u64; KINDS.len()] {
     while Instant::now() < deadline {
         // Looked up again and again: this process's other thread may give memory back.
         let pages = writable_pages();
-        for _ in 0..TURN {
+        for _ in 0..WORDS_AT_A_TIME {
             let kind = random.below(KINDS.len() as u64) as usize;
             let count = pages[kind].len() as u64;
             let Some(page) = pages[kind].get(random.below(count.max(1)) as usize) else { continue };

@@ -158,7 +158,7 @@ fn sockets_without_a_store() {
 /// A process has one session at a time.
 static ONE_SESSION: Mutex<()> = Mutex::new(());
 
-fn turn() -> MutexGuard<'static, ()> {
+fn session_lock() -> MutexGuard<'static, ()> {
     ONE_SESSION.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -180,7 +180,7 @@ fn looking_for_sessions_finds_none_in_an_empty_directory_and_leaves_nothing_ther
 fn running_sessions_are_listed_and_those_that_end_meanwhile_are_not() {
     let directory = TempDir::new().unwrap();
     let base = directory.path().join("mobula");
-    let _turn = turn();
+    let _lock = session_lock();
     let builder = mobula::Builder::new().workers(1).capacity_bytes(32 * MIB).session_dir(&base);
     let session = builder.init().unwrap();
     // Locked as a living session's, but its store does not listen any more.
@@ -223,7 +223,7 @@ fn a_session_whose_store_speaks_nonsense_hides_no_other() {
             let _ = connection.unwrap().write_all(&[0xff; 1000]);
         }
     });
-    let _turn = turn();
+    let _lock = session_lock();
     let builder = mobula::Builder::new().workers(1).capacity_bytes(32 * MIB).session_dir(&base);
     let session = builder.init().unwrap();
 

@@ -20,7 +20,7 @@ use crate::counting::count::{Count, Kind, TooMany};
 use crate::counting::raw::RawReference;
 use crate::error::ClientError;
 use crate::located::Located;
-use crate::owner::{Garbage, Owner};
+use crate::owner::{Owner, ReferencesToEnd};
 use crate::reader::peer::Peer;
 use crate::reader::peers::Peers;
 use crate::reader::segment::PeerSegment;
@@ -200,27 +200,27 @@ impl Reference {
         unsafe { std::ptr::read(&this.0) }
     }
 
-    /// Ends a reference that is plain data. The references of an object that is freed by this go to the garbage.
-    pub(crate) fn end_raw(reference: RawReference, garbage: &mut Garbage) {
-        ManuallyDrop::new(Self(reference)).release(garbage);
+    /// Ends a reference that is plain data. The references of an object that is freed by this join those to end.
+    pub(crate) fn end_raw(reference: RawReference, to_end: &mut ReferencesToEnd) {
+        ManuallyDrop::new(Self(reference)).release(to_end);
     }
 
     /// Called once, and last.
     #[inline]
-    fn release(&mut self, garbage: &mut Garbage) {
+    fn release(&mut self, to_end: &mut ReferencesToEnd) {
         // In a forked child the pins belong to the parent.
         if !self.is_child() && !self.0.count().sub(self.0.kind()) {
-            self.release_last(garbage);
+            self.release_last(to_end);
         }
     }
 
     /// Ends the last reference of its kind. The owner or the slot may be gone as soon as it has ended.
-    fn release_last(&self, garbage: &mut Garbage) {
+    fn release_last(&self, to_end: &mut ReferencesToEnd) {
         let (index, kind) = (self.0.index(), self.0.kind());
         if self.0.is_own() {
             let owner = self.0.source().cast::<Owner>();
             // SAFETY: this reference is counted there, and ends here, once.
-            drop(unsafe { Owner::release_last(owner, index, self.0.count_pointer(), kind, garbage) });
+            drop(unsafe { Owner::release_last(owner, index, self.0.count_pointer(), kind, to_end) });
         } else {
             // SAFETY: this reference is counted there, and ends here, once.
             drop(unsafe { Slot::release(self.slot(), index, kind) });
@@ -276,10 +276,10 @@ impl Clone for Reference {
 impl Drop for Reference {
     #[inline]
     fn drop(&mut self) {
-        let mut garbage = Garbage::new();
-        self.release(&mut garbage);
-        if !garbage.is_empty() {
-            end_all(garbage);
+        let mut to_end = ReferencesToEnd::new();
+        self.release(&mut to_end);
+        if !to_end.is_empty() {
+            end_all(to_end);
         }
     }
 }
@@ -287,8 +287,8 @@ impl Drop for Reference {
 /// Ends references, then the references that the freed objects kept, and so on. There is no recursion, because chains
 /// of objects can be long.
 #[cold]
-fn end_all(mut garbage: Garbage) {
-    while let Some(reference) = garbage.pop() {
-        Reference::end_raw(reference, &mut garbage);
+fn end_all(mut to_end: ReferencesToEnd) {
+    while let Some(reference) = to_end.pop() {
+        Reference::end_raw(reference, &mut to_end);
     }
 }

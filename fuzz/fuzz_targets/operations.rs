@@ -23,7 +23,7 @@ enum Operation {
         client: bool,
     },
     Fulfil {
-        usage: u8,
+        reference: u8,
         length: u16,
         keeps: u8,
     },
@@ -36,13 +36,13 @@ enum Operation {
         object: u8,
     },
     ReadHeld {
-        usage: u8,
+        reference: u8,
     },
     Clone {
-        usage: u8,
+        reference: u8,
     },
     Drop {
-        usage: u8,
+        reference: u8,
     },
     Delete {
         client: bool,
@@ -90,7 +90,7 @@ enum State {
 }
 
 /// A client's use of an object.
-enum Usage {
+enum Reference {
     Bytes(Object),
     Handle(Handle),
     Promise(Promise),
@@ -100,7 +100,7 @@ struct World {
     clients: [Client; CLIENTS],
     truths: Vec<Truth>,
     /// With the client's and the object's place.
-    usages: Vec<(usize, usize, Usage)>,
+    references: Vec<(usize, usize, Reference)>,
     names: [Option<usize>; 2],
 }
 
@@ -109,8 +109,12 @@ fn connect() -> Client {
 }
 
 fuzz_target!(|operations: Vec<Operation>| {
-    let mut world =
-        World { clients: [connect(), connect()], truths: Vec::new(), usages: Vec::new(), names: [None; 2] };
+    let mut world = World {
+        clients: [connect(), connect()],
+        truths: Vec::new(),
+        references: Vec::new(),
+        names: [None; 2],
+    };
     for operation in operations.iter().take(OPERATIONS_MAX) {
         world.run(operation);
     }
@@ -132,7 +136,7 @@ impl World {
                     owner_lives: true,
                     owner: client,
                 });
-                self.usages.push((client, self.truths.len() - 1, Usage::Bytes(object)));
+                self.references.push((client, self.truths.len() - 1, Reference::Bytes(object)));
             }
             Operation::Promise { client } => {
                 let owner = usize::from(client);
@@ -140,25 +144,27 @@ impl World {
                 let id = promise.handle().id();
                 let state = State::Promised;
                 self.truths.push(Truth { id, state, deleted: false, keeps: None, owner_lives: true, owner });
-                self.usages.push((owner, self.truths.len() - 1, Usage::Promise(promise)));
+                self.references.push((owner, self.truths.len() - 1, Reference::Promise(promise)));
             }
-            Operation::Fulfil { usage, length, keeps } => self.fulfil(usage, length, keeps),
+            Operation::Fulfil { reference, length, keeps } => self.fulfil(reference, length, keeps),
             Operation::Get { client, object } => {
                 if let Some(place) = self.any(object) {
                     let result = self.clients[usize::from(client)].get(self.truths[place].id);
                     self.check(place, usize::from(client), &result.as_ref().map(Some));
-                    self.usages.extend(result.ok().map(|it| (usize::from(client), place, Usage::Bytes(it))));
+                    self.references
+                        .extend(result.ok().map(|it| (usize::from(client), place, Reference::Bytes(it))));
                 }
             }
             Operation::Hold { client, object } => {
                 if let Some(place) = self.any(object) {
                     let result = self.clients[usize::from(client)].hold(self.truths[place].id);
                     self.check(place, usize::from(client), &result.as_ref().map(|_| None));
-                    self.usages.extend(result.ok().map(|it| (usize::from(client), place, Usage::Handle(it))));
+                    self.references
+                        .extend(result.ok().map(|it| (usize::from(client), place, Reference::Handle(it))));
                 }
             }
-            Operation::ReadHeld { usage } => {
-                if let Some((_, place, Usage::Handle(handle))) = self.usage(usage) {
+            Operation::ReadHeld { reference } => {
+                if let Some((_, place, Reference::Handle(handle))) = self.reference(reference) {
                     let (place, result) = (*place, handle.object());
                     match self.truths[place].state {
                         State::Sealed { length } => self.check_bytes(place, &result.expect("held"), length),
@@ -170,22 +176,22 @@ impl World {
                     }
                 }
             }
-            Operation::Clone { usage } => {
-                if let Some((client, place, usage)) = self.usage(usage) {
-                    let clone = match usage {
-                        Usage::Bytes(object) => Usage::Bytes(object.clone()),
-                        Usage::Handle(handle) => Usage::Handle(handle.clone()),
-                        Usage::Promise(promise) => Usage::Handle(promise.handle().clone()),
+            Operation::Clone { reference } => {
+                if let Some((client, place, reference)) = self.reference(reference) {
+                    let clone = match reference {
+                        Reference::Bytes(object) => Reference::Bytes(object.clone()),
+                        Reference::Handle(handle) => Reference::Handle(handle.clone()),
+                        Reference::Promise(promise) => Reference::Handle(promise.handle().clone()),
                     };
                     let clone = (*client, *place, clone);
-                    self.usages.push(clone);
+                    self.references.push(clone);
                 }
             }
-            Operation::Drop { usage } => {
-                if !self.usages.is_empty() {
-                    let place = usize::from(usage) % self.usages.len();
-                    let usage = self.usages.swap_remove(place);
-                    self.drop(usage);
+            Operation::Drop { reference } => {
+                if !self.references.is_empty() {
+                    let place = usize::from(reference) % self.references.len();
+                    let reference = self.references.swap_remove(place);
+                    self.drop(reference);
                 }
             }
             Operation::Delete { client, object } => self.delete(usize::from(client), object),
@@ -244,22 +250,23 @@ impl World {
         (writer, keeps)
     }
 
-    fn fulfil(&mut self, usage: u8, length: u16, keeps: u8) {
-        let promises = self.usages.iter().enumerate();
-        let promises = promises.filter(|(_, (_, _, usage))| matches!(usage, Usage::Promise(_)));
+    fn fulfil(&mut self, reference: u8, length: u16, keeps: u8) {
+        let promises = self.references.iter().enumerate();
+        let promises = promises.filter(|(_, (_, _, reference))| matches!(reference, Reference::Promise(_)));
         let promises: Vec<usize> = promises.map(|(place, _)| place).collect();
         if promises.is_empty() {
             return;
         }
-        let (client, place, promise) = self.usages.swap_remove(promises[usize::from(usage) % promises.len()]);
-        let Usage::Promise(promise) = promise else { unreachable!("only promises were looked at") };
+        let (client, place, promise) =
+            self.references.swap_remove(promises[usize::from(reference) % promises.len()]);
+        let Reference::Promise(promise) = promise else { unreachable!("only promises were looked at") };
         let (mut writer, keeps) = self.begin(client, length, keeps);
         writer.fill(promise.handle().id().index() as u8);
         let handle = promise.handle().clone();
         promise.fulfil(writer);
         self.truths[place].state = State::Sealed { length: length.into() };
         self.truths[place].keeps = keeps;
-        self.usages.push((client, place, Usage::Handle(handle)));
+        self.references.push((client, place, Reference::Handle(handle)));
     }
 
     fn delete(&mut self, client: usize, object: u8) {
@@ -306,26 +313,26 @@ impl World {
 
     fn replace(&mut self, client: usize) {
         let mut kept = Vec::new();
-        for usage in std::mem::take(&mut self.usages) {
-            if usage.0 == client { self.drop(usage) } else { kept.push(usage) }
+        for reference in std::mem::take(&mut self.references) {
+            if reference.0 == client { self.drop(reference) } else { kept.push(reference) }
         }
-        self.usages = kept;
+        self.references = kept;
         self.clients[client] = connect();
         for truth in self.truths.iter_mut().filter(|truth| truth.owner == client) {
             truth.owner_lives = false;
         }
     }
 
-    fn drop(&mut self, (_, place, usage): (usize, usize, Usage)) {
-        if matches!(usage, Usage::Promise(_)) {
+    fn drop(&mut self, (_, place, reference): (usize, usize, Reference)) {
+        if matches!(reference, Reference::Promise(_)) {
             self.truths[place].state = State::Lost;
         }
-        drop(usage);
+        drop(reference);
     }
 
     fn end(mut self) {
-        while let Some(usage) = self.usages.pop() {
-            self.drop(usage);
+        while let Some(reference) = self.references.pop() {
+            self.drop(reference);
         }
         for name in [false, true] {
             observer().call(&Request::Unpublish { name: text(name).into() });
@@ -391,7 +398,7 @@ impl World {
         if truth.deleted {
             return false;
         }
-        let is_used = self.usages.iter().any(|(_, used, _)| *used == place);
+        let is_used = self.references.iter().any(|(_, used, _)| *used == place);
         is_used
             || self.truths.iter().enumerate().any(|(other, keeper)| {
                 keeper.keeps == Some(place) && other != place && self.is_certain(other)
@@ -413,8 +420,8 @@ impl World {
         self.truths.len().checked_sub(1 + back)
     }
 
-    fn usage(&self, usage: u8) -> Option<&(usize, usize, Usage)> {
-        self.usages.get(usize::from(usage) % self.usages.len().max(1))
+    fn reference(&self, reference: u8) -> Option<&(usize, usize, Reference)> {
+        self.references.get(usize::from(reference) % self.references.len().max(1))
     }
 }
 

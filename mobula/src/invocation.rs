@@ -37,7 +37,7 @@ impl<'a, 'c> Arguments<'a, 'c> {
         let value = match payload {
             Payload::Inline { format, value, references } => {
                 let references = References::Named(client.clone(), references.iter().collect());
-                value::decode_lent(format, value, references)
+                value::decode_borrowed(format, value, references)
             }
             Payload::Stored(object) => {
                 let handle = client.hold(object).map_err(Failure::from);

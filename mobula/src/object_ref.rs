@@ -255,7 +255,7 @@ pub(crate) fn read<T: DeserializeOwned>(to: &Ref, client: &Client) -> Result<T> 
     Ok(match to.resolve(client)? {
         Resolved::Inline(Inline { format, value, references }) => match value {
             InlineBytes::Many(bytes) => value::decode(Source::tagged(format, bytes, references))?,
-            few => value::decode_lent(format, &few, References::Held(references))?,
+            few => value::decode_borrowed(format, &few, References::Held(references))?,
         },
         Resolved::Stored(object) => value::decode(Source::object_of(client, object))?,
     })

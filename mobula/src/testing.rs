@@ -73,10 +73,10 @@ pub fn session() -> &'static Session {
 /// If the session does not start, or the process has a session from elsewhere. The message contains the reason.
 #[must_use = "the session ends when it is dropped"]
 pub fn own_session(builder: Builder) -> OwnSession {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock();
+    static SESSION_LOCK: Mutex<()> = Mutex::new(());
+    let lock = SESSION_LOCK.lock();
     match builder.init() {
-        Ok(session) => OwnSession { session, _turn: turn },
+        Ok(session) => OwnSession { session, _lock: lock },
         Err(error) => panic!("the test has no session: {error}"),
     }
 }
@@ -93,7 +93,7 @@ pub fn own_session(builder: Builder) -> OwnSession {
 pub struct OwnSession {
     // The session ends before another test can start one.
     session: Session,
-    _turn: MutexGuard<'static, ()>,
+    _lock: MutexGuard<'static, ()>,
 }
 
 impl Deref for OwnSession {

@@ -282,5 +282,5 @@ fn pages_that_the_dead_gave_back_do_not_count() {
     reader.pins_on(holder.owner).set(0, HELD);
     punch_hole(descriptors[0].as_fd(), 2 * MIB..15 * MIB).unwrap();
     drop(holder);
-    eventually("it is adopted, with what it has", || reader.totals().orphaned_bytes == 2 * MIB);
+    eventually("it is taken over, with what it has", || reader.totals().orphaned_bytes == 2 * MIB);
 }

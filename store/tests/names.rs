@@ -97,7 +97,7 @@ fn a_name_keeps_the_object_of_a_dead_owner() {
     assert_eq!(owner.publish(b"kept", object), Reply::Done {});
     assert_eq!(owner.publish(b"lost", promise), Reply::Done {});
     drop(owner);
-    eventually("the owner is adopted", || other.totals().dead_clients == 1);
+    eventually("the owner is taken over", || other.totals().dead_clients == 1);
     assert_eq!(other.lookup(b"kept"), Reply::Found { object });
     assert_eq!(other.lookup(b"lost"), Reply::Failed { refusal: Refusal::NoSuchName {} });
     assert_eq!(other.publish(b"again", object), Reply::Done {});

@@ -58,7 +58,7 @@ fn a_pin_keeps_an_object_of_the_dead_until_it_is_taken_back() {
     pins.clear(5);
     let retired = Notice::SegmentRetired { owner: id, segment: kept.number };
     reader.raw.notice(|notice| *notice == retired);
-    assert_eq!(reader.totals().retired_bytes, MIB, "memory went that is still mapped");
+    assert_eq!(reader.totals().retired_bytes, MIB, "memory that is still mapped was freed");
     reader.raw.notice(|notice| *notice == Notice::OwnerForgotten { owner: id });
     reader.done(&Request::Detach { owner: id });
     assert!(is_empty(&reader.totals()));
@@ -201,7 +201,7 @@ fn within_the_grace_what_nobody_pins_can_still_be_pinned() {
     owner.seal(0, &segment, 0, &[]);
     let id = owner.owner;
     drop(owner);
-    eventually("the owner is adopted", || reader.totals().dead_clients == 1);
+    eventually("the owner is taken over", || reader.totals().dead_clients == 1);
     reader.refusal(&Request::Lease { bytes: 16 * MIB, timeout_ms: 0 });
     let table = reader.attach(id);
     reader.pins_on(id).set(0, HELD);
@@ -312,7 +312,7 @@ fn a_table_full_of_nonsense_harms_nobody() {
 }
 
 #[test]
-fn large_tables_are_adopted_in_slices() {
+fn large_tables_are_taken_over_in_slices() {
     let store = TestStore::with(|config| config.sweep_entries_max(7).table_entries_initial(4096));
     let (mut owner, mut reader) = (store.client(), store.client());
     let segment = owner.lease(PAGE_BYTES);

@@ -90,7 +90,7 @@ fn all_clients_of_a_user_share_its_quota_with_the_dead() {
     assert_eq!(refusal, quota("user_bytes_max", 8 * MIB, 5 * MIB, 4 * MIB));
     let owner = one.owner;
     drop(one);
-    eventually("it is adopted", || two.totals().dead_clients == 1);
+    eventually("it is taken over", || two.totals().dead_clients == 1);
     let refusal = two.refusal(&Request::Lease { bytes: 4 * MIB, timeout_ms: 1 });
     assert_eq!(refusal, quota("user_bytes_max", 8 * MIB, 5 * MIB, 4 * MIB));
     assert_eq!(object.owner(), owner);

@@ -101,25 +101,25 @@ fn look_for_another(
 /// Hands everything that this client has over to a daemon, and waits until the daemon has rebuilt its state.
 fn hand_over(shared: &Arc<Shared>, socket: &Socket, deadline: Option<Instant>) -> Result<(), Failure> {
     failpoint(Failpoint::ResumeFound);
-    let mut teller = Teller { shared, socket, deadline };
+    let mut handover = Handover { shared, socket, deadline };
     // From here on, every request goes to that daemon.
     let still = shared.connection.begin_reconnecting();
-    let correlation = teller.tell_all()?;
+    let correlation = handover.tell_all()?;
     drop(still);
     failpoint(Failpoint::ResumeTold);
-    teller.wait_for_answer(correlation)?;
+    handover.wait_for_answer(correlation)?;
     failpoint(Failpoint::ResumeAnswered);
     Ok(())
 }
 
 /// Sends the messages of the handover, each within the deadline.
-struct Teller<'a> {
+struct Handover<'a> {
     shared: &'a Arc<Shared>,
     socket: &'a Socket,
     deadline: Option<Instant>,
 }
 
-impl Teller<'_> {
+impl Handover<'_> {
     /// Sends all messages, in the order that the daemon expects. Returns the correlation number of the last one.
     fn tell_all(&mut self) -> Result<u64, Failure> {
         let shared = self.shared;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::counting::raw::RawReference;
-use crate::owner::Garbage;
+use crate::owner::ReferencesToEnd;
 use crate::owner::alloc::Allocation;
 use crate::owner::kept::Kept;
 
@@ -92,7 +92,7 @@ impl Entries {
     }
 
     /// Takes the references of all objects.
-    pub(crate) fn take_kept(&mut self) -> Garbage {
+    pub(crate) fn take_kept(&mut self) -> ReferencesToEnd {
         self.kept.take_all()
     }
 
@@ -113,11 +113,11 @@ impl Entries {
         self.entries[to as usize] = std::mem::take(&mut self.entries[from as usize]);
     }
 
-    /// Makes an entry vacant; returns its memory. Its references go to the garbage.
-    pub(crate) fn vacate(&mut self, index: u32, garbage: &mut Garbage) -> Option<Allocation> {
+    /// Makes an entry vacant; returns its memory. Its references join those to end.
+    pub(crate) fn vacate(&mut self, index: u32, to_end: &mut ReferencesToEnd) -> Option<Allocation> {
         let entry = std::mem::take(&mut self.entries[index as usize]);
         if let Some(number) = entry.kept.checked_sub(1) {
-            garbage.append(&mut self.kept.take(number));
+            to_end.append(&mut self.kept.take(number));
         }
         self.vacant.push_back(index);
         entry.allocation

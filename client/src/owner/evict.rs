@@ -1,8 +1,8 @@
-//! The memory copy of an object that has a spill record goes, and comes back.
+//! An object that has a spill record is evicted and restored.
 //!
-//! An object goes although processes hold it, as long as none borrows its bytes. Its count is busy meanwhile, and the
-//! owner and its readers run the handshake of [`mobula_shm::pins`] for the bit that says *mapped*. The object has no
-//! memory afterwards, and its entry says where its spill record lies. It is freed as other objects are.
+//! An object is evicted although processes hold it, as long as none borrows its bytes. Its count is busy meanwhile, and
+//! the owner and its readers run the handshake of [`mobula_shm::pins`] for the bit that says *mapped*. The object has
+//! no memory afterwards, and its entry says where its spill record lies. It is freed as other objects are.
 
 use mobula_protocol::id::ObjectId;
 use mobula_shm::failpoints::{Failpoint, failpoint};

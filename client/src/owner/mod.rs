@@ -67,10 +67,10 @@ use crate::daemon::connection::Connection;
 use crate::error::ClientError;
 
 /// References that freed objects kept, and that are still to be ended.
-pub(crate) type Garbage = Vec<RawReference>;
+pub(crate) type ReferencesToEnd = Vec<RawReference>;
 
-/// Ends a reference. The references of an object that is freed by this go to the garbage.
-pub(crate) type EndReference = fn(RawReference, &mut Garbage);
+/// Ends a reference. The references of an object that is freed by this join those to end.
+pub(crate) type EndReference = fn(RawReference, &mut ReferencesToEnd);
 
 /// This client's own objects.
 pub(crate) struct Owner {
@@ -199,9 +199,9 @@ impl Owner {
 
     /// Ends references, then the references that the freed objects kept, and so on. There is no recursion, because
     /// chains of objects can be long.
-    fn end_all(&self, mut garbage: Garbage) {
-        while let Some(reference) = garbage.pop() {
-            (self.end_reference)(reference, &mut garbage);
+    fn end_all(&self, mut to_end: ReferencesToEnd) {
+        while let Some(reference) = to_end.pop() {
+            (self.end_reference)(reference, &mut to_end);
         }
     }
 }
@@ -210,7 +210,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         // Objects that other clients use live on, and from here on the daemon keeps what they refer to. The references
         // that they kept here may be those of another client of this process.
-        let garbage = self.state.get_mut().entries.take_kept();
-        self.end_all(garbage);
+        let to_end = self.state.get_mut().entries.take_kept();
+        self.end_all(to_end);
     }
 }

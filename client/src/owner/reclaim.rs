@@ -19,7 +19,7 @@ use mobula_shm::table::{State as ObjectState, Word};
 
 use crate::counting::count::{Busy, Unused};
 use crate::owner::entries::Retired;
-use crate::owner::{Garbage, Owner};
+use crate::owner::{Owner, ReferencesToEnd};
 
 /// Objects that are freed together.
 pub(crate) const BATCH: usize = 32;
@@ -27,36 +27,40 @@ pub(crate) const BATCH: usize = 32;
 impl Owner {
     /// Frees the objects of the retire list that no other process uses; `true` if there were any.
     pub(crate) fn free_retire_list(&self) -> bool {
-        self.freeing(|garbage| self.free_list(|retired| &mut retired.retire, garbage))
+        self.freeing(|to_end| self.free_list(|retired| &mut retired.retire, to_end))
     }
 
     /// Looks again at the objects that other processes still used; `true` if any was freed.
     pub(crate) fn free_retry_list(&self) -> bool {
-        self.freeing(|garbage| self.free_list(|retired| &mut retired.retry, garbage))
+        self.freeing(|to_end| self.free_list(|retired| &mut retired.retry, to_end))
     }
 
     /// Frees every object that can be freed; `true` if there were any.
     pub(crate) fn collect(&self) -> bool {
-        self.freeing(|garbage| self.reclaim(true, garbage))
+        self.freeing(|to_end| self.reclaim(true, to_end))
     }
 
-    /// Frees the retire list, and the retry list too if `all` is set. The caller ends the garbage.
-    pub(crate) fn reclaim(&self, all: bool, garbage: &mut Garbage) -> bool {
+    /// Frees the retire list, and the retry list too if `all` is set. The caller ends the references in `to_end`.
+    pub(crate) fn reclaim(&self, all: bool, to_end: &mut ReferencesToEnd) -> bool {
         // The retry list first: objects of the retire list may move there now.
-        let freed = all && self.free_list(|retired| &mut retired.retry, garbage);
-        self.free_list(|retired| &mut retired.retire, garbage) || freed
+        let freed = all && self.free_list(|retired| &mut retired.retry, to_end);
+        self.free_list(|retired| &mut retired.retire, to_end) || freed
     }
 
     /// Frees objects, and ends the references that they kept.
-    fn freeing(&self, free: impl FnOnce(&mut Garbage) -> bool) -> bool {
-        let mut garbage = Garbage::new();
-        let freed = free(&mut garbage);
-        self.end_all(garbage);
+    fn freeing(&self, free: impl FnOnce(&mut ReferencesToEnd) -> bool) -> bool {
+        let mut to_end = ReferencesToEnd::new();
+        let freed = free(&mut to_end);
+        self.end_all(to_end);
         freed
     }
 
     /// Works off the objects that are in a list now; they may come into a list again.
-    fn free_list(&self, list: impl Fn(&mut Retired) -> &mut VecDeque<u32>, garbage: &mut Garbage) -> bool {
+    fn free_list(
+        &self,
+        list: impl Fn(&mut Retired) -> &mut VecDeque<u32>,
+        to_end: &mut ReferencesToEnd,
+    ) -> bool {
         let (mut left, mut freed) = (usize::MAX, false);
         while left > 0 {
             let mut batch = [0; BATCH];
@@ -69,14 +73,14 @@ impl Owner {
                 *place = index;
             }
             drop(state);
-            freed |= self.free_batch(&batch[..len], garbage);
+            freed |= self.free_batch(&batch[..len], to_end);
         }
         freed
     }
 
     /// Frees objects from a list that no process uses, and puts the others into a list again, if they belong into one.
     /// `true` if any was freed.
-    fn free_batch(&self, indices: &[u32], garbage: &mut Garbage) -> bool {
+    fn free_batch(&self, indices: &[u32], to_end: &mut ReferencesToEnd) -> bool {
         let mut locked: [Option<Busy<'_>>; BATCH] = [const { None }; BATCH];
         let mut candidates: [Candidate<'_>; BATCH] = std::array::from_fn(|_| self.no_candidate());
         let mut len = 0;
@@ -116,7 +120,7 @@ impl Owner {
                 if candidate.from.state() == Some(ObjectState::Spilled) {
                     records.extend(self.table.take_spill_location(candidate.index));
                 }
-                if let Some(allocation) = state.entries.vacate(candidate.index, garbage) {
+                if let Some(allocation) = state.entries.vacate(candidate.index, to_end) {
                     state.segments.allocator.free(allocation);
                 }
                 busy.unqueue();

@@ -11,7 +11,7 @@ use crate::counting::raw::RawReference;
 use crate::error::ClientError;
 use crate::located::{Located, dangling};
 use crate::owner::reclaim::BATCH;
-use crate::owner::{Garbage, Owner};
+use crate::owner::{Owner, ReferencesToEnd};
 
 /// An object of at least this size is freed at once.
 const LARGE_BYTES_MIN: u64 = 64 << 10;
@@ -89,7 +89,7 @@ impl Owner {
     }
 
     /// Ends the last reference of a kind. After the last reference of all, the object can be freed. References that a
-    /// freed object kept go to the garbage.
+    /// freed object kept join those to end.
     ///
     /// The caller drops a returned client when it no longer needs any part of it. If nothing is returned, other threads
     /// may already have ended the client: the last access to it is the store of the count, or the unlocking of the
@@ -103,7 +103,7 @@ impl Owner {
         index: u32,
         count: NonNull<Count>,
         kind: Kind,
-        garbage: &mut Garbage,
+        to_end: &mut ReferencesToEnd,
     ) -> Option<KeepAlive> {
         // No reference to any of it is an argument, which would have to be valid until the end.
         //
@@ -131,7 +131,7 @@ impl Owner {
             if word.state() == Some(ObjectState::Free) {
                 // It was reserved and never sealed, or a promise has got its content.
                 this.table.vacate(index, word.generation());
-                if let Some(allocation) = state.entries.vacate(index, garbage) {
+                if let Some(allocation) = state.entries.vacate(index, to_end) {
                     state.segments.allocator.free(allocation);
                 }
             } else if busy.queue() {
@@ -156,7 +156,7 @@ impl Owner {
         if is_urgent {
             // SAFETY: the client that was just taken keeps all of its parts, so the owner too.
             let this = unsafe { owner.as_ref() };
-            this.reclaim(is_deleted, garbage);
+            this.reclaim(is_deleted, to_end);
         }
         Some(client)
     }

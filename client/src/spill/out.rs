@@ -2,7 +2,7 @@
 //!
 //! The daemon asks for it, when freeing has not made room. Sealed bytes do not change, so an object is written first.
 //! Then [`Owner::evict`] runs the handshake, in which the object either leaves its memory or stays as it was. Only a
-//! whole segment gives room to other clients. So segments are emptied one after the other, the least recently used ones
+//! whole segment gives room to other clients. So segments are evicted one after the other, the least recently used ones
 //! first, and only those in which no process borrows any bytes. Small objects go into one file together, a large one
 //! has a file to itself. A file with no record left goes back to the daemon. A disk that is full, or fails, is noticed
 //! before any object has left its memory.
@@ -29,7 +29,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// An object of at least this size has a file to itself.
 const ALONE_BYTES_MIN: u64 = 16 << 20;
 
-/// Empties segments of `wanted` bytes, as far as there are any; returns the bytes of those that were released.
+/// Evicts segments of `wanted` bytes, as far as there are any; returns the bytes of those that were released.
 pub(crate) fn spill(owner: &Owner, peers: &Peers, wanted: u64) -> (u64, Result<(), ClientError>) {
     // The daemon has asked for this before, but it may not have been done in time.
     owner.collect();

@@ -192,7 +192,7 @@ impl Demand {
     }
 }
 
-/// How often something is begun again, as an expression of the crate `mobula`.
+/// How often something is retried, as an expression of the crate `mobula`.
 pub(crate) struct Limit(TokenStream);
 
 impl ToTokens for Limit {

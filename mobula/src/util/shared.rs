@@ -16,11 +16,11 @@ use crate::{Caller, Reply};
 
 /// The name of the actor that knows the shared values of this program. Drivers of other programs may be in the session,
 /// which could not call it.
-fn keeper_name() -> String {
+fn actor_name() -> String {
     format!("mobula.util.shared.{:016x}", registry::fingerprint())
 }
 
-/// The most times that the keeper is asked. It ends with its last handle, perhaps while another process asks it.
+/// The most times that the actor is asked. It ends with its last handle, perhaps while another process asks it.
 const ATTEMPTS: usize = 100;
 
 /// Returns the value of this name. If no process of the session has made it yet, `make` makes it. All processes read
@@ -59,16 +59,16 @@ const ATTEMPTS: usize = 100;
 /// The error of `make`, those of `put`, and [`Error::NotInitialized`](crate::Error::NotInitialized).
 pub fn shared<T: Serialize>(name: &str, make: impl FnOnce() -> Result<T>) -> Result<Shared<T>> {
     let mut attempts = 0;
-    let (keeper, number, claim) = loop {
-        let options = ActorOptions::new().name(keeper_name()).get_if_exists(true);
-        let keeper = Keeper::options(options).remote();
+    let (actor, number, claim) = loop {
+        let options = ActorOptions::new().name(actor_name()).get_if_exists(true);
+        let actor = SharedValues::options(options).remote();
         let number = next_number();
         let mut waiting =
-            PendingCall::new(keeper.claim(number, name.to_owned()), || _ = keeper.give_up(number));
+            PendingCall::new(actor.claim(number, name.to_owned()), || _ = actor.give_up(number));
         match waiting.wait(None) {
             Ok(claim) => {
                 drop(waiting);
-                break (keeper, number, claim);
+                break (actor, number, claim);
             }
             Err(Error::Failed(Failure::ActorDied { .. })) if attempts < ATTEMPTS => attempts += 1,
             Err(error) => return Err(error),
@@ -77,14 +77,14 @@ pub fn shared<T: Serialize>(name: &str, make: impl FnOnce() -> Result<T>) -> Res
     let object = match claim {
         Some(Claim::Made(object)) => object,
         _ => {
-            let turn = Turn { keeper: &keeper, number };
+            let task = MakeTask { actor: &actor, number };
             let object = ObjectRef::<Opaque>::new(crate::put(&make()?)?.to);
-            keeper.made(number, Made(object.clone())).get()?;
-            std::mem::forget(turn);
+            actor.made(number, Made(object.clone())).get()?;
+            std::mem::forget(task);
             object
         }
     };
-    Ok(Shared { object: ObjectRef::new(object.to), keeper })
+    Ok(Shared { object: ObjectRef::new(object.to), actor })
 }
 
 /// A value that [`shared`] has made or found. It dereferences to the [`ObjectRef`] of the value, which can be given as
@@ -100,7 +100,7 @@ pub fn shared<T: Serialize>(name: &str, make: impl FnOnce() -> Result<T>) -> Res
 /// ```
 pub struct Shared<T> {
     object: ObjectRef<T>,
-    keeper: ActorHandle<Keeper>,
+    actor: ActorHandle<SharedValues>,
 }
 
 impl<T> Deref for Shared<T> {
@@ -113,7 +113,7 @@ impl<T> Deref for Shared<T> {
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        Self { object: self.object.clone(), keeper: self.keeper.clone() }
+        Self { object: self.object.clone(), actor: self.actor.clone() }
     }
 }
 
@@ -124,21 +124,21 @@ impl<T> fmt::Debug for Shared<T> {
 }
 
 /// The task of this process to make a value. If it is dropped before the value is made, another process gets the task.
-struct Turn<'a> {
-    keeper: &'a ActorHandle<Keeper>,
+struct MakeTask<'a> {
+    actor: &'a ActorHandle<SharedValues>,
     number: u64,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for MakeTask<'_> {
     fn drop(&mut self) {
-        self.keeper.give_up(self.number);
+        self.actor.give_up(self.number);
     }
 }
 
 /// Stands for the type of a value that is not decoded.
 struct Opaque;
 
-/// Wraps a reference, so that the keeper gets the reference itself, and not its value.
+/// Wraps a reference, so that the actor gets the reference itself, and not its value.
 #[derive(Serialize, Deserialize)]
 struct Made(ObjectRef<Opaque>);
 
@@ -151,7 +151,7 @@ enum Claim {
 
 /// The actor that knows the shared values.
 #[derive(Default)]
-struct Keeper {
+struct SharedValues {
     values: FxHashMap<String, Value>,
 }
 
@@ -161,7 +161,7 @@ enum Value {
 }
 
 #[mobula::remote(crate = mobula)]
-impl Keeper {
+impl SharedValues {
     fn new() -> Self {
         Self::default()
     }

@@ -138,9 +138,9 @@ pub fn decode<T: DeserializeOwned>(source: Source) -> Result<T, ValueError> {
     }
 }
 
-/// Like [`decode`], from a payload that is only lent, in memory of this process's own. Its buffers are copied; a small
+/// Like [`decode`], from a borrowed payload, in memory of this process's own. Its buffers are copied; a small
 /// value seldom has any.
-pub(crate) fn decode_lent<T: DeserializeOwned>(
+pub(crate) fn decode_borrowed<T: DeserializeOwned>(
     format: u32,
     payload: &[u8],
     references: References,

@@ -123,7 +123,7 @@ mod tests;
 #[cfg(feature = "arrow")]
 pub use self::arrow::{Arrow, ArrowValue};
 pub use self::bytes::Bytes;
-pub(crate) use self::decode::decode_lent;
+pub(crate) use self::decode::decode_borrowed;
 pub use self::decode::{Source, decode};
 pub(crate) use self::decoding::References;
 pub use self::element::Element;

@@ -1,6 +1,6 @@
 //! The memory of this process that is an object of the store, or a copy of a part of one.
 //!
-//! A [`Region`] is memory that carriers lend out. While any of them lives, the region is listed by its address. So
+//! A [`Region`] is memory that carriers borrow. While any of them lives, the region is listed by its address. So
 //! memory that has been through another crate's types (an Arrow array, a `bytes::Bytes`) is still recognised when it is
 //! encoded again, and passed by reference instead of being written into the store once more. That holds for copies too:
 //! text is read from a copy, and a table that was read goes on as a reference to the object it came from.
@@ -123,7 +123,7 @@ impl Region {
 
     /// All of its bytes. They keep the region alive; nothing is copied.
     pub(super) fn bytes(self: &Arc<Self>) -> bytes::Bytes {
-        bytes::Bytes::from_owner(Lent(self.clone()))
+        bytes::Bytes::from_owner(Borrowed(self.clone()))
     }
 
     /// Where in the object `part`, which must lie in this region, begins.
@@ -187,9 +187,9 @@ struct Listed {
     region: Weak<Region>,
 }
 
-struct Lent(Arc<Region>);
+struct Borrowed(Arc<Region>);
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for Borrowed {
     fn as_ref(&self) -> &[u8] {
         self.0.memory()
     }

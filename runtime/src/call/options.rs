@@ -347,8 +347,8 @@ impl TaskOptions {
     /// process with a demand costs a message to the head. Later calls with it cost as much as calls without options,
     /// apart from making the options.
     ///
-    /// Calls with different demands are served in turn. Calls that fit are served before a call that demands much; once
-    /// that call has waited for a while, it is served first.
+    /// Calls with different demands are served in rotation. Calls that fit are served before a call that demands much;
+    /// once that call has waited for a while, it is served first.
     ///
     /// A demand that the session can never meet fails at once with [`Failure::NeverFits`](crate::Failure::NeverFits),
     /// and an invalid amount, such as -1, with [`Failure::BadOption`](crate::Failure::BadOption).

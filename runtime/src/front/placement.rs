@@ -235,7 +235,7 @@ impl PlacementOptions {
 /// ```
 ///
 /// Its calls and actors wait until the group has its resources. A group that the session can never serve is an error at
-/// once. A group is served in turn with calls and actors, like an actor that demands the sum of the bundles. A call
+/// once. A group is served in rotation with calls and actors, like an actor that demands the sum of the bundles. A call
 /// that a call of the group makes is in the group only if its own options say so.
 ///
 /// Bundles have no GPUs yet: a call or an actor demands them itself.

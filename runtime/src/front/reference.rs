@@ -15,7 +15,7 @@ use crate::call::ref_id::RefId;
 use crate::call::result_cell::ResultCell;
 use crate::call::task_id::TaskId;
 use crate::error::{Error, Failure, Result};
-use crate::runtime::told::{Awaits, RESULTS_MAX, Teller};
+use crate::runtime::told::{Awaits, RESULTS_MAX, WaitReporter};
 use crate::runtime::{Behind, Runtime, current};
 use crate::session_number::SessionNumber;
 use crate::submit::{Awaited, awaited};
@@ -245,15 +245,15 @@ impl Ref {
 #[track_caller]
 pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Duration>) -> Result<()> {
     let at = Location::caller();
-    let teller = Teller::new(runtime, timeout.is_none(), || awaits_all(refs, at));
-    wait_all_with(runtime, refs, timeout, &teller)
+    let reporter = WaitReporter::new(runtime, timeout.is_none(), || awaits_all(refs, at));
+    wait_all_with(runtime, refs, timeout, &reporter)
 }
 
 /// A wait for all references that is split into slices, between which a front does other work.
 pub struct WaitInSlices<'a, R> {
     runtime: &'a Runtime,
     refs: &'a [R],
-    teller: Teller<'a, Box<dyn Fn() -> Option<Awaits> + 'a>>,
+    reporter: WaitReporter<'a, Box<dyn Fn() -> Option<Awaits> + 'a>>,
 }
 
 impl<'a, R: AsRef<Ref>> WaitInSlices<'a, R> {
@@ -261,8 +261,9 @@ impl<'a, R: AsRef<Ref>> WaitInSlices<'a, R> {
     #[track_caller]
     pub fn new(runtime: &'a Runtime, refs: &'a [R], is_endless: bool) -> Self {
         let at = Location::caller();
-        let teller = Teller::new(runtime, is_endless, Box::new(move || awaits_all(refs, at)) as Box<_>);
-        Self { runtime, refs, teller }
+        let reporter =
+            WaitReporter::new(runtime, is_endless, Box::new(move || awaits_all(refs, at)) as Box<_>);
+        Self { runtime, refs, reporter }
     }
 
     /// Waits for one slice.
@@ -270,7 +271,7 @@ impl<'a, R: AsRef<Ref>> WaitInSlices<'a, R> {
     /// # Errors
     /// As [`wait_all`]. Behind [`Error::Timeout`], the next slice may follow.
     pub fn wait(&self, slice: Duration) -> Result<()> {
-        wait_all_with(self.runtime, self.refs, Some(slice), &self.teller)
+        wait_all_with(self.runtime, self.refs, Some(slice), &self.reporter)
     }
 }
 
@@ -291,7 +292,7 @@ fn wait_all_with<R: AsRef<Ref>>(
     runtime: &Runtime,
     refs: &[R],
     timeout: Option<Duration>,
-    teller: &Teller<'_, impl Fn() -> Option<Awaits>>,
+    reporter: &WaitReporter<'_, impl Fn() -> Option<Awaits>>,
 ) -> Result<()> {
     check_session(runtime, refs)?;
     let _watches = watches(refs)?;
@@ -309,7 +310,7 @@ fn wait_all_with<R: AsRef<Ref>>(
         }
         Behind::Unknown
     };
-    let done = runtime.wait_for_results(deadline(timeout), teller, last_pending, || {
+    let done = runtime.wait_for_results(deadline(timeout), reporter, last_pending, || {
         while next < refs.len() && refs[next].as_ref().is_ready() {
             next += 1;
         }
@@ -388,8 +389,8 @@ pub fn wait<R: AsRef<Ref>>(
             let needed = num_ready.checked_sub(ready)?;
             (results.len() <= RESULTS_MAX).then_some(Awaits { needed, results, at })
         };
-        let teller = Teller::new(runtime, timeout.is_none(), awaits);
-        let found = runtime.wait_for_results(deadline(timeout), &teller, behind, enough)?;
+        let reporter = WaitReporter::new(runtime, timeout.is_none(), awaits);
+        let found = runtime.wait_for_results(deadline(timeout), &reporter, behind, enough)?;
         if found.is_none() && runtime.is_cancelled() {
             return Err(Failure::Cancelled.into());
         }
@@ -429,8 +430,8 @@ pub fn wait_any<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R]) -> Result<()> {
             let results: Vec<_> = refs.iter().filter_map(|reference| reference.as_ref().awaited()).collect();
             (results.len() <= RESULTS_MAX).then_some(Awaits { needed: 1, results, at })
         };
-        let teller = Teller::new(runtime, true, awaits);
-        let found = runtime.wait_for_results(None, &teller, || Behind::Unknown, any)?;
+        let reporter = WaitReporter::new(runtime, true, awaits);
+        let found = runtime.wait_for_results(None, &reporter, || Behind::Unknown, any)?;
         found.ok_or_else(failure)?;
     }
     Ok(())

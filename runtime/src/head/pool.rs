@@ -36,7 +36,7 @@ pub(super) use self::groups::Evicted;
 use self::groups::Groups;
 use self::ledger::Ledger;
 pub(super) use self::supply::NewProcess;
-use self::wants::{Seeker, Want, Wants};
+use self::wants::{Requester, Want, Wants};
 use self::worker::{BROKEN_PATIENCE, FREE_PATIENCE, START_PATIENCE};
 pub(super) use self::worker::{Job, Worker};
 use self::workers::Workers;
@@ -177,10 +177,11 @@ impl<C: Caller> Pool<C> {
             return Vec::new();
         }
         // `Actors` informs the actors.
-        let callers = self.wants.take_all_of(environment).into_iter().filter_map(|want| match want.seeker {
-            Seeker::Caller(caller) => Some((caller, want.demand)),
-            Seeker::Actor(_) | Seeker::Group(_) => None,
-        });
+        let callers =
+            self.wants.take_all_of(environment).into_iter().filter_map(|want| match want.requester {
+                Requester::Caller(caller) => Some((caller, want.demand)),
+                Requester::Actor(_) | Requester::Group(_) => None,
+            });
         callers.collect()
     }
 
@@ -461,23 +462,23 @@ impl<C: Caller> Pool<C> {
 
     /// Whether the caller has no worker for calls of this demand.
     fn is_poor(&self, want: &Want<C>) -> bool {
-        match &want.seeker {
-            Seeker::Caller(caller) => {
+        match &want.requester {
+            Requester::Caller(caller) => {
                 !self.workers.leased_to(caller).any(|(_, worker)| worker.demand == want.demand)
             }
-            Seeker::Actor(_) | Seeker::Group(_) => true,
+            Requester::Actor(_) | Requester::Group(_) => true,
         }
     }
 
     /// Whether the caller that wants a worker is a blocked worker.
     fn is_blocked(&self, want: &Want<C>) -> bool {
-        let Seeker::Caller(caller) = &want.seeker else { return false };
+        let Requester::Caller(caller) = &want.requester else { return false };
         self.workers.at(caller.peer()).is_some_and(|(_, worker)| worker.blocked)
     }
 
     /// Whether the caller that wants a worker runs a call that has begun.
     fn is_running(&self, want: &Want<C>) -> bool {
-        let Seeker::Caller(caller) = &want.seeker else { return false };
+        let Requester::Caller(caller) = &want.requester else { return false };
         let worker = self.workers.at(caller.peer());
         worker.is_some_and(|(_, worker)| matches!(worker.job, Job::Leased { .. }))
     }
@@ -527,7 +528,7 @@ impl<C: Caller> Pool<C> {
     /// Whether a process can serve a want. It cannot serve its own, because a process opens no channel to itself. A
     /// process whose call has ended may still want a worker, for the calls that its call made.
     fn can_serve(&self, worker: &Worker<C>, want: &Want<C>) -> bool {
-        self.suits(worker, &want.demand) && !want.seeker.is_in(worker.process())
+        self.suits(worker, &want.demand) && !want.requester.is_in(worker.process())
     }
 
     fn grant(&mut self, now: Instant) -> Option<Decision<C>> {
@@ -543,33 +544,33 @@ impl<C: Caller> Pool<C> {
             |want: &Want<C>| want.is_group() || idle.iter().any(|worker| self.can_serve(worker, want));
         let position = self.next_want(can_be, now)?;
         let want = self.wants.iter().nth(position)?;
-        if let Seeker::Group(group) = want.seeker {
+        if let Requester::Group(group) = want.requester {
             self.wants.served(position, now);
             self.place_group(group);
             return self.grant(now);
         }
         let (token, link) = self.idle(|worker| self.can_serve(worker, want))?;
         let process = link.peer();
-        let (seeker, demand) = self.wants.served(position, now);
+        let (requester, demand) = self.wants.served(position, now);
         let pid = self.pid(token)?;
-        let given = seeker.clone();
+        let given = requester.clone();
         self.change(token, |worker| {
             worker.demand = demand.clone();
             worker.given = Some(now);
             match given {
-                Seeker::Caller(caller) => {
+                Requester::Caller(caller) => {
                     worker.job = Job::Leased { recalled: false };
                     worker.lessee = Some(caller);
                 }
-                Seeker::Actor(actor) => worker.job = Job::Actor { actor },
+                Requester::Actor(actor) => worker.job = Job::Actor { actor },
                 // It has no process.
-                Seeker::Group(_) => {}
+                Requester::Group(_) => {}
             }
         });
-        match seeker {
-            Seeker::Caller(caller) => Some(Decision::Grant { caller, demand, worker: process, pid }),
-            Seeker::Actor(actor) => Some(Decision::Place { actor, token }),
-            Seeker::Group(_) => None,
+        match requester {
+            Requester::Caller(caller) => Some(Decision::Grant { caller, demand, worker: process, pid }),
+            Requester::Actor(actor) => Some(Decision::Place { actor, token }),
+            Requester::Group(_) => None,
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct LogFiles {
     bytes: u64,
     files: HashMap<u32, LogFile>,
     /// Counts the writes, to find the file that was written longest ago.
-    turn: u64,
+    write_count: u64,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl LogFiles {
                 of_session
             }
         };
-        Ok(Self { directory, bytes_max, bytes: 0, files: HashMap::new(), turn: 0 })
+        Ok(Self { directory, bytes_max, bytes: 0, files: HashMap::new(), write_count: 0 })
     }
 
     /// Appends lines of a process.
@@ -101,10 +101,10 @@ impl LogFiles {
     }
 
     fn append(&mut self, pid: u32, time: &str, bytes: &[u8]) -> io::Result<()> {
-        self.turn += 1;
+        self.write_count += 1;
         self.make_room(pid, bytes.len() as u64, time)?;
         let file = self.files.entry(pid).or_default();
-        file.written = self.turn;
+        file.written = self.write_count;
         append(&self.directory.join(format!("{pid}{SUFFIX}")), bytes)?;
         file.bytes += bytes.len() as u64;
         self.bytes += bytes.len() as u64;

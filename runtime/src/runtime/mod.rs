@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mobula_client::internal::recorder::WaitFor;
 use mobula_client::{Client, ClientError, Event, Events, Handle};
 
-use self::told::{Awaits, Teller, Told};
+use self::told::{Awaits, Told, WaitReporter};
 use crate::call::payload::{self, Encoded};
 use crate::call::result_cell::ResultCell;
 use crate::demand::Demand;
@@ -376,18 +376,18 @@ impl Runtime {
         behind: impl Fn() -> Behind,
         look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        let teller = Teller::new(self, false, || None);
-        self.wait_for_results(deadline, &teller, behind, look).unwrap_or_default()
+        let reporter = WaitReporter::new(self, false, || None);
+        self.wait_for_results(deadline, &reporter, behind, look).unwrap_or_default()
     }
 
-    /// The same for results. `teller` reports the wait to the head.
+    /// The same for results. `reporter` reports the wait to the head.
     ///
     /// # Errors
     /// [`Failure::Deadlock`]: the results will never come.
     pub(crate) fn wait_for_results<R>(
         &self,
         deadline: Option<Instant>,
-        teller: &Teller<'_, impl Fn() -> Option<Awaits>>,
+        reporter: &WaitReporter<'_, impl Fn() -> Option<Awaits>>,
         behind: impl Fn() -> Behind,
         mut look: impl FnMut() -> Option<R>,
     ) -> Result<Option<R>, Failure> {
@@ -403,11 +403,11 @@ impl Runtime {
             }
             Behind::Unknown => (WaitFor::Unknown, [0; 2]),
         };
-        let ends = || self.is_cancelled() || teller.is_deadlocked();
+        let ends = || self.is_cancelled() || reporter.is_deadlocked();
         let found_or_ended = || look().map(Some).or_else(|| ends().then_some(None));
         let found =
-            self.wait_to_the_end(deadline, || teller.sleeps(), awaited, what, found_or_ended).flatten();
-        match teller.deadlock() {
+            self.wait_to_the_end(deadline, || reporter.sleeps(), awaited, what, found_or_ended).flatten();
+        match reporter.deadlock() {
             Some(failure) if found.is_none() => Err(failure),
             _ => Ok(found),
         }

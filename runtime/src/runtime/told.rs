@@ -134,7 +134,7 @@ impl Runtime {
 }
 
 /// Reports one wait to the head. Dropped when the wait is over.
-pub(crate) struct Teller<'a, F> {
+pub(crate) struct WaitReporter<'a, F> {
     runtime: &'a Runtime,
     /// The reason of the wait; `None` if it is not reported.
     awaits: F,
@@ -145,7 +145,7 @@ pub(crate) struct Teller<'a, F> {
     number: Cell<Option<u64>>,
 }
 
-impl<'a, F: Fn() -> Option<Awaits>> Teller<'a, F> {
+impl<'a, F: Fn() -> Option<Awaits>> WaitReporter<'a, F> {
     /// For a wait that is `is_endless` if nothing but the results ends it.
     pub(crate) fn new(runtime: &'a Runtime, is_endless: bool, awaits: F) -> Self {
         let may_tell = OnceCell::new();
@@ -217,7 +217,7 @@ impl<'a, F: Fn() -> Option<Awaits>> Teller<'a, F> {
     }
 }
 
-impl<F> Drop for Teller<'_, F> {
+impl<F> Drop for WaitReporter<'_, F> {
     fn drop(&mut self) {
         if self.number.get().is_none() {
             return;

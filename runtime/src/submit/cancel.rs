@@ -21,7 +21,7 @@ impl Submitter {
 
     /// The number of the call of this process whose result is promised by this object, unless it is over.
     pub(crate) fn promised_call(&self, promise: ObjectId) -> Option<u64> {
-        self.settler.promised_call(promise)
+        self.pending_results.promised_call(promise)
     }
 
     /// Another process cancels a call of this one. A call that is over stays as it is, and any other object is ignored.
@@ -113,7 +113,7 @@ impl Submitter {
         }
         drop(state);
         for task in &unsent {
-            self.settler.end(1);
+            self.pending_results.end(1);
             self.settle_results(task, &failure(task));
         }
         for (task, process, link) in &sent {

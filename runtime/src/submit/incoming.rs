@@ -45,12 +45,12 @@ impl Submitter {
                         Retry::After(delay) => state.delayed.add(task.clone(), Instant::now() + delay),
                         Retry::Undecided => state.delayed.add_undecided(task.clone(), failure.clone()),
                     }
-                    self.settler.begin(1);
+                    self.pending_results.begin(1);
                 });
                 match (running, retry) {
                     (Some(_), Retry::After(delay)) => self.on_retry_waits(delay),
                     // Nothing may be locked while code of the program runs.
-                    (Some(_), Retry::Undecided) => self.settler.decide_later(),
+                    (Some(_), Retry::Undecided) => self.pending_results.decide_later(),
                     (Some(running), Retry::Never) => self.settle_all(&running.task, &failure),
                     (None, _) => {}
                 }
@@ -60,7 +60,7 @@ impl Submitter {
                     if let Target::Function { key, .. } = task.target
                         && !task.is_over()
                     {
-                        self.settler.begin(1);
+                        self.pending_results.begin(1);
                         state.leases.of(&task.demand).queue_again(key, task.clone());
                     }
                 });
@@ -137,7 +137,7 @@ impl Submitter {
             match delay {
                 Some(delay) => self.on_retry_waits(delay),
                 None => {
-                    self.settler.end(1);
+                    self.pending_results.end(1);
                     self.settle_all(&task, &failure);
                 }
             }
@@ -171,7 +171,7 @@ impl Submitter {
                     && !task.is_over()
                     && task.may_retry(task.max_retries)
                 {
-                    self.settler.begin(1);
+                    self.pending_results.begin(1);
                     state.leases.of(&task.demand).queue_again(*key, task.clone());
                     is_retried = true;
                 }
@@ -386,7 +386,7 @@ impl Submitter {
             let lease = if is_leased { state.leases.gone(link.peer) } else { None };
             let lost = state.running.lose(link, || lease.as_ref().map_or(0, |worker| worker.pid));
             state.actors.lose(link);
-            self.settler.begin(lost);
+            self.pending_results.begin(lost);
             self.note(&state);
             (lost, lease)
         };
@@ -458,7 +458,7 @@ impl Submitter {
             self.on_retry_waits(MEMORY_RETRY_DELAY);
         }
         for (task, pid) in over {
-            self.settler.end(1);
+            self.pending_results.end(1);
             self.settle_all(&task, &Failure::WorkerDied { function: task.target.name(), pid, reason });
         }
         self.send_ready();
@@ -489,7 +489,7 @@ impl Submitter {
             };
             let divided =
                 divide(state.running.take_of_actor(actor), link.begun(), Task::may_be_sent_again, |_| false);
-            self.settler.begin(divided.again.len());
+            self.pending_results.begin(divided.again.len());
             state.actors.wait_again(actor, Some(link.peer), &divided.again);
             divided
         };
@@ -510,7 +510,7 @@ impl Submitter {
             let running = state.running.take_of_actor(actor);
             let divided =
                 divide(running, begun, Task::may_be_sent_again, |task| task.may_retry(max_task_retries));
-            self.settler.begin(divided.again.len());
+            self.pending_results.begin(divided.again.len());
             state.actors.wait_again(actor, None, &divided.again);
             divided
         };
@@ -540,7 +540,7 @@ impl Submitter {
                 self.settle_all(task, &task.target.failure_of_actor(pid, failure));
             }
             if task.unready.load(Ordering::Acquire) == 0 {
-                self.settler.end(1);
+                self.pending_results.end(1);
             }
         }
     }

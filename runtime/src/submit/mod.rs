@@ -16,7 +16,7 @@
 //! | [`Limits`] | when calls reach their time limits |
 //! | [`Reach`] | the channels to workers and actors |
 //! | [`Questions`] | questions to the head that a thread waits for |
-//! | [`Settler`] | how many calls and promises are not settled |
+//! | [`PendingResults`] | how many calls and promises are not settled |
 //!
 //! The parts do not know each other. The [`Submitter`] connects them: `outgoing` sends calls, `incoming` handles
 //! records that come back, and `cancel` takes calls back. Nothing here runs user code or decodes values. Opening a
@@ -32,10 +32,10 @@ pub(crate) mod leases;
 mod limits;
 mod needs;
 mod outgoing;
+mod pending_results;
 mod questions;
 mod reach;
 mod running;
-mod settler;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,10 +54,10 @@ pub(crate) use self::dependencies::is_there;
 use self::leases::Ended;
 use self::limits::{Limited, Limits};
 pub(crate) use self::needs::{Awaited, awaited};
+use self::pending_results::PendingResults;
 pub(crate) use self::questions::{Answer, Found, Questions};
 use self::reach::{NotReached, Reach};
 use self::running::RunningCalls;
-use self::settler::Settler;
 use crate::call::limits::{CallLimits, LimitOptions};
 use crate::call::outcome::Settled;
 use crate::call::result_cell::{Dependent, ResultCell};
@@ -84,7 +84,7 @@ pub(crate) struct Submitter {
     links: Arc<Links>,
     waiters: Arc<Waiters>,
     pub(crate) questions: Questions,
-    settler: Settler,
+    pending_results: PendingResults,
     dependencies: Dependencies,
     reach: Reach,
     state: Mutex<State>,
@@ -127,7 +127,7 @@ impl Submitter {
         Self {
             session,
             questions: Questions::new(client.clone(), links.clone()),
-            settler: Settler::new(client.clone()),
+            pending_results: PendingResults::new(client.clone()),
             dependencies: Dependencies::new(client.recorder().cloned()),
             reach: Reach::new(client.clone(), links.clone()),
             state: Mutex::new(State { calls: Calls::of(&client), ..State::default() }),
@@ -156,14 +156,14 @@ impl Submitter {
     /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled, or calls
     /// with limits may begin.
     pub(crate) fn is_busy(&self) -> bool {
-        self.settler.is_busy() || self.limited.count() > 0
+        self.pending_results.is_busy() || self.limited.count() > 0
     }
 
     /// Whether calls of this process are not over, or promises of their results not settled.
     pub(crate) fn has_calls(&self) -> bool {
         // Both with the state locked: a call that is sent, or comes back, is counted in one of them meanwhile.
         let state = self.state.lock();
-        !state.running.is_empty() || self.settler.is_any_unsettled()
+        !state.running.is_empty() || self.pending_results.is_any_unsettled()
     }
 
     /// Whether a promise of another process that a call waits for is settled. Costs one load while no call waits.
@@ -241,7 +241,7 @@ impl Submitter {
 
     /// Exports a result: returns a handle to the object that holds or will hold it.
     pub(crate) fn export(&self, cell: &ResultCell) -> Result<Handle, ClientError> {
-        let (handle, promised) = self.settler.export(cell)?;
+        let (handle, promised) = self.pending_results.export(cell)?;
         if promised {
             self.waiters.wake_poller();
         }
@@ -325,7 +325,7 @@ impl Submitter {
 
     /// Sends the head a constructor whose arguments are there.
     fn start_actor(&self, actor: u64, task: &Arc<Task>) {
-        self.settler.end(1);
+        self.pending_results.end(1);
         let Some(head) = self.links.head() else { return };
         let (arguments, context) = (task.arguments.count() as u32, task.context().copied());
         let sent = self.send_arguments(task, |payloads| {
@@ -384,7 +384,7 @@ impl Submitter {
     /// Settles one result. Calls that waited for it may be sent now, and futures be woken.
     fn settle(&self, cell: &ResultCell, settled: Settled) {
         let has_failed = matches!(settled, Settled::Failed(_));
-        let ready = self.settler.settle(cell, settled);
+        let ready = self.pending_results.settle(cell, settled);
         if has_failed {
             // This comes after the failure is visible: a thread that sees the count looks for the failure.
             self.waiters.add_failure();
@@ -414,7 +414,7 @@ impl Submitter {
     }
 
     fn fail_unsent(&self, task: &Arc<Task>, failure: &Failure) {
-        self.settler.end(1);
+        self.pending_results.end(1);
         if let Target::Constructor { actor, .. } = task.target
             && let Some(head) = self.links.head()
         {
@@ -446,7 +446,7 @@ impl Submitter {
         for task in &calls {
             self.settle_all(task, failure);
         }
-        self.settler.end_all();
+        self.pending_results.end_all();
     }
 
     // ---- futures ----
@@ -460,7 +460,7 @@ impl Submitter {
         waiter: &Arc<Waiter>,
         cells: &[Arc<ResultCell>],
     ) -> Result<(), ClientError> {
-        self.settler.begin_future();
+        self.pending_results.begin_future();
         self.waiters.call_waits();
         for cell in cells {
             if self.dependencies.add(cell, Dependent::Waiter(waiter.clone()))?.is_some() {
@@ -475,29 +475,29 @@ impl Submitter {
     pub(crate) fn end_future(&self, waiter: &Arc<Waiter>, cells: &[Arc<ResultCell>]) {
         cells.iter().for_each(|cell| cell.remove_waiter(waiter));
         self.dependencies.remove_waiter(waiter);
-        self.settler.end_future();
+        self.pending_results.end_future();
     }
 
     /// Wakes later a future that does not wait for results.
     pub(crate) fn wake_later(&self, waker: Waker) {
-        self.settler.wake_later(waker);
+        self.pending_results.wake_later(waker);
     }
 
     /// Whether a future waits: then a thread must look at the mail at once when something comes.
     pub(crate) fn any_future(&self) -> bool {
-        self.settler.any_future()
+        self.pending_results.any_future()
     }
 
     /// Whether [`wake_futures`](Self::wake_futures) has something to do. One load.
     pub(crate) fn has_woken(&self) -> bool {
-        self.settler.has_woken()
+        self.pending_results.has_woken()
     }
 
     /// Wakes the futures whose results are there, and asks the program whether failed calls are retried. Runs code of
     /// executors and of the program: nothing may be locked.
     pub(crate) fn wake_futures(&self) {
-        while self.settler.has_woken() {
-            self.settler.take_woken().into_iter().for_each(Waker::wake);
+        while self.pending_results.has_woken() {
+            self.pending_results.take_woken().into_iter().for_each(Waker::wake);
             self.decide_retries();
         }
     }

@@ -40,7 +40,7 @@ impl Submitter {
             Sent::Now => LOOK_PERIOD,
             Sent::Backlogged => LOOK_PERIOD_WAITING,
             Sent::Not(mut task) => {
-                if self.settler.is_crowded() {
+                if self.pending_results.is_crowded() {
                     give_back_spare_memory(&mut task);
                 }
                 self.submit_waiting(&task);
@@ -97,7 +97,7 @@ impl Submitter {
 
     /// Accepts a call that has to wait for its arguments, for a worker, or for earlier calls.
     fn submit_waiting(&self, task: &Arc<Task>) {
-        self.settler.begin(1);
+        self.pending_results.begin(1);
         if self.waiters.is_over() {
             return self.fail_unsent(task, &Failure::SessionOver);
         }
@@ -145,7 +145,7 @@ impl Submitter {
             Dependent::Task(task) => self.one_argument_ready(&task),
             Dependent::Waiter(waiter) => {
                 if let Some(waker) = waiter.one_is_ready(has_failed) {
-                    self.settler.wake_later(waker);
+                    self.pending_results.wake_later(waker);
                 }
             }
         }
@@ -204,7 +204,7 @@ impl Submitter {
                     }
                     running.sent(task, &room.worker.link, number);
                     room.take();
-                    self.settler.end(1);
+                    self.pending_results.end(1);
                 }
                 Err(failure) => failed.push((task, failure)),
             }
@@ -244,7 +244,7 @@ impl Submitter {
                         calls.sent(&task);
                     }
                     running.sent(task, link, number);
-                    self.settler.end(1);
+                    self.pending_results.end(1);
                 }
                 Err(failure) => failed.push((task, failure)),
             }

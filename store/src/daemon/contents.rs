@@ -51,7 +51,7 @@ impl Contents {
         orphans.owner_died(registry, names, restore_requests, slot, now);
     }
 
-    /// Goes on with the estates of all dead owners, one slice of each.
+    /// Goes on with the remaining objects of all dead owners, one slice of each.
     pub(crate) fn sweep(&mut self, now: Instant) {
         let Self { registry, names, restore_requests, orphans, .. } = self;
         orphans.sweep(registry, names, restore_requests, now);

@@ -192,7 +192,7 @@ impl EventLoop {
     }
 
     /// Tells a connection why it cannot be a client, which is not its fault, and closes it.
-    fn turn_away(&mut self, key: u64, correlation: u64, refusal: Refusal) {
+    fn reject(&mut self, key: u64, correlation: u64, refusal: Refusal) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         tracing::warn!(pid = connection.credentials.pid, %refusal, "a connection cannot be a client");
         connection.goodbye(&Reply::Failed { refusal }.encode(correlation));
@@ -233,7 +233,7 @@ impl EventLoop {
                 self.acceptor.resume(&self.poller);
             }
             Err(Refusal::BadRequest { reason }) => self.refuse(key, correlation, reason),
-            Err(refusal) => self.turn_away(key, correlation, refusal),
+            Err(refusal) => self.reject(key, correlation, refusal),
         }
     }
 
@@ -242,12 +242,12 @@ impl EventLoop {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(recovery) = &mut self.recovery else {
             let reason = "the time in which clients could come back is over".to_owned();
-            return self.turn_away(key, correlation, Refusal::CannotResume { reason });
+            return self.reject(key, correlation, Refusal::CannotResume { reason });
         };
         connection.stage = Stage::Returning;
         match recovery.message(key, connection.credentials.pid, correlation, request, descriptors) {
             Ok(()) => self.end_recovery_if_over(),
-            Err(refusal) => self.turn_away(key, correlation, refusal),
+            Err(refusal) => self.reject(key, correlation, refusal),
         }
     }
 

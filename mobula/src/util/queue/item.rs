@@ -41,7 +41,7 @@ impl Item {
     pub(super) fn value<T: DeserializeOwned>(self) -> crate::Result<T> {
         match self {
             Self::Inline(format, Small(bytes)) => {
-                Ok(value::decode_lent(format, &bytes, References::Held(Vec::new()))?)
+                Ok(value::decode_borrowed(format, &bytes, References::Held(Vec::new()))?)
             }
             Self::Stored(object) => ObjectRef::new(object.to).get(),
         }

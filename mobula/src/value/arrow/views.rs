@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::arrow::array::ArrayData;
 use crate::arrow::buffer::Buffer as ArrowBuffer;
 
-use super::visible::{Span, cut, is_strewn, lend};
+use super::visible::{Span, as_buffer, cut, is_strewn};
 use crate::value::buffer::Buffer;
 
 /// Bytes of a value that lies in its view.
@@ -29,7 +29,7 @@ pub(super) fn visible_views(array: &ArrayData) -> Vec<Buffer> {
             // A buffer that would go by reference is gathered too: every reader copies it.
             Place::Gathered
         } else {
-            buffers.push(lend(cut(buffer, start, end - start)));
+            buffers.push(as_buffer(cut(buffer, start, end - start)));
             Place::Moved { buffer: buffers.len() as u32 - 1, less: start as u32 }
         });
     }
@@ -44,10 +44,10 @@ pub(super) fn visible_views(array: &ArrayData) -> Vec<Buffer> {
         let mut gathered = Gathered { before: buffers.len(), buffers: vec![Vec::new()] };
         let moved = moved(array, views.typed_data(), data, &places, &mut gathered);
         let gathered = gathered.buffers.into_iter().filter(|bytes| !bytes.is_empty());
-        buffers.extend(gathered.map(|bytes| lend(ArrowBuffer::from_vec(bytes))));
+        buffers.extend(gathered.map(|bytes| as_buffer(ArrowBuffer::from_vec(bytes))));
         ArrowBuffer::from_vec(moved)
     };
-    buffers.insert(0, lend(views));
+    buffers.insert(0, as_buffer(views));
     buffers
 }
 

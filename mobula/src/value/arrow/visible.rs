@@ -85,7 +85,7 @@ fn visible(array: &ArrayData) -> Visible {
 /// Strings or byte strings: offsets, and the bytes between the first and the last.
 fn visible_text<O: ArrowNativeType>(array: &ArrayData) -> Vec<Buffer> {
     let (offsets, Range { start, end }) = visible_offsets::<O>(array);
-    vec![offsets, lend(cut(&array.buffers()[1], start, end - start))]
+    vec![offsets, as_buffer(cut(&array.buffers()[1], start, end - start))]
 }
 
 /// The visible offsets, and the range of the data that they point into.
@@ -134,7 +134,7 @@ fn visible_list_view<O: ArrowNativeType>(array: &ArrayData) -> Visible {
             (O::usize_as(offset), O::usize_as(size))
         });
         let (offsets, sizes): (Vec<O>, Vec<O>) = moved.unzip();
-        let buffers = [ArrowBuffer::from_vec(offsets), ArrowBuffer::from_vec(sizes)].map(lend);
+        let buffers = [ArrowBuffer::from_vec(offsets), ArrowBuffer::from_vec(sizes)].map(as_buffer);
         return Visible { offset: 0, buffers: buffers.into(), children: vec![child] };
     }
     // A list without elements may begin anywhere.
@@ -144,7 +144,11 @@ fn visible_list_view<O: ArrowNativeType>(array: &ArrayData) -> Visible {
         let moved = lists().map(|(_, offset, size)| if size == 0 { 0 } else { offset - range.start });
         ArrowBuffer::from_vec(moved.map(O::usize_as).collect())
     };
-    Visible { offset: 0, buffers: vec![lend(offsets), lend(sizes)], children: vec![sliced(child, range)] }
+    Visible {
+        offset: 0,
+        buffers: vec![as_buffer(offsets), as_buffer(sizes)],
+        children: vec![sliced(child, range)],
+    }
 }
 
 /// A dense union's type ids and offsets, and the elements that they show of each child.
@@ -175,7 +179,7 @@ fn visible_union(array: &ArrayData, fields: &UnionFields) -> Visible {
     let children = fields.iter().zip(array.child_data());
     let children = children.map(|((type_id, _), child)| visible_child(type_id, child)).collect();
     let offsets = if changed { ArrowBuffer::from_vec(moved) } else { offsets };
-    Visible { offset: 0, buffers: vec![lend(type_ids), lend(offsets)], children }
+    Visible { offset: 0, buffers: vec![as_buffer(type_ids), as_buffer(offsets)], children }
 }
 
 /// Runs: the visible ones. Elements before the first of them count as its own, so that the ends stay as they are.
@@ -261,13 +265,13 @@ fn sliced(child: &ArrayData, range: Range<usize>) -> ArrayData {
 
 /// The visible elements of a buffer of numbers.
 fn cut_elements(array: &ArrayData, index: usize, width: usize) -> Buffer {
-    lend(cut(&array.buffers()[index], array.offset() * width, array.len() * width))
+    as_buffer(cut(&array.buffers()[index], array.offset() * width, array.len() * width))
 }
 
 /// The bytes that hold the bits, and the bits at their start that do not count.
 fn cut_bits(buffer: &ArrowBuffer, offset: usize, length: usize) -> (Buffer, u64) {
     let skipped = offset % 8;
-    (lend(cut(buffer, offset / 8, (skipped + length).div_ceil(8))), skipped as u64)
+    (as_buffer(cut(buffer, offset / 8, (skipped + length).div_ceil(8))), skipped as u64)
 }
 
 pub(super) fn cut(buffer: &ArrowBuffer, start: usize, length: usize) -> ArrowBuffer {
@@ -275,6 +279,6 @@ pub(super) fn cut(buffer: &ArrowBuffer, start: usize, length: usize) -> ArrowBuf
     if length == 0 { ArrowBuffer::default() } else { buffer.slice_with_length(start, length) }
 }
 
-pub(super) fn lend(buffer: ArrowBuffer) -> Buffer {
+pub(super) fn as_buffer(buffer: ArrowBuffer) -> Buffer {
     if buffer.is_empty() { Buffer::default() } else { Buffer::found(bytes::Bytes::from_owner(buffer)) }
 }

@@ -401,7 +401,7 @@ impl Life {
 
     fn check(&self) {
         for (id, _) in self.callers.iter().filter(|(_, caller)| caller.leases.has_waiting()) {
-            let is_known = self.pool.wants.iter().any(|want| want.seeker.is(&End(*id)));
+            let is_known = self.pool.wants.iter().any(|want| want.requester.is(&End(*id)));
             let tells = self.on_wire(*id, HEAD, |record| matches!(record, Record::Want(_, 1..)));
             let is_answer = |record: &Record| matches!(record, Record::Granted(..) | Record::NoWorkers(_));
             let comes = self.on_wire(HEAD, *id, is_answer);

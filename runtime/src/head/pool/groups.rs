@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use super::wants::Seeker;
+use super::wants::Requester;
 use super::{Caller, Job, Pool};
 use crate::demand::Demand;
 use crate::resources::Resources;
@@ -84,7 +84,7 @@ impl<C: Caller> Pool<C> {
         };
         group.stage = Stage::Removed;
         for want in self.wants.remove_group(number) {
-            if let Seeker::Caller(caller) = want.seeker {
+            if let Requester::Caller(caller) = want.requester {
                 evicted.callers.push((caller, want.demand));
             }
         }

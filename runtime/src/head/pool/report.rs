@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::wants::Seeker;
+use super::wants::Requester;
 use super::{Caller, Job, Pool, Worker};
 use crate::demand::Demand;
 use crate::resources::Resources;
@@ -23,9 +23,9 @@ impl<C: Caller> Pool<C> {
         &self,
     ) -> impl Iterator<Item = (Option<&C>, &Demand, u32, Instant)> {
         self.wants.iter().map(|want| {
-            let caller = match &want.seeker {
-                Seeker::Caller(caller) => Some(caller),
-                Seeker::Actor(_) | Seeker::Group(_) => None,
+            let caller = match &want.requester {
+                Requester::Caller(caller) => Some(caller),
+                Requester::Actor(_) | Requester::Group(_) => None,
             };
             (caller, &want.demand, want.workers, want.since)
         })

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::wants::Seeker;
+use super::wants::Requester;
 use super::{Caller, Decision, Job, Lack, Pool};
 use crate::demand::Demand;
 use crate::resources::Resources;
@@ -67,9 +67,9 @@ impl<C: Caller> Pool<C> {
         let (poorest, demand) = self
             .wants
             .iter()
-            .filter_map(|want| match &want.seeker {
-                Seeker::Caller(caller) => Some((leased(caller), &want.demand)),
-                Seeker::Actor(_) | Seeker::Group(_) => None,
+            .filter_map(|want| match &want.requester {
+                Requester::Caller(caller) => Some((leased(caller), &want.demand)),
+                Requester::Actor(_) | Requester::Group(_) => None,
             })
             .min_by_key(|(count, _)| *count)?;
         let demand = demand.clone();

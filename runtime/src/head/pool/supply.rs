@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use mobula_client::OwnerId;
 
-use super::wants::{Seeker, Want};
+use super::wants::{Requester, Want};
 use super::{
     BLOCKED_WORTH_SAYING, Caller, Decision, Job, PROCESSES_MIN, Pool, Refused, STUCK_PATIENCE,
     STUCK_PATIENCE_FOR_ACTORS, SURPLUS_KEPT, Worker,
@@ -101,10 +101,10 @@ impl<C: Caller> Pool<C> {
         match position.or(last) {
             Some(position) => {
                 let want = self.wants.remove(position);
-                match want.seeker {
-                    Seeker::Caller(caller) => Some(Refused::Caller(caller, want.demand)),
-                    Seeker::Actor(actor) => Some(Refused::Actor(Some(actor))),
-                    Seeker::Group(_) => None,
+                match want.requester {
+                    Requester::Caller(caller) => Some(Refused::Caller(caller, want.demand)),
+                    Requester::Actor(actor) => Some(Refused::Actor(Some(actor))),
+                    Requester::Group(_) => None,
                 }
             }
             None => Some(Refused::Actor(None)),
@@ -188,7 +188,7 @@ impl<C: Caller> Pool<C> {
             let Grantable { free, coming, count, lacking, .. } = &mut grantable[position];
             for _ in 0..want.workers {
                 let can_serve = |(process, gpus): &(Option<OwnerId>, Vec<usize>)| {
-                    !want.seeker.is_in(*process) && want.demand.on_gpus(gpus).is_within(free)
+                    !want.requester.is_in(*process) && want.demand.on_gpus(gpus).is_within(free)
                 };
                 let comes = coming.iter().position(can_serve).map(|position| coming.remove(position).1);
                 let is_lacking = comes.is_none();

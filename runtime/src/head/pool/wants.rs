@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A caller, or an actor, that waits for a process.
 #[derive(Debug, Clone)]
-pub(super) enum Seeker<C> {
+pub(super) enum Requester<C> {
     /// A caller, for calls of one demand.
     Caller(C),
     /// An actor that demands something. It gets one process, and keeps what it demands for life.
@@ -33,7 +33,7 @@ pub(super) enum Seeker<C> {
     Group(u64),
 }
 
-impl<C: Caller> Seeker<C> {
+impl<C: Caller> Requester<C> {
     pub(super) fn is(&self, caller: &C) -> bool {
         matches!(self, Self::Caller(it) if it.id() == caller.id())
     }
@@ -47,7 +47,7 @@ impl<C: Caller> Seeker<C> {
 /// A want: one caller, actor or group waits for processes for one demand.
 #[derive(Debug)]
 pub(super) struct Want<C> {
-    pub(super) seeker: Seeker<C>,
+    pub(super) requester: Requester<C>,
     pub(super) demand: Demand,
     pub(super) workers: u32,
     /// When it began to wait, or was served last.
@@ -56,7 +56,7 @@ pub(super) struct Want<C> {
 
 impl<C> Want<C> {
     pub(super) fn is_group(&self) -> bool {
-        matches!(self.seeker, Seeker::Group(_))
+        matches!(self.requester, Requester::Group(_))
     }
 
     /// Whether it reserves its demand, if it has no worker.
@@ -97,13 +97,18 @@ impl<C: Caller> Wants<C> {
 
     /// A caller wants this many more workers of a demand. Replaces its earlier request.
     pub(super) fn set(&mut self, caller: &C, demand: Demand, workers: u32, now: Instant) {
-        let same = |want: &Want<C>| want.seeker.is(caller) && want.demand == demand;
+        let same = |want: &Want<C>| want.requester.is(caller) && want.demand == demand;
         match self.0.iter().position(same) {
             Some(position) if workers == 0 => _ = self.0.remove(position),
             Some(position) => self.0[position].workers = workers,
             None if workers == 0 => {}
             None => {
-                self.0.push(Want { seeker: Seeker::Caller(caller.clone()), demand, workers, since: now });
+                self.0.push(Want {
+                    requester: Requester::Caller(caller.clone()),
+                    demand,
+                    workers,
+                    since: now,
+                });
             }
         }
     }
@@ -111,27 +116,27 @@ impl<C: Caller> Wants<C> {
     /// Sets the actors that wait for a process. It replaces all earlier ones.
     pub(super) fn set_actors(&mut self, actors: HashMap<u64, &Demand>, now: Instant) {
         let mut new = actors;
-        self.0.retain(|want| match want.seeker {
-            Seeker::Actor(actor) => new.remove(&actor).is_some(),
-            Seeker::Caller(_) | Seeker::Group(_) => true,
+        self.0.retain(|want| match want.requester {
+            Requester::Actor(actor) => new.remove(&actor).is_some(),
+            Requester::Caller(_) | Requester::Group(_) => true,
         });
         let mut new: Vec<_> = new.into_iter().collect();
         new.sort_unstable_by_key(|(actor, _)| *actor);
         for (actor, demand) in new {
-            let seeker = Seeker::Actor(actor);
-            self.0.push(Want { seeker, demand: demand.clone(), workers: 1, since: now });
+            let requester = Requester::Actor(actor);
+            self.0.push(Want { requester, demand: demand.clone(), workers: 1, since: now });
         }
     }
 
     /// A placement group waits for its resources.
     pub(super) fn add_group(&mut self, group: u64, demand: Demand, now: Instant) {
-        self.0.push(Want { seeker: Seeker::Group(group), demand, workers: 1, since: now });
+        self.0.push(Want { requester: Requester::Group(group), demand, workers: 1, since: now });
     }
 
     /// A placement group no longer waits, and no call or actor waits for one of its resources.
     pub(super) fn remove_group(&mut self, group: u64) -> Vec<Want<C>> {
-        let is_of_it = |want: &mut Want<C>| match want.seeker {
-            Seeker::Group(number) => number == group,
+        let is_of_it = |want: &mut Want<C>| match want.requester {
+            Requester::Group(number) => number == group,
             _ => want.demand.group() == Some(group),
         };
         self.0.extract_if(.., is_of_it).collect()
@@ -139,7 +144,7 @@ impl<C: Caller> Wants<C> {
 
     /// Removes all wants of a caller.
     pub(super) fn forget(&mut self, caller: &C) {
-        self.0.retain(|want| !want.seeker.is(caller));
+        self.0.retain(|want| !want.requester.is(caller));
     }
 
     /// Removes and returns those for processes of an environment.
@@ -152,9 +157,9 @@ impl<C: Caller> Wants<C> {
     }
 
     /// One worker is granted to the want at this position. It goes to the end of the order for its next one.
-    pub(super) fn served(&mut self, position: usize, now: Instant) -> (Seeker<C>, Demand) {
+    pub(super) fn served(&mut self, position: usize, now: Instant) -> (Requester<C>, Demand) {
         let mut want = self.0.remove(position);
-        let served = (want.seeker.clone(), want.demand.clone());
+        let served = (want.requester.clone(), want.demand.clone());
         want.workers -= 1;
         want.since = now;
         if want.workers > 0 {
@@ -171,8 +176,8 @@ mod tests {
     #[test]
     fn a_reservation_lasts_longer_each_time_and_so_does_the_time_without() {
         let since = Instant::now();
-        let seeker = Seeker::<()>::Actor(1);
-        let want = Want { seeker, demand: Demand::default(), workers: 1, since };
+        let requester = Requester::<()>::Actor(1);
+        let want = Want { requester, demand: Demand::default(), workers: 1, since };
         let (mut now, mut spans) = (since, Vec::new());
         for _ in 0..8 {
             let next = want.changes_in(now);

@@ -66,7 +66,9 @@ impl Division {
     pub(super) fn on_record(&mut self, driver: u64, record: ToSession, now: Instant) {
         let caller = End(driver);
         match record {
-            ToSession::Join { leases } => leases.into_iter().for_each(|lease| self.adopt(driver, lease, now)),
+            ToSession::Join { leases } => {
+                leases.into_iter().for_each(|lease| self.resume_lease(driver, lease, now))
+            }
             ToSession::Want { demand, leases } => self.pool.want(&caller, Demand::of(demand), leases, now),
             ToSession::Return { lease } if self.leases.get(&lease) == Some(&driver) => {
                 self.leases.remove(&lease);
@@ -84,7 +86,7 @@ impl Division {
     }
 
     /// A driver has a lease from the process before this one.
-    fn adopt(&mut self, driver: u64, lease: Lease, now: Instant) {
+    fn resume_lease(&mut self, driver: u64, lease: Lease, now: Instant) {
         let Lease { number, demand, gpus } = lease;
         if self.leases.insert(number, driver).is_some() {
             return;

@@ -28,7 +28,7 @@ const IDLE_KEPT: Duration = Duration::from_secs(1);
 /// The most leases for one demand that are asked for at a time.
 const WANTED_MAX: u32 = 1024;
 /// The name of the file by which drivers end processes one at a time.
-const TURN: &str = "memory";
+const MEMORY_LOCK: &str = "memory";
 
 /// See the module's documentation.
 pub(in crate::head) struct Share {
@@ -43,8 +43,8 @@ pub(in crate::head) struct Share {
     questions: VecDeque<(Arc<Link>, u64)>,
     answers: Vec<(Arc<Link>, u64, Resources)>,
     /// The file that is locked by the driver that ends a process because memory is short.
-    turn_file: PathBuf,
-    turn: Option<Flock<File>>,
+    lock_file: PathBuf,
+    lock: Option<Flock<File>>,
 }
 
 struct Held {
@@ -65,8 +65,8 @@ impl Share {
         Self {
             questions: VecDeque::new(),
             answers: Vec::new(),
-            turn_file: directory.join(TURN),
-            turn: None,
+            lock_file: directory.join(MEMORY_LOCK),
+            lock: None,
             connection: None,
             leases: BTreeMap::new(),
             asked: HashMap::new(),
@@ -181,18 +181,18 @@ impl Share {
 
     // ---- memory ----
 
-    /// Whether it is this driver's turn to end a process because memory is short: only one does at a time.
-    pub(in crate::head) fn takes_turn(&mut self) -> bool {
-        if self.turn.is_none() {
-            let file = File::options().create(true).append(true).open(&self.turn_file).ok();
-            self.turn = file.and_then(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).ok());
+    /// Whether this driver has the lock, and may end a process because memory is short: only one does at a time.
+    pub(in crate::head) fn try_lock(&mut self) -> bool {
+        if self.lock.is_none() {
+            let file = File::options().create(true).append(true).open(&self.lock_file).ok();
+            self.lock = file.and_then(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).ok());
         }
-        self.turn.is_some()
+        self.lock.is_some()
     }
 
     /// The process has ended, or there was none to end.
-    pub(in crate::head) fn end_turn(&mut self) {
-        self.turn = None;
+    pub(in crate::head) fn unlock(&mut self) {
+        self.lock = None;
     }
 
     // ---- leases ----

@@ -14,8 +14,8 @@ use crate::wire;
 
 /// The most messages that wait for a driver to read them. A driver for which more messages wait counts as dead.
 const WAITING_MAX: usize = 1 << 16;
-/// The most messages of one driver that are read before others have their turn.
-const MESSAGES_IN_TURN: usize = 64;
+/// The most messages of one driver that are read before those of others.
+const MESSAGES_AT_A_TIME: usize = 64;
 
 /// A connection of a driver, or of a program that stops the session.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ pub(crate) fn serve(listener: &Socket, stopped: BorrowedFd<'_>, mut division: Di
         let now = Instant::now();
         for (driver, connection) in &mut drivers {
             connection.flush();
-            for _ in 0..MESSAGES_IN_TURN {
+            for _ in 0..MESSAGES_AT_A_TIME {
                 match connection.receive() {
                     Some(ToSession::Stop) => return drivers.into_values().collect(),
                     Some(message) => division.on_record(*driver, message, now),

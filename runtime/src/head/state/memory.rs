@@ -16,7 +16,7 @@ impl State {
         let now = Instant::now();
         let Some(monitor) = &mut self.memory else { return };
         if let Some(share) = self.share.as_mut().filter(|_| !monitor.is_ending()) {
-            share.end_turn();
+            share.unlock();
         }
         match monitor.step(now) {
             None => {}
@@ -32,7 +32,7 @@ impl State {
                 monitor.asked(asked.collect(), now);
             }
             // Another driver is ending one of its processes: this head checks again later.
-            Some(Step::End(..)) if self.share.as_mut().is_some_and(|share| !share.takes_turn()) => {}
+            Some(Step::End(..)) if self.share.as_mut().is_some_and(|share| !share.try_lock()) => {}
             Some(Step::End(figures, calls)) => self.end_one(&figures, &calls, now),
         }
     }

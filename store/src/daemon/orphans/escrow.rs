@@ -20,8 +20,8 @@ use crate::memory::Attachment;
 
 /// Deposits segments of a dead owner.
 pub(crate) fn deposit_segments(registry: &mut Registry, slot: u16, segments: BTreeSet<u32>) {
-    let Some(estate) = registry.estate_mut(slot).filter(|_| !segments.is_empty()) else { return };
-    estate.escrowed.extend(&segments);
+    let Some(remaining) = registry.remaining_mut(slot).filter(|_| !segments.is_empty()) else { return };
+    remaining.escrowed.extend(&segments);
     failpoint(Failpoint::EscrowBegun);
     for holder in registry.escrow_holders(slot) {
         send_segments(registry, holder, slot, &segments);
@@ -48,7 +48,7 @@ pub(crate) fn discard_spill_file(registry: &mut Registry, slot: u16, file: u32) 
 
 /// Gives one more client what the other escrow holders of a dead owner have.
 pub(crate) fn add_holder(registry: &mut Registry, client: u16, slot: u16) {
-    if let Some(escrowed) = registry.estate(slot).map(|estate| estate.escrowed.clone()) {
+    if let Some(escrowed) = registry.remaining(slot).map(|remaining| remaining.escrowed.clone()) {
         send_segments(registry, client, slot, &escrowed);
         send_spill_files(registry, client, slot);
     }
@@ -59,22 +59,22 @@ pub(crate) fn find_missing_holders(registry: &mut Registry) {
     let Some(client) = registry.living().next() else { return };
     let is_missing = |slot: &u16| {
         let to_deposit = registry
-            .estate(*slot)
-            .is_some_and(|estate| !estate.escrowed.is_empty() || !estate.spill_files().is_empty());
+            .remaining(*slot)
+            .is_some_and(|remaining| !remaining.escrowed.is_empty() || !remaining.spill_files().is_empty());
         to_deposit && registry.escrow_holders(*slot).is_empty()
     };
     let missing: Vec<u16> = registry.owners.keys().copied().filter(is_missing).collect();
     for slot in missing {
-        let Some(estate) = registry.estate_mut(slot) else { continue };
-        estate.escrow_holder = Some(client);
+        let Some(remaining) = registry.remaining_mut(slot) else { continue };
+        remaining.escrow_holder = Some(client);
         add_holder(registry, client, slot);
     }
 }
 
 /// A client has died: owners of which it was the only escrow holder need another.
 pub(crate) fn holder_died(registry: &mut Registry, client: u16) {
-    for estate in registry.owners.values_mut().filter_map(|owner| owner.estate.as_mut()) {
-        estate.escrow_holder.take_if(|holder| *holder == client);
+    for remaining in registry.owners.values_mut().filter_map(|owner| owner.remaining.as_mut()) {
+        remaining.escrow_holder.take_if(|holder| *holder == client);
     }
     find_missing_holders(registry);
 }
@@ -100,8 +100,10 @@ fn send_segments(registry: &mut Registry, holder: u16, slot: u16, segments: &BTr
 
 fn send_spill_files(registry: &mut Registry, holder: u16, slot: u16) {
     let Some(owner) = registry.owners.get(&slot) else { return };
-    let Some(estate) = owner.estate.as_ref().filter(|estate| estate.is_taken_over()) else { return };
-    let (id, bell, files) = (owner.id, owner.bell.clone(), estate.spill_files());
+    let Some(remaining) = owner.remaining.as_ref().filter(|remaining| remaining.is_taken_over()) else {
+        return;
+    };
+    let (id, bell, files) = (owner.id, owner.bell.clone(), remaining.spill_files());
     let Ok(control) = owner.control.to_read() else { return };
     if files.is_empty() {
         return;

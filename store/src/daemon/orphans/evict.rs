@@ -69,8 +69,8 @@ impl Eviction {
             return Ok(None);
         };
         // In escrow from the beginning: if this daemon is killed later, the next one has the file.
-        if let Some(estate) = registry.estate_mut(slot) {
-            estate.count_file(number);
+        if let Some(remaining) = registry.remaining_mut(slot) {
+            remaining.count_file(number);
         }
         escrow::deposit_spill_files(registry, slot);
         Ok(Some(Self { owner: id, file: number, objects, writing, look_at: now + LOOK_PERIOD }))
@@ -101,17 +101,17 @@ impl Eviction {
         let Some(owner) = registry.owners.get_mut(&slot).filter(|owner| owner.id == id) else {
             return Ok(());
         };
-        let Some(mut estate) = owner.estate.take() else { return Ok(()) };
+        let Some(mut remaining) = owner.remaining.take() else { return Ok(()) };
         let mut empty = Vec::new();
         if let Ok(places) = &places {
             for ((object, _), place) in objects.into_iter().zip(places) {
-                if estate.is_only_in_memory(object.index()) && spill(owner, object, *place) {
-                    empty.extend(estate.evicted_into(object.index(), file));
+                if remaining.is_only_in_memory(object.index()) && spill(owner, object, *place) {
+                    empty.extend(remaining.evicted_into(object.index(), file));
                 }
             }
         }
-        let is_unused = estate.uncount_file(file).is_some();
-        owner.estate = Some(estate);
+        let is_unused = remaining.uncount_file(file).is_some();
+        owner.remaining = Some(remaining);
         if is_unused {
             escrow::discard_spill_file(registry, slot, file);
         }
@@ -125,10 +125,10 @@ impl Eviction {
 /// A segment of a dead owner in which no client uses any bytes, and the entries in it.
 fn evictable_segment(registry: &Registry) -> Option<(u16, u32, Vec<u32>)> {
     registry.owners.iter().find_map(|(slot, owner)| {
-        let estate = owner.estate.as_ref().filter(|estate| estate.is_taken_over())?;
+        let remaining = owner.remaining.as_ref().filter(|remaining| remaining.is_taken_over())?;
         let is_unused =
             |index: &u32| owner.word(*index).state() == Some(State::Sealed) && !owner.is_mapped(*index);
-        let mut segments = estate.unspilled_segments().into_iter();
+        let mut segments = remaining.unspilled_segments().into_iter();
         let (segment, entries) = segments.find(|(_, entries)| entries.iter().all(is_unused))?;
         Some((*slot, segment, entries))
     })

@@ -20,7 +20,7 @@ use mobula_shm::failpoints::{Failpoint, failpoint};
 use crate::daemon::client::{attach, channels};
 use crate::daemon::names::NamedObjects;
 use crate::daemon::registry::Registry;
-use crate::daemon::registry::estate::Estate;
+use crate::daemon::registry::remaining::RemainingObjects;
 use crate::daemon::spill::policy::SpillPolicy;
 use crate::daemon::spill::waiting::RestoreRequests;
 
@@ -56,9 +56,9 @@ impl Orphans {
         now: Instant,
     ) {
         let grace_ends = now + registry.config.orphan_grace;
-        let estate = Estate::new(grace_ends, registry.config.references_max);
+        let remaining = RemainingObjects::new(grace_ends, registry.config.references_max);
         let Some(owner) = registry.owners.get_mut(&slot) else { return };
-        owner.estate = Some(estate);
+        owner.remaining = Some(remaining);
         channels::disconnect_all(registry, slot);
         registry.slots.die(slot);
         registry.segments.owner_died(slot);
@@ -69,7 +69,7 @@ impl Orphans {
         escrow::holder_died(registry, slot);
     }
 
-    /// Goes on with the estates of all dead owners, one slice of each.
+    /// Goes on with the remaining objects of all dead owners, one slice of each.
     pub(crate) fn sweep(
         &mut self,
         registry: &mut Registry,
@@ -80,11 +80,11 @@ impl Orphans {
         self.sweep.begin();
         let mut freed = false;
         for slot in registry.dead() {
-            let Some(estate) = registry.estate(slot) else { continue };
-            if !estate.is_taken_over() {
+            let Some(remaining) = registry.remaining(slot) else { continue };
+            if !remaining.is_taken_over() {
                 self.take_over(registry, names, requests, slot, now);
-            } else if now < estate.grace_ends && estate.looked_at_all {
-                self.sweep.run_at(estate.grace_ends);
+            } else if now < remaining.grace_ends && remaining.looked_at_all {
+                self.sweep.run_at(remaining.grace_ends);
             } else {
                 if let Some(Swept { goes_on, is_empty }) = sweep::sweep_slice(registry, slot, now) {
                     freed |= goes_on;
@@ -207,12 +207,12 @@ impl Orphans {
         owner.remove_reader(slot);
         failpoint(Failpoint::TakeoverDetached);
         let id = owner.id;
-        let Some(estate) = &owner.estate else { return };
-        let (is_empty, grace_ends) = (estate.count() == 0, estate.grace_ends);
-        tracing::info!(%id, objects = estate.count(), "client has died");
+        let Some(remaining) = &owner.remaining else { return };
+        let (is_empty, grace_ends) = (remaining.count() == 0, remaining.grace_ends);
+        tracing::info!(%id, objects = remaining.count(), "client has died");
         let mut unused = registry.segments.numbers(slot);
-        unused.retain(|number| !estate.uses_segment(*number));
-        registry.spill_files.discard_all_but(slot, |number| estate.uses_file(number));
+        unused.retain(|number| !remaining.uses_segment(*number));
+        registry.spill_files.discard_all_but(slot, |number| remaining.uses_file(number));
         for number in unused {
             registry.retire(slot, number);
         }

@@ -107,7 +107,7 @@ pub(crate) fn references_in_memory<'a>(
     if state == Some(State::Spilled) { Vec::new() } else { references_of(registry, object, mapped) }
 }
 
-/// The references of any object: from the estate of its dead owner, or from the memory of its living owner.
+/// The references of any object: from the remaining objects of its dead owner, or from the memory of its living owner.
 fn references_of<'a>(
     registry: &'a Registry,
     object: ObjectId,
@@ -115,8 +115,8 @@ fn references_of<'a>(
 ) -> Vec<ObjectId> {
     let (slot, index) = (object.owner().slot(), object.index());
     let Some(owner) = registry.owner(object.owner()) else { return Vec::new() };
-    if let Some(estate) = owner.estate.as_ref().filter(|estate| estate.has_taken(index)) {
-        return estate.references(index).to_vec();
+    if let Some(remaining) = owner.remaining.as_ref().filter(|remaining| remaining.has_taken(index)) {
+        return remaining.references(index).to_vec();
     }
     // The state first: a forged index may lie beyond the table.
     let Some(state) = owner.state_of(index, object.generation()) else { return Vec::new() };

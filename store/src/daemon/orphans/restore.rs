@@ -22,8 +22,8 @@ use mobula_shm::table::{ALIGNMENT, Location, State, Word};
 
 use crate::daemon::answer::{limit_reached, no_memory};
 use crate::daemon::registry::Registry;
-use crate::daemon::registry::estate::SharedSegment;
 use crate::daemon::registry::owner::Owner;
+use crate::daemon::registry::remaining::SharedSegment;
 use crate::daemon::spill::waiting::RestoreRequests;
 use crate::memory::Memory;
 
@@ -175,20 +175,20 @@ pub(crate) fn evict_restored(registry: &mut Registry, missing: u64) {
     let mut empty = Vec::new();
     let mut bytes = 0;
     for (slot, owner) in &mut registry.owners {
-        let Some(mut estate) = owner.estate.take() else { continue };
-        for _ in 0..estate.restored_count() {
+        let Some(mut remaining) = owner.remaining.take() else { continue };
+        for _ in 0..remaining.restored_count() {
             if bytes >= missing {
                 break;
             }
-            let Some(index) = estate.next_restored() else { break };
+            let Some(index) = remaining.next_restored() else { break };
             if !spill_again(owner, index) {
-                estate.keep_restored(index);
-            } else if let Some(segment) = estate.evicted(index) {
+                remaining.keep_restored(index);
+            } else if let Some(segment) = remaining.evicted(index) {
                 bytes += registry.segments.get(*slot, segment).map_or(0, |segment| segment.bytes);
                 empty.push((*slot, segment));
             }
         }
-        owner.estate = Some(estate);
+        owner.remaining = Some(remaining);
     }
     for (slot, segment) in empty {
         registry.retire(slot, segment);
@@ -252,16 +252,16 @@ impl Restore {
         // Release: the location and the bytes come before.
         owner.view.word(index).store(sealed.bits(), Ordering::Release);
         failpoint(Failpoint::OrphanRestoreStored);
-        if let Some(estate) = &mut owner.estate {
-            estate.restored(index, room.segment);
+        if let Some(remaining) = &mut owner.remaining {
+            remaining.restored(index, room.segment);
         }
     }
 
     fn give_up_room(&self, registry: &mut Registry) {
         let Some(target) = &self.target else { return };
         let slot = self.object.owner().slot();
-        let estate = registry.estate_mut(slot);
-        if let Some(empty) = estate.and_then(|estate| estate.uncount_segment(target.room.segment)) {
+        let remaining = registry.remaining_mut(slot);
+        if let Some(empty) = remaining.and_then(|remaining| remaining.uncount_segment(target.room.segment)) {
             registry.retire(slot, empty);
         }
     }
@@ -289,15 +289,15 @@ impl Target {
 fn room_for(registry: &mut Registry, object: ObjectId, extent: u64) -> Result<Room, Refusal> {
     let slot = object.owner().slot();
     let too_little = || Refusal::NotRestored { object, reason: "there is no memory for it".to_owned() };
-    let estate = registry.owners.get_mut(&slot).and_then(|owner| owner.estate.as_mut());
-    let Some(estate) = estate else { return Err(Refusal::NoSuchObject { object }) };
+    let remaining = registry.owners.get_mut(&slot).and_then(|owner| owner.remaining.as_mut());
+    let Some(remaining) = remaining else { return Err(Refusal::NoSuchObject { object }) };
     if extent <= SMALL_BYTES_MAX
-        && let Some(shared) = &mut estate.shared_segment
+        && let Some(shared) = &mut remaining.shared_segment
         && shared.used + extent <= shared.bytes
     {
         let room = Room { segment: shared.number, offset: shared.used, memory: shared.memory.clone() };
         shared.used = (shared.used + extent).next_multiple_of(ALIGNMENT);
-        estate.count_segment(room.segment);
+        remaining.count_segment(room.segment);
         return Ok(room);
     }
     let segments_max = registry.config.segments_max;
@@ -317,10 +317,10 @@ fn room_for(registry: &mut Registry, object: ObjectId, extent: u64) -> Result<Ro
     }
     let number = registry.segments.lease(slot, bytes, memory.clone());
     registry.segments.owner_died(slot);
-    estate.count_segment(number);
+    remaining.count_segment(number);
     if is_shared {
         let used = extent.next_multiple_of(ALIGNMENT);
-        estate.shared_segment = Some(SharedSegment { number, memory: memory.clone(), bytes, used });
+        remaining.shared_segment = Some(SharedSegment { number, memory: memory.clone(), bytes, used });
     }
     Ok(Room { segment: number, offset: 0, memory })
 }

@@ -1,8 +1,7 @@
 //! The sweep: frees the orphans that no client pins.
 //!
-//! It uses the same handshake as owners do, and goes through an estate in slices. A segment without objects is retired,
-//! a spill file without objects is discarded. Segments in which a client holds an object go into
-//! [escrow].
+//! It uses the same handshake as owners do, and goes through the remaining objects in slices. A segment without objects
+//! is retired, a spill file without objects is discarded. Segments in which a client holds an object go into [escrow].
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,41 +75,41 @@ pub(crate) struct Swept {
     pub(crate) is_empty: bool,
 }
 
-/// Frees the objects in the next slice of an estate that no client pins, once the grace is over. Puts segments in which
-/// a client holds an object into escrow.
+/// Frees the objects in the next slice of the remaining objects that no client pins, once the grace is over. Puts
+/// segments in which a client holds an object into escrow.
 pub(crate) fn sweep_slice(registry: &mut Registry, slot: u16, now: Instant) -> Option<Swept> {
     let slice_max = registry.config.sweep_entries_max;
     let owner = registry.owners.get_mut(&slot)?;
-    let mut estate = owner.estate.take()?;
-    estate.rewind();
-    let in_grace = now < estate.grace_ends;
+    let mut remaining = owner.remaining.take()?;
+    remaining.rewind();
+    let in_grace = now < remaining.grace_ends;
     let (mut freed, mut segments, mut files) = (false, Vec::new(), Vec::new());
     let mut let_go = Vec::new();
     let mut held_segments = BTreeSet::new();
     for _ in 0..slice_max {
-        let Some(entry) = estate.current() else { break };
+        let Some(entry) = remaining.current() else { break };
         let held = || registry.holds.contains(owner.id, entry.index) || owner.is_pinned(entry.index);
         // Most entries that stay are pinned. Looking first saves their readers from seeing `Dying`.
         let is_held = held();
         if is_held {
-            let segment = estate.segment_of(entry.index);
-            held_segments.extend(segment.filter(|segment| !estate.escrowed.contains(segment)));
+            let segment = remaining.segment_of(entry.index);
+            held_segments.extend(segment.filter(|segment| !remaining.escrowed.contains(segment)));
         }
         let stays = is_held || in_grace;
         if stays || !try_free_orphan(owner.view.word(entry.index), entry.generation, held) {
-            estate.advance();
+            remaining.advance();
             continue;
         }
         freed = true;
         failpoint(Failpoint::SweepFreed);
-        let emptied = estate.remove_current();
+        let emptied = remaining.remove_current();
         segments.extend(emptied.segment);
         files.extend(emptied.file);
-        let_go.extend(estate.take_references(entry.index));
+        let_go.extend(remaining.take_references(entry.index));
     }
-    let (unfinished, is_empty) = (estate.current().is_some(), estate.count() == 0);
-    estate.looked_at_all |= !unfinished;
-    owner.estate = Some(estate);
+    let (unfinished, is_empty) = (remaining.current().is_some(), remaining.count() == 0);
+    remaining.looked_at_all |= !unfinished;
+    owner.remaining = Some(remaining);
     escrow::deposit_segments(registry, slot, held_segments);
     for number in segments {
         registry.retire(slot, number);

@@ -12,7 +12,7 @@ use mobula_shm::table::{State, Word};
 
 use crate::daemon::orphans::references::{MappedSegments, cut_cycles, spilled_references};
 use crate::daemon::registry::Registry;
-use crate::daemon::registry::estate::Home;
+use crate::daemon::registry::remaining::Home;
 
 /// The progress of a takeover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(crate) enum Progress {
 /// Takes over the next slice of a dead client's table; `None` when nothing is left to take over.
 pub(crate) fn take_slice(registry: &mut Registry, slot: u16) -> Option<Progress> {
     let owner = registry.owners.get_mut(&slot)?;
-    let estate = owner.estate.as_mut()?;
-    let start = estate.next_to_take?;
+    let remaining = owner.remaining.as_mut()?;
+    let start = remaining.next_to_take?;
     let slice_max = registry.config.sweep_entries_max;
     let mut end = owner.entries.min(start.saturating_add(slice_max));
     let mut mapped = MappedSegments::new(slot, &registry.segments);
@@ -51,7 +51,7 @@ pub(crate) fn take_slice(registry: &mut Registry, slot: u16) -> Option<Progress>
                 // wait or not.
                 word.store(Word::new(generation, State::Lost).bits(), Ordering::Release);
                 failpoint(Failpoint::TakeoverLost);
-                estate.add(index, generation, Home::default());
+                remaining.add(index, generation, Home::default());
             }
             // The owner died while it freed or spilled the object. With a place in a file it is spilled; see `table`.
             Some(state @ (State::Spilled | State::Dying))
@@ -69,12 +69,12 @@ pub(crate) fn take_slice(registry: &mut Registry, slot: u16) -> Option<Progress>
                     failpoint(Failpoint::TakeoverSpilled);
                 }
                 if location.references > 0 {
-                    let references = spilled_references(file, place, &location, estate.references_left);
-                    estate.references_left -= references.len();
+                    let references = spilled_references(file, place, &location, remaining.references_left);
+                    remaining.references_left -= references.len();
                     followed += references.len();
                     recorded.push((index, references));
                 }
-                estate.add(index, generation, Home { file: Some(place.file()), segment: None });
+                remaining.add(index, generation, Home { file: Some(place.file()), segment: None });
             }
             Some(state @ (State::Sealed | State::Dying | State::Deleted)) => {
                 let location = owner.view.location(index);
@@ -89,29 +89,29 @@ pub(crate) fn take_slice(registry: &mut Registry, slot: u16) -> Option<Progress>
                 // It may still have a spill record, which is not used any more.
                 owner.view.set_spill_location(index, None);
                 if location.references > 0 {
-                    let references = mapped.references(&location, estate.references_left);
+                    let references = mapped.references(&location, remaining.references_left);
                     let Some(references) = references else {
                         // The dead client's pins keep the objects that it refers to until this has been read.
                         stuck = Some(index);
                         break;
                     };
-                    estate.references_left -= references.len();
+                    remaining.references_left -= references.len();
                     followed += references.len();
                     recorded.push((index, references));
                 }
-                estate.add(index, generation, Home { segment, file: None });
+                remaining.add(index, generation, Home { segment, file: None });
             }
             Some(State::Spilled) | None => free(word, generation),
         }
     }
     let done = stuck.is_none() && end == owner.entries;
-    estate.next_to_take = if done { None } else { Some(stuck.unwrap_or(end)) };
+    remaining.next_to_take = if done { None } else { Some(stuck.unwrap_or(end)) };
     failpoint(Failpoint::TakeoverSliced);
     cut_cycles(registry, slot, &mut recorded);
     for (index, references) in recorded {
         let held: Vec<ObjectId> = references.into_iter().filter(|object| registry.hold(*object)).collect();
-        if let Some(estate) = registry.estate_mut(slot) {
-            estate.set_references(index, held);
+        if let Some(remaining) = registry.remaining_mut(slot) {
+            remaining.set_references(index, held);
         }
     }
     Some(match (done, stuck) {

@@ -30,15 +30,15 @@ use crate::core::slots::Slots;
 use crate::daemon::spill::files::SpillFiles;
 use crate::memory::{Attachment, Memory};
 
-pub(crate) mod estate;
 pub(crate) mod outbox;
 pub(crate) mod owner;
 pub(crate) mod recorders;
+pub(crate) mod remaining;
 
-use estate::Estate;
 use outbox::{Outbox, Outgoing};
 use owner::Owner;
 use recorders::Recorders;
+use remaining::RemainingObjects;
 
 /// The daemon's knowledge of its clients.
 pub(crate) struct Registry {
@@ -100,13 +100,13 @@ impl Registry {
         self.owners.iter().filter(|(_, owner)| !owner.is_alive()).map(|(slot, _)| *slot).collect()
     }
 
-    /// The estate of a dead owner.
-    pub(crate) fn estate(&self, slot: u16) -> Option<&Estate> {
-        self.owners.get(&slot)?.estate.as_ref()
+    /// The remaining objects of a dead owner.
+    pub(crate) fn remaining(&self, slot: u16) -> Option<&RemainingObjects> {
+        self.owners.get(&slot)?.remaining.as_ref()
     }
 
-    pub(crate) fn estate_mut(&mut self, slot: u16) -> Option<&mut Estate> {
-        self.owners.get_mut(&slot)?.estate.as_mut()
+    pub(crate) fn remaining_mut(&mut self, slot: u16) -> Option<&mut RemainingObjects> {
+        self.owners.get_mut(&slot)?.remaining.as_mut()
     }
 
     // ---- messages ----
@@ -187,7 +187,7 @@ impl Registry {
     pub(crate) fn retire(&mut self, owner: u16, number: u32) -> bool {
         let Some(mappers) = self.segments.release(owner, number) else { return false };
         failpoint(Failpoint::RetireReleased);
-        let in_escrow = self.estate_mut(owner).is_some_and(|estate| estate.escrowed.remove(&number));
+        let in_escrow = self.remaining_mut(owner).is_some_and(|remaining| remaining.escrowed.remove(&number));
         let holders = if in_escrow { self.escrow_holders(owner) } else { Vec::new() };
         let retired = Notice::SegmentRetired { owner: self.owners[&owner].id, segment: number };
         let told: BTreeSet<u16> = mappers.into_iter().chain(holders).collect();
@@ -200,7 +200,7 @@ impl Registry {
     /// The clients that hold a dead owner's descriptors in escrow: its readers, and the one that is no reader.
     pub(crate) fn escrow_holders(&self, slot: u16) -> Vec<u16> {
         let mut holders = self.slots.readers(slot);
-        let holder = self.estate(slot).and_then(|estate| estate.escrow_holder);
+        let holder = self.remaining(slot).and_then(|remaining| remaining.escrow_holder);
         holders.extend(holder.filter(|holder| !holders.contains(holder)));
         holders
     }

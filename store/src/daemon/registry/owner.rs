@@ -14,7 +14,7 @@ use mobula_shm::pins::{HELD, MAPPED, PinReader, PinWriter};
 use mobula_shm::table::{Location, State, TableWriter, Word};
 use nix::unistd::geteuid;
 
-use crate::daemon::registry::estate::Estate;
+use crate::daemon::registry::remaining::RemainingObjects;
 use crate::memory::Memory;
 
 /// A client, alive or dead.
@@ -34,7 +34,7 @@ pub(crate) struct Owner {
     /// The daemon's pins on this owner.
     pub(crate) daemon_pins: PinWriter,
     /// Its objects, from its death on.
-    pub(crate) estate: Option<Estate>,
+    pub(crate) remaining: Option<RemainingObjects>,
     /// Its readers' pins on it, by their slots, and its own while it lives.
     pins: BTreeMap<u16, Pins>,
 }
@@ -64,7 +64,7 @@ impl Owner {
             view,
             bell,
             daemon_pins,
-            estate: None,
+            remaining: None,
             pins: BTreeMap::new(),
         };
         owner.add_reader(id.slot(), control);
@@ -73,7 +73,7 @@ impl Owner {
 
     /// Whether its process is connected.
     pub(crate) fn is_alive(&self) -> bool {
-        self.estate.is_none()
+        self.remaining.is_none()
     }
 
     /// From now on the pins in the control memory of `reader` count.

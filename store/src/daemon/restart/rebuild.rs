@@ -40,8 +40,8 @@ use crate::core::slots::Life;
 use crate::daemon::contents::Contents;
 use crate::daemon::orphans::escrow;
 use crate::daemon::registry::Registry;
-use crate::daemon::registry::estate::Estate;
 use crate::daemon::registry::owner::Owner;
+use crate::daemon::registry::remaining::RemainingObjects;
 use crate::daemon::restart::collect::{Claim, Peer, Returned};
 use crate::memory::{Attachment, Memory};
 
@@ -170,7 +170,8 @@ fn resume_dead(
     let mut owner = Owner::new(id, record.process, label, entries, control, view, bell, daemon_pins);
     // The pins of a dead owner do not count.
     owner.remove_reader(slot);
-    owner.estate = Some(Estate::new(now + registry.config.orphan_grace, registry.config.references_max));
+    owner.remaining =
+        Some(RemainingObjects::new(now + registry.config.orphan_grace, registry.config.references_max));
     registry.owners.insert(slot, owner);
     failpoint(Failpoint::RestartDead);
     Ok(())
@@ -200,11 +201,11 @@ fn resume_peers(registry: &mut Registry, reader: u16, peers: BTreeMap<OwnerId, P
         }
         if peer.attached {
             owner.add_reader(reader, control.clone());
-        } else if let Some(estate) = &mut owner.estate {
-            estate.escrow_holder = Some(reader);
+        } else if let Some(remaining) = &mut owner.remaining {
+            remaining.escrow_holder = Some(reader);
         }
-        if let Some(estate) = &mut owner.estate {
-            estate.escrowed.extend(peer.escrowed.keys());
+        if let Some(remaining) = &mut owner.remaining {
+            remaining.escrowed.extend(peer.escrowed.keys());
         }
         let is_alive = owner.is_alive();
         for (number, (bytes, descriptor)) in peer.mapped {
@@ -291,7 +292,7 @@ fn resume_channels(registry: &mut Registry, claimed: &[Claimed]) {
 /// Takes over all objects of dead owners before any is freed, because they keep other objects alive. Returns `false` if
 /// an object cannot be read for now. It is tried again later, and until then it is not known which objects it keeps.
 fn take_over_the_dead(contents: &mut Contents, now: Instant) -> bool {
-    let next_to_take = |contents: &Contents, slot| contents.registry.estate(slot)?.next_to_take;
+    let next_to_take = |contents: &Contents, slot| contents.registry.remaining(slot)?.next_to_take;
     for slot in contents.registry.dead() {
         let mut before = None;
         while let Some(next) = next_to_take(contents, slot).filter(|next| before != Some(*next)) {

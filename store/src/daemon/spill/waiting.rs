@@ -44,8 +44,8 @@ impl RestoreRequests {
             return Ok((Answer::Now(Reply::Done {}, Vec::new()), false));
         };
         let is_alive = owner.is_alive();
-        // An estate that is not taken over yet is restored from when it is.
-        let is_taken_over = owner.estate.as_ref().is_some_and(|estate| estate.is_taken_over());
+        // Remaining objects that are not taken over yet are restored when they are.
+        let is_taken_over = owner.remaining.as_ref().is_some_and(|remaining| remaining.is_taken_over());
         self.waiters.push(request.waits_for(object)?);
         if is_alive && self.asked.insert(object) {
             registry.notify(slot, &Notice::RestoreWanted { object }, Vec::new());

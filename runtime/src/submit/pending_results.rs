@@ -13,7 +13,7 @@ use crate::record;
 use crate::submit::CROWD;
 
 /// See the module's documentation.
-pub(super) struct Settler {
+pub(super) struct PendingResults {
     client: Client,
     /// The number of calls that have not been sent and of promises that have not been settled.
     unsettled: AtomicUsize,
@@ -28,7 +28,7 @@ pub(super) struct Settler {
     has_woken: AtomicBool,
 }
 
-impl Settler {
+impl PendingResults {
     pub(super) fn new(client: Client) -> Self {
         Self {
             client,

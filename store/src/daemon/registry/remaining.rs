@@ -1,4 +1,4 @@
-//! The estate of a dead owner: the objects that remain, the places of their bytes, and the other objects that they
+//! The remaining objects of a dead owner: which they are, the places of their bytes, and the other objects that they
 //! keep.
 //!
 //! Pure state: the [takeover](crate::daemon::orphans::takeover) fills it in, the [sweep](crate::daemon::orphans::sweep)
@@ -13,7 +13,7 @@ use crate::memory::Memory;
 
 /// The objects of a dead owner.
 #[derive(Debug)]
-pub(crate) struct Estate {
+pub(crate) struct RemainingObjects {
     /// Nothing is freed before this moment.
     pub(crate) grace_ends: Instant,
     /// Entries below this have been taken over; `None` once all have.
@@ -68,8 +68,8 @@ pub(crate) struct SharedSegment {
     pub(crate) used: u64,
 }
 
-impl Estate {
-    /// An estate of which nothing has been taken over. Nothing is freed before `grace_ends`.
+impl RemainingObjects {
+    /// No object has been taken over yet. Nothing is freed before `grace_ends`.
     pub(crate) fn new(grace_ends: Instant, references_max: usize) -> Self {
         Self {
             grace_ends,
