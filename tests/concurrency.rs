@@ -265,7 +265,7 @@ fn a_stream_holds_up_no_other_call() {
     }
     drop(streams.pop());
     hall.open().get().unwrap();
-    // What was made before that still comes, and then the end.
+    // Items that were made before that still come, and then the end.
     for (number, item) in (10..).zip(streams.pop().unwrap()) {
         assert_eq!(item.get().unwrap(), number);
     }

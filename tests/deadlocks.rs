@@ -184,7 +184,7 @@ fn calls_that_wait_for_what_they_hold_get_an_error() {
     assert_eq!(nested::remote(1).get().unwrap(), 1);
     let cycle = cycle_of(nested::remote(2).get());
     assert!(cycle.iter().all(|call| call.function == "deadlocks::nested"), "{cycle:?}");
-    // What they held is free again.
+    // The resources that they held are free again.
     assert_eq!(nested::remote(1).get().unwrap(), 1);
     // So is an actor that waits for a resource that its maker holds.
     let options = || ActorOptions::new().num_cpus(0).resources([("licence", 1)]);

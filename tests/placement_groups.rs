@@ -126,7 +126,7 @@ fn calls_and_actors_have_what_their_bundle_has() {
         std::fs::remove_file(file(name)).unwrap();
         call.get().unwrap();
     }
-    // What no bundle has is an error at once.
+    // A demand that no bundle can meet is an error at once.
     let error =
         failure(square::options(TaskOptions::new().num_cpus(3).placement(group.any())).remote(1).get());
     assert!(matches!(error, Failure::NeverFitsBundle { .. }), "{error}");

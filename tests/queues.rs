@@ -113,7 +113,7 @@ fn a_full_queue_gives_the_value_back() {
     let Err(PutError::Full(item)) = queue.put_timeout(item, SHORT) else { panic!("it is full") };
     let Err(PutError::Full(items)) = queue.put_nowait_batch(vec![item]) else { panic!("it is full") };
     assert_eq!(items, ["c"]);
-    // What was given up is not put later.
+    // An item whose put was given up is not put later.
     assert_eq!(queue.get().unwrap(), "a");
     assert_eq!(queue.size().unwrap(), 1);
     let rest = queue.put_many_timeout(vec!["d".to_owned(), "e".to_owned()], SHORT);
@@ -236,7 +236,7 @@ fn a_producer_that_dies_while_it_waits_takes_no_room() {
     until_asleep(pid);
     kill(pid, Signal::SIGKILL).unwrap();
     assert!(doomed.get().is_err());
-    // What was put by a producer that is dead now stays.
+    // Items of a producer that is dead now stay.
     let other = directory.path().join("other");
     let putter = put_one::remote(queue.clone(), 3, other.clone());
     let pid = pid_in(&other);

@@ -724,7 +724,7 @@ fn child_with_a_limit() {
         let name = std::env::var("MOBULA_TEST_LIMIT").unwrap();
         let is_of_threads = name == "RLIMIT_NPROC";
         if is_of_threads && nix::unistd::geteuid().is_root() {
-            // No limit of threads holds for the superuser. What the process has of its own in /proc stays its own.
+            // No limit of threads holds for the superuser. The files of the process itself in /proc stay its own.
             nix::unistd::setuid(nix::unistd::Uid::from_raw(65_533)).unwrap();
             nix::sys::prctl::set_dumpable(true).unwrap();
         }

@@ -141,7 +141,7 @@ fn who_has_the_address_gets_the_page_and_nobody_else_gets_anything() {
     ] {
         assert!(page.contains(header), "{header}");
     }
-    // What the page names is there, and nothing comes from anywhere else.
+    // All files that the page names are there, and nothing comes from anywhere else.
     for part in [
         "style.css",
         "main.js",

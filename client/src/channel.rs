@@ -369,7 +369,7 @@ impl Sender {
         self.found_asleep
     }
 
-    /// Whether a record of this many bytes finds room now. One load.
+    /// Whether a record of this many bytes finds room now. Costs one load.
     ///
     /// ```
     /// # let mut store = mobula_test_store::start();
@@ -382,7 +382,8 @@ impl Sender {
         self.producer.has_room_for(bytes)
     }
 
-    /// The position up to which the other end has acknowledged records, as [`send`](Self::send) counts it. One load.
+    /// The position up to which the other end has acknowledged records, as [`send`](Self::send) counts it. Costs one
+    /// load.
     ///
     /// ```
     /// # let mut store = mobula_test_store::start();
@@ -400,7 +401,7 @@ impl Sender {
         self.producer.consumed()
     }
 
-    /// The number of records that the other end reports as begun; see [`Receiver::marker`]. One load.
+    /// The number of records that the other end reports as begun; see [`Receiver::marker`]. Costs one load.
     // For the runtime, which reads in it the calls that a dead worker had begun.
     #[doc(hidden)]
     #[must_use]
@@ -433,7 +434,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Whether no record waits. One load.
+    /// Whether no record waits. Costs one load.
     ///
     /// ```
     /// # let mut store = mobula_test_store::start();

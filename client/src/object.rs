@@ -81,7 +81,7 @@ impl Handle {
         self.reference.id()
     }
 
-    /// Whether the bytes are there: `false` while the object is promised. One load.
+    /// Whether the bytes are there: `false` while the object is promised. Costs one load.
     ///
     /// ```
     /// use mobula_client::ClientError;
@@ -393,7 +393,7 @@ impl Object {
         ids.iter().map(|id| ObjectId::from_bytes(*id)).collect()
     }
 
-    /// No memory of the store is mapped in a forked child. One load.
+    /// No memory of the store is mapped in a forked child. Costs one load.
     #[inline]
     fn assert_process(&self) {
         if self.reference.is_child() {

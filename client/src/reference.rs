@@ -185,7 +185,7 @@ impl Reference {
         }
     }
 
-    /// Whether this process is a forked child of the one that counts the reference. One load.
+    /// Whether this process is a forked child of the one that counts the reference. Costs one load.
     #[inline]
     pub(crate) fn is_child(&self) -> bool {
         self.guard().is_child()

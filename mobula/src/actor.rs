@@ -259,7 +259,7 @@ pub fn get_actor<A: Actor>(name: &str) -> Result<ActorHandle<A>> {
     Ok(ActorHandle::from_raw(RawActor::new(actor, class)))
 }
 
-/// As [`get_actor`], in another namespace than the session's: see
+/// Finds an actor like [`get_actor`], in another namespace than the session's: see
 /// [`ActorOptions::namespace`](crate::ActorOptions::namespace).
 ///
 /// ```
@@ -471,7 +471,7 @@ impl RawActor {
         Self { actor: if class.allow_out_of_order { actor.out_of_order() } else { actor }, class }
     }
 
-    /// The same handle. Its calls have these options where it has none itself.
+    /// Returns the handle with these options for its calls, where it has none itself.
     #[must_use]
     pub fn or(&self, defaults: MethodOptions) -> Self {
         Self { actor: self.actor.clone().or_options(defaults), class: self.class }

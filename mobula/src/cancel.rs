@@ -30,7 +30,7 @@ pub fn cancel<T>(refs: impl IntoIterator<Item = impl IntoRef<T>>) -> Result<()> 
     cancel_with(refs, CancelOptions::new())
 }
 
-/// As [`cancel`], with options: by force, or not recursively.
+/// Cancels like [`cancel`], with options: by force, or not recursively.
 ///
 /// ```
 /// use mobula::{CancelOptions, Failure};

@@ -169,8 +169,8 @@ impl<T: DeserializeOwned> ObjectRef<T> {
         read(&self.to, runtime.client())
     }
 
-    /// As [`get`](Self::get), but gives up after `timeout`. The call continues, and a later `get` can return its
-    /// result.
+    /// Waits for the value like [`get`](Self::get), but gives up after `timeout`. The call continues, and a later `get`
+    /// can return its result.
     ///
     /// ```
     /// use std::time::Duration;
@@ -287,7 +287,7 @@ pub fn get<T: DeserializeOwned>(
     get_within(refs, None)
 }
 
-/// As [`get`], but gives up after `timeout`, which is for all objects together. The calls go on.
+/// Waits for the values like [`get`], but gives up after `timeout`, which is for all objects together. The calls go on.
 ///
 /// ```
 /// use std::time::Duration;

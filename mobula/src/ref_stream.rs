@@ -188,7 +188,7 @@ impl<T> ObjectRefStream<T> {
         self.cancel_with(CancelOptions::new())
     }
 
-    /// As [`cancel`](Self::cancel), with options.
+    /// Cancels the stream like [`cancel`](Self::cancel), with options.
     ///
     /// ```
     /// # #[mobula::remote(streaming)]

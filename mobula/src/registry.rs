@@ -62,12 +62,12 @@ impl Function {
         Self { name, named: hash_of(name), run, max_calls: UNLIMITED, export: None }
     }
 
-    /// The same, with a limit for the calls that one worker runs.
+    /// Adds a limit for the calls that one worker runs.
     pub const fn max_calls(self, max_calls: u32) -> Self {
         Self { max_calls, ..self }
     }
 
-    /// The same, for callers in other languages too, under a name.
+    /// Exports it under a name, for callers in other languages too.
     pub const fn export(self, name: &'static str) -> Self {
         Self { export: Some(name), ..self }
     }
@@ -176,22 +176,22 @@ impl Class {
         Self { name, named, construct, methods, has_replies, allow_out_of_order, export, caller_gone }
     }
 
-    /// The same, with methods that answer later.
+    /// Adds methods that answer later.
     pub const fn with_replies(self) -> Self {
         Self { has_replies: true, ..self }
     }
 
-    /// The same, with a method that is called for each caller that is gone.
+    /// Adds a method that is called for each caller that is gone.
     pub const fn with_caller_gone(self, caller_gone: CallerGone) -> Self {
         Self { caller_gone: Some(caller_gone), ..self }
     }
 
-    /// The same, for callers in other languages too, under a name.
+    /// Exports it under a name, for callers in other languages too.
     pub const fn export(self, name: &'static str) -> Self {
         Self { export: Some(name), ..self }
     }
 
-    /// The same, where a call does not wait for earlier ones whose arguments are not there.
+    /// Lets a call run before earlier ones whose arguments are not there.
     pub const fn allow_out_of_order(self) -> Self {
         Self { allow_out_of_order: true, ..self }
     }
@@ -290,7 +290,7 @@ impl Method {
         Self { name, call, group: 0 }
     }
 
-    /// The same, in a concurrency group: from 1 on.
+    /// Puts the method into a concurrency group, by its number from 1 on.
     pub const fn in_group(self, group: usize) -> Self {
         Self { group, ..self }
     }

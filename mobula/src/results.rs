@@ -78,7 +78,7 @@ pub fn infallible_dynamic<T: Portable + 'static>(wanted: Wanted<'_, '_>, list: V
     references.encode(&mut wanted.encoder())
 }
 
-/// The same in a `Result`.
+/// The outcome of such a function that returns a `Result`.
 pub fn fallible_dynamic<T: Portable + 'static, E: fmt::Display + 'static>(
     wanted: Wanted<'_, '_>,
     result: Result<Vec<T>, E>,
@@ -98,7 +98,7 @@ pub fn streamed<T: Portable>(wanted: Wanted<'_, '_>, items: impl IntoIterator<It
     ().encode(&mut encoder)
 }
 
-/// The same where each item is a `Result`. An error ends the stream.
+/// The outcome of such a function where each item is a `Result`. An error ends the stream.
 pub fn streamed_fallible<T: Portable, E: fmt::Display + 'static>(
     wanted: Wanted<'_, '_>,
     items: impl IntoIterator<Item = Result<T, E>>,
@@ -129,7 +129,7 @@ pub async fn streamed_async<T: Portable>(
     ().encode(&mut encoder)
 }
 
-/// The same where each item is a `Result`. An error ends the stream.
+/// The outcome of such a function where each item is a `Result`. An error ends the stream.
 #[cfg(feature = "tokio")]
 pub async fn streamed_async_fallible<T: Portable, E: fmt::Display + 'static>(
     wanted: Wanted<'_, '_>,
@@ -159,7 +159,7 @@ pub async fn streamed_from<T: Portable>(wanted: Wanted<'_, '_>, items: impl Stre
     ().encode(&mut encoder)
 }
 
-/// The same where each item is a `Result`. An error ends the stream.
+/// The outcome of such a function where each item is a `Result`. An error ends the stream.
 #[cfg(feature = "tokio")]
 pub async fn streamed_from_fallible<T: Portable, E: fmt::Display + 'static>(
     wanted: Wanted<'_, '_>,

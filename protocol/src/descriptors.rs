@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 /// The lowest number of a descriptor of this library.
 const LOWEST: libc::c_int = 3;
 
-/// The same file with a descriptor above 2, closed on exec. Costs only a comparison if the descriptor is above 2
+/// Gives the file a descriptor above 2, closed on exec. Costs only a comparison if the descriptor is above 2
 /// already.
 ///
 /// # Errors

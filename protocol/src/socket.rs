@@ -82,8 +82,8 @@ impl Socket {
         Self::connect_within(path, Duration::from_secs(10))
     }
 
-    /// The same, but waits at most `patience`, because a stopped daemon accepts no connection. Without a limit, a
-    /// process that connects while the backlog is full would wait until the daemon continues.
+    /// Connects to a socket, and waits at most `patience`, because a stopped daemon accepts no connection. Without a
+    /// limit, a process that connects while the backlog is full would wait until the daemon continues.
     ///
     /// # Errors
     /// `NotFound` or `ConnectionRefused` where nobody listens; `InvalidInput` for a name that is too long; `TimedOut`

@@ -235,7 +235,7 @@ class Processes:
         return sent
 
     def wait_until_ready(self) -> None:
-        """Wait until all processes are there, before they get work. What an initializer raises is raised here."""
+        """Wait until all processes are there, before they get work. An exception of an initializer is raised here."""
         ready = [_mobula.PreparedMethod(place.actor, "__ray_ready__", 1, 1, 0, 0, None) for place in self._idle]
         _mobula.get([is_ready() for is_ready in ready], None)
 
@@ -388,7 +388,7 @@ class Processes:
             work.ends(result, None)
 
     def _replace(self, place: _Place) -> None:
-        """Start a process in the place of one that has died. What was sent to that since has not begun."""
+        """Start a process in the place of one that has died. Calls that were sent to that since have not begun."""
         with self._lock:
             place.is_dead = True
             unbegun = [self._running.pop(number) for number in place.numbers if number in self._running]

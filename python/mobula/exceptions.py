@@ -285,7 +285,7 @@ def _of_task(function: str, pid: int, text: str, pickled: bytes | None) -> Excep
         except Exception:
             # Its class is not there in this process. The text says what it was.
             cause = None
-    # A function within a function is called as in its definition. What is behind a method's name is for its actor.
+    # A function within a function is called as in its definition. The text after a method's name is for its actor.
     function = function.rpartition("<locals>.")[2].partition("\2")[0]
     return RayTaskError(function, text, cause, pid).as_instanceof_cause()
 

@@ -12,7 +12,7 @@ class JobConfig:
     Args:
         code_search_path: Directories in which workers look for modules, before all others.
         runtime_env: The environment of workers, where ``init`` names none.
-        metadata: What the program wants to note about itself. It has no effect.
+        metadata: Notes of the program about itself. They have no effect.
         ray_namespace: The default namespace of named actors, where ``init`` names none.
     """
 

@@ -430,7 +430,7 @@ def _chunks(result: Any, sent: Sent, kind: str, items: Sequence[Any], chunksize:
 
 
 def _feed(processes: Processes, result: IMapIterator[Any], sent: Sent, items: Iterator[Any], chunksize: int) -> None:
-    """Submit chunks of an iterable. What it raises is the last result."""
+    """Submit chunks of an iterable. An exception that it raises is the last result."""
     index = 0
     error: BaseException | None = None
     while error is None and not processes.is_terminated:

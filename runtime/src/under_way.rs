@@ -71,7 +71,7 @@ impl UnderWay {
         self.number.load(Ordering::Relaxed)
     }
 
-    /// Whether the call was cancelled. One load.
+    /// Whether the call was cancelled. Costs one load.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed)
     }
@@ -83,7 +83,7 @@ impl UnderWay {
         self.take_wakers()
     }
 
-    /// How many items of its stream the caller has taken. One load.
+    /// How many items of its stream the caller has taken. Costs one load.
     pub(crate) fn items_taken(&self) -> u64 {
         self.items_taken.load(Ordering::Relaxed)
     }

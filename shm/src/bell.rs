@@ -91,7 +91,7 @@ impl Bell {
         self.add(1);
     }
 
-    /// The same for a record in an idle ring. A full counter has this meaning too.
+    /// Rings for a record in an idle ring. A full counter has this meaning too.
     pub fn ring_for_idle(&self) {
         self.add(FOR_IDLE);
     }

@@ -68,7 +68,7 @@ impl ForkGuard {
         }
     }
 
-    /// Whether this is a forked child of the process that made the guard. One load.
+    /// Whether this is a forked child of the process that made the guard. Costs one load.
     #[inline]
     pub fn is_child(&self) -> bool {
         self.word.load(Ordering::Relaxed) != ORIGINAL

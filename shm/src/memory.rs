@@ -59,8 +59,8 @@ impl SharedMemory {
         Ok(Self { writable, bytes })
     }
 
-    /// The same with a read-only descriptor: the memory's mode is changed for a moment, so that this user can open it
-    /// for writing. Five system calls.
+    /// Takes over memory with a read-only descriptor: the memory's mode is changed for a moment, so that this user can
+    /// open it for writing. Five system calls.
     ///
     /// # Errors
     /// As [`take_over`](Self::take_over), and the system's.
@@ -90,8 +90,8 @@ impl SharedMemory {
         }
     }
 
-    /// As [`allocate`](Self::allocate), in huge pages as far as the kernel has them: a tenth of the time, and one page
-    /// fault for each 2 MiB instead of 512 at the first touch.
+    /// Allocates like [`allocate`](Self::allocate), in huge pages as far as the kernel has them: a tenth of the time,
+    /// and one page fault for each 2 MiB instead of 512 at the first touch.
     ///
     /// One small page in each 2 MiB is allocated, and the kernel asked to make a huge page of it. The kernel zeroes the
     /// rest of the huge page in place. Small pages would be zeroed, copied and freed.

@@ -25,7 +25,7 @@ impl Lines {
         self.first.store(first, Ordering::Relaxed);
     }
 
-    /// Lets the processor fetch a place. One load, and no wait.
+    /// Lets the processor fetch a place. Costs one load, and no wait.
     #[inline]
     pub fn prefetch(&self, index: u32) {
         let first = self.first.load(Ordering::Relaxed);

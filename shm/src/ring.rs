@@ -227,7 +227,7 @@ impl Producer {
     }
 
     /// Whether the consumer's process does not look at the ring, so that its bell has to be rung for the record that
-    /// was published: `true` once for each time that the ring is idle. One load, which must follow a SeqCst fence
+    /// was published: `true` once for each time that the ring is idle. Costs one load, which must follow a SeqCst fence
     /// behind [`push`](Self::push).
     #[inline]
     pub fn finds_idle(&mut self) -> bool {
@@ -275,7 +275,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Whether a record is waiting. One load.
+    /// Whether a record is waiting. Costs one load.
     #[inline]
     pub fn is_empty(&self) -> bool {
         // Acquire: as in `next`. As the sleeper's last look it comes after the sleeper's fence (see `bell`).
@@ -354,7 +354,7 @@ impl Marker {
         self.mine.word64(MARK).store(mark, Ordering::Relaxed);
     }
 
-    /// As [`set`](Self::set), for several threads: the largest number stays. One read-modify-write.
+    /// Sets the mark like [`set`](Self::set), for several threads: the largest number stays. One read-modify-write.
     pub fn raise(&self, mark: u64) {
         self.mine.word64(MARK).fetch_max(mark, Ordering::Relaxed);
     }

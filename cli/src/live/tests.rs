@@ -114,7 +114,7 @@ fn a_busy_session_is_seen_in_rows_and_rates() {
     );
     assert_eq!(sample.unknown, [], "all is known where all is recorded");
     assert!(live.history().points().any(|point| point.calls_per_s > Some(0.0)));
-    // What screens get is plain data.
+    // Screens get plain data.
     let json = serde_json::to_value(&sample).unwrap();
     assert!(json["workers"][0]["pid"].is_u64() && json["figures"]["calls_per_s"].is_f64());
     drop(kept);

@@ -99,7 +99,7 @@ fn timeline(look: &Look, request: &Request) -> Value {
         .map(|event| json!({ "pid": event.pid, "label": event.args.get("name") }))
         .collect();
     let is_shown = |event: &&mobula_runtime::state::TraceEvent| match event.ph {
-        // What was made is the beginning of an arrow.
+        // A call that was made is the beginning of an arrow.
         "X" => event.cat != "made" && event.ts + event.dur.unwrap_or(0.0) >= from,
         "i" => event.ts >= from,
         _ => false,

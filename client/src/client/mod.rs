@@ -104,7 +104,7 @@ impl Client {
         &self.inner.shared
     }
 
-    /// The id of this client, as the owner of its objects. One load.
+    /// The id of this client, as the owner of its objects. Costs one load.
     ///
     /// ```
     /// # let store = mobula_test_store::start();
@@ -132,7 +132,7 @@ impl Client {
         self.shared().owner.guard.is_child()
     }
 
-    /// Bytes that the store may lease in all. One load.
+    /// Bytes that the store may lease in all. Costs one load.
     ///
     /// ```
     /// # let store = mobula_test_store::start();

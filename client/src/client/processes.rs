@@ -97,8 +97,8 @@ impl Client {
         self.events_with(|| {})
     }
 
-    /// As [`events`](Self::events), for a program whose threads may all be busy when an event comes. `wake` is called
-    /// after each event, on the client's background thread. It must not block.
+    /// Returns the events like [`events`](Self::events), for a program whose threads may all be busy when an event
+    /// comes. `wake` is called after each event, on the client's background thread. It must not block.
     ///
     /// ```
     /// use std::sync::mpsc::channel;
@@ -160,8 +160,8 @@ impl Client {
         events.nap(owner, time);
     }
 
-    /// As [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the descriptor that
-    /// becomes readable when this client is rung. It must only wait for it, and not read.
+    /// Sleeps like [`sleep`](Self::sleep), for a thread that blocks on other descriptors too: `block` gets the
+    /// descriptor that becomes readable when this client is rung. It must only wait for it, and not read.
     ///
     /// ```
     /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -208,7 +208,7 @@ impl Client {
     }
 
     /// Whether this client was rung for a record in a ring that it has made [idle](mobula_shm::ring::Peek::begin_idle),
-    /// and [`take_idle_rung`](Self::take_idle_rung) was not called since. One load.
+    /// and [`take_idle_rung`](Self::take_idle_rung) was not called since. Costs one load.
     // For the runtime, which has many channels.
     #[doc(hidden)]
     #[must_use]
@@ -217,7 +217,7 @@ impl Client {
         self.shared().events.is_idle_rung()
     }
 
-    /// The same, for the thread that looks at all idle rings now. Mostly one load.
+    /// Whether an idle ring was rung, for the thread that looks at all idle rings now. Mostly one load.
     #[doc(hidden)]
     #[must_use]
     #[inline]

@@ -133,7 +133,7 @@ impl Connection {
         }
     }
 
-    /// The recorder of this client's events, if it records any. One load.
+    /// The recorder of this client's events, if it records any. Costs one load.
     #[inline]
     pub(crate) fn recorder(&self) -> Option<&Arc<Recorder>> {
         self.recorder.get()

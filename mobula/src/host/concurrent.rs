@@ -274,7 +274,7 @@ pub fn downcast_ref<T: Any>(state: &SharedState) -> Result<&T, Failure> {
     state.downcast_ref().ok_or_else(crate::invocation::wrong_class::<T>)
 }
 
-/// The same, for a method that runs alone.
+/// Gives the state to a method that runs alone.
 ///
 /// # Errors
 /// When it is of another class.

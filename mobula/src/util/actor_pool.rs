@@ -381,8 +381,8 @@ impl<A: Actor, T: DeserializeOwned> ActorPool<A, T> {
         self.take(false, None)
     }
 
-    /// As [`next`](Self::next), with a timeout. After [`Error::Timeout`](crate::Error::Timeout) the call continues, and
-    /// a later call can wait for its result.
+    /// Waits for the next result like [`next`](Self::next), with a timeout. After
+    /// [`Error::Timeout`](crate::Error::Timeout) the call continues, and a later call can wait for its result.
     ///
     /// ```
     /// # use mobula::prelude::*;
@@ -466,7 +466,7 @@ impl<A: Actor, T: DeserializeOwned> ActorPool<A, T> {
         PoolMap { pool: self, values: values.into_iter(), call, is_ordered: true, has_values: true }
     }
 
-    /// The same, with the results as the calls end.
+    /// Calls the actors like [`map`](Self::map), and gives the results as the calls end.
     ///
     /// ```
     /// # use mobula::prelude::*;

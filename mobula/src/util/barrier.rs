@@ -157,7 +157,7 @@ impl Barrier {
         opened(self.begin().wait(None)?)
     }
 
-    /// As [`wait`](Self::wait), with a timeout.
+    /// Waits like [`wait`](Self::wait), with a timeout.
     ///
     /// ```
     /// use std::time::Duration;
@@ -174,7 +174,8 @@ impl Barrier {
         opened(self.begin().wait(Some(timeout))?)
     }
 
-    /// As [`wait`](Self::wait), for `async` code. Dropping the future before it is ready breaks the others' wait.
+    /// Waits like [`wait`](Self::wait), for `async` code. Dropping the future before it is ready breaks the others'
+    /// wait.
     ///
     /// ```
     /// let _mobula = mobula::init()?;

@@ -103,7 +103,7 @@ impl RwLock {
         leased(self.lease(1, true, None)?)
     }
 
-    /// As [`read`](Self::read), with a timeout; then the result is `None`.
+    /// Locks for reading like [`read`](Self::read), with a timeout; then the result is `None`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -136,7 +136,8 @@ impl RwLock {
         self.lease(1, false, None)
     }
 
-    /// As [`read`](Self::read), for `async` code. A future that is dropped before it is ready takes nothing.
+    /// Locks for reading like [`read`](Self::read), for `async` code. A future that is dropped before it is ready takes
+    /// nothing.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -169,7 +170,7 @@ impl RwLock {
         leased(self.lease(READERS_MAX, true, None)?)
     }
 
-    /// As [`write`](Self::write), with a timeout; then the result is `None`.
+    /// Locks for writing like [`write`](Self::write), with a timeout; then the result is `None`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -202,7 +203,8 @@ impl RwLock {
         self.lease(READERS_MAX, false, None)
     }
 
-    /// As [`write`](Self::write), for `async` code. A future that is dropped before it is ready takes nothing.
+    /// Locks for writing like [`write`](Self::write), for `async` code. A future that is dropped before it is ready
+    /// takes nothing.
     ///
     /// ```
     /// let _mobula = mobula::init()?;

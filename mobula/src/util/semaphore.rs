@@ -117,7 +117,7 @@ impl Semaphore {
         granted(Held::get(&self.actor, permits, true, None)?)
     }
 
-    /// As [`acquire_many`](Self::acquire_many), with a timeout; then the result is `None`.
+    /// Takes permits like [`acquire_many`](Self::acquire_many), with a timeout; then the result is `None`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -152,8 +152,8 @@ impl Semaphore {
         Ok(Held::get(&self.actor, 1, false, None)?.map(Permit))
     }
 
-    /// As [`acquire_many`](Self::acquire_many), for `async` code. A future that is dropped before it is ready takes
-    /// nothing.
+    /// Takes permits like [`acquire_many`](Self::acquire_many), for `async` code. A future that is dropped before it is
+    /// ready takes nothing.
     ///
     /// ```
     /// let _mobula = mobula::init()?;

@@ -144,7 +144,7 @@ impl Signal {
         self.begin().wait(None).map(drop)
     }
 
-    /// As [`wait`](Self::wait), with a timeout. Returns whether the signal is set.
+    /// Waits like [`wait`](Self::wait), with a timeout. Returns whether the signal is set.
     ///
     /// ```
     /// use std::time::Duration;
@@ -160,7 +160,7 @@ impl Signal {
         Ok(self.begin().wait(Some(timeout))?.is_some())
     }
 
-    /// As [`wait`](Self::wait), for `async` code.
+    /// Waits like [`wait`](Self::wait), for `async` code.
     ///
     /// ```
     /// let _mobula = mobula::init()?;

@@ -58,8 +58,8 @@ impl BytesMut {
         Self::create_in(&super::client()?, length)
     }
 
-    /// As [`create`](Self::create), in the store of `client`. This is for a program that uses the store without a
-    /// session, with a client of its own.
+    /// Makes one like [`create`](Self::create), in the store of `client`. This is for a program that uses the store
+    /// without a session, with a client of its own.
     ///
     /// ```
     /// use mobula::value::BytesMut;
@@ -167,7 +167,7 @@ impl<T: Element> TensorMut<T> {
         Self::create_in(&super::client()?, shape)
     }
 
-    /// As [`create`](Self::create), in the store of `client`.
+    /// Makes one like [`create`](Self::create), in the store of `client`.
     ///
     /// ```
     /// use mobula::value::TensorMut;
@@ -211,7 +211,7 @@ impl<T: Element> TensorMut<T> {
         Self::zeros_in(&super::client()?, shape)
     }
 
-    /// As [`zeros`](Self::zeros), in the store of `client`.
+    /// Makes one like [`zeros`](Self::zeros), in the store of `client`.
     ///
     /// ```
     /// use mobula::value::TensorMut;

@@ -29,7 +29,7 @@ class ActorPool:
 
     def __init__(self, actors: Iterable[ActorHandle]) -> None:
         self._idle = list(actors)
-        # What runs: the actor of each result, and the number of its submission.
+        # The running calls: the actor of each result, and the number of its submission.
         self._actors: dict[ObjectRef[Any], ActorHandle] = {}
         self._numbers: dict[ObjectRef[Any], int] = {}
         self._refs: dict[int, ObjectRef[Any]] = {}

@@ -28,7 +28,7 @@ class PoolTaskError(Exception):
 
     def __init__(self, underlying: Exception) -> None:
         super().__init__(underlying)
-        #: What the call has raised.
+        #: The exception that the call has raised.
         self.underlying = underlying
 
 

@@ -232,7 +232,7 @@ mod tests {
                     })
                     .collect();
                 assert_eq!(numbers, (first..first + allowed).collect::<Vec<_>>());
-                // What was taken, and not told, is in flight as far as the worker knows.
+                // Items that were taken, and not reported, are in flight as far as the worker knows.
                 let untold = first + allowed - told;
                 assert!(untold <= allowed / 2, "{untold} of {allowed}");
                 items.arrive(0, || kept(())).unwrap();

@@ -126,7 +126,7 @@ impl MethodOptions {
         self
     }
 
-    /// The same limit, given as a moment: for several calls that answer one request.
+    /// Sets the limit of [`deadline`](Self::deadline) as a moment: for several calls that answer one request.
     ///
     /// ```
     /// use std::time::{Duration, Instant};

@@ -261,7 +261,7 @@ impl TaskOptions {
         self
     }
 
-    /// The same limit, given as a moment: for several calls that answer one request.
+    /// Sets the limit of [`deadline`](Self::deadline) as a moment: for several calls that answer one request.
     ///
     /// ```
     /// use std::time::{Duration, Instant};

@@ -97,7 +97,7 @@ impl ResultCell {
         }
     }
 
-    /// The failure, if the cell has failed. One load while it is pending.
+    /// The failure, if the cell has failed. Costs one load while it is pending.
     pub(crate) fn failure(&self) -> Option<Failure> {
         if self.phase.load(Ordering::Acquire) != READY {
             return None;

@@ -119,7 +119,7 @@ impl TaskError {
         }
     }
 
-    /// The same, with the error in the encoding of the front's own language. A value that is too long for a record is
+    /// Adds the error in the encoding of the front's own language. A value that is too long for a record is
     /// left out: then only the text travels.
     #[doc(hidden)]
     #[must_use]
@@ -128,7 +128,7 @@ impl TaskError {
         self
     }
 
-    /// The same, with the failure that it comes from.
+    /// Adds the failure that it comes from.
     ///
     /// ```
     /// use std::error::Error;

@@ -186,8 +186,8 @@ impl Executor {
         }
     }
 
-    /// Whether the running call was cancelled: of several, the one that this thread runs. Two loads, if it is the only
-    /// one.
+    /// Whether the running call was cancelled: of several, the one that this thread runs. Costs two loads, if it is the
+    /// only one.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.calls.with_running(UnderWay::is_cancelled).unwrap_or_default()
     }
@@ -238,7 +238,7 @@ impl Executor {
         self.terminates.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the actor is to end itself. One load.
+    /// Whether the actor is to end itself. Costs one load.
     pub(crate) fn terminates(&self) -> bool {
         self.terminates.load(Ordering::SeqCst)
     }

@@ -7,8 +7,8 @@ use mobula_client::internal::origin;
 use crate::runtime::Runtime;
 
 impl Runtime {
-    /// Names the place in the program where this thread makes objects, until the guard is dropped. One load, unless the
-    /// program was started with `MOBULA_CALL_SITES=1`: then it calls `place`, and takes a lock for a moment.
+    /// Names the place in the program where this thread makes objects, until the guard is dropped. Costs one load,
+    /// unless the program was started with `MOBULA_CALL_SITES=1`: then it calls `place`, and takes a lock for a moment.
     #[inline]
     pub fn made_at<T: Display>(&self, place: impl FnOnce() -> T) -> Option<MadeAt> {
         let recorder = self.client.recorder().filter(|recorder| recorder.notes_origins())?;

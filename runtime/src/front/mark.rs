@@ -28,7 +28,7 @@ pub fn mark(name: &str, value: i64) {
 /// let _mobula = mobula::init()?;
 /// {
 ///     let _span = mobula::span("load");
-///     // What is to be seen as `load`.
+///     // The work that the timeline shows as `load`.
 /// }
 /// # Ok::<(), mobula::Error>(())
 /// ```

@@ -77,7 +77,7 @@ impl ItemStream {
         }
     }
 
-    /// As [`wait`](Self::wait), for a task of an executor, which is woken when the next item is there.
+    /// Waits like [`wait`](Self::wait), for a task of an executor, which is woken when the next item is there.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Ref>> {
         self.poll_for(context, Self::next_if_there, Self::fail)
     }

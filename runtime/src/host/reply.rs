@@ -83,7 +83,7 @@ impl Reply {
         self.answer(outcome);
     }
 
-    /// Whether the call was cancelled. One load.
+    /// Whether the call was cancelled. Costs one load.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.call.is_cancelled()

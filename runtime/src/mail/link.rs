@@ -181,7 +181,7 @@ impl Link {
         self.wants_flush.store(!outgoing.held.is_empty(), Ordering::Release);
     }
 
-    /// Whether objects are held for the other end, or records wait for room. One load.
+    /// Whether objects are held for the other end, or records wait for room. Costs one load.
     pub(crate) fn holds_anything(&self) -> bool {
         // SeqCst: pairs with the thread that sets it, which checks afterwards whether the background poller sleeps.
         self.wants_flush.load(Ordering::SeqCst)

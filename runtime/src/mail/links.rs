@@ -135,7 +135,7 @@ impl Links {
         self.some_idle_with_records()
     }
 
-    /// Whether a look at the idle links is due, since the bell was rung for one. One load.
+    /// Whether a look at the idle links is due, since the bell was rung for one. Costs one load.
     pub(crate) fn is_idle_rung(&self) -> bool {
         self.client.is_idle_rung()
     }

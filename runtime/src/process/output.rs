@@ -305,7 +305,7 @@ mod tests {
         check(&[b"\x1e", b"f", b"\x1eo", b"ne", b"\n"], "(f pid=7) one\n");
         check(&[b"\x1ef\x1epart\x1eg\x1erest"], "(f pid=7) part\n(g pid=7) rest\n");
         check(&[b"\x1ef\x1e\n"], "(f pid=7) \n");
-        // What only begins like a label is output.
+        // Bytes that only begin like a label are output.
         check(&[b"a\x1eb\nc\x1e\x1e"], "(worker pid=7) a\n(worker pid=7) \x1eb\n(worker pid=7) c\n");
         let long = [&b"\x1ef\x1e\x1e"[..], &[b'n'; 200], b"\n"].concat();
         check(&[&long], &format!("(f pid=7) \x1e{}\n", "n".repeat(200)));

@@ -360,7 +360,7 @@ impl Runtime {
         wakers.into_iter().for_each(|waker| self.submitter.wake_later(waker));
     }
 
-    /// Whether the call that runs in this process was cancelled. One load.
+    /// Whether the call that runs in this process was cancelled. Costs one load.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.executor.as_ref().is_some_and(Executor::is_cancelled)
     }

@@ -198,7 +198,7 @@ impl<'a, F: Fn() -> Option<Awaits>> WaitReporter<'a, F> {
         *current = Some(now);
     }
 
-    /// Whether the wait is a deadlock. One load while none is known.
+    /// Whether the wait is a deadlock. Costs one load while none is known.
     pub(super) fn is_deadlocked(&self) -> bool {
         let told = &self.runtime.told;
         let is_it =

@@ -268,7 +268,7 @@ pub(super) fn is_live(directory: &Path) -> Option<bool> {
 
 /// Whether a session has the lock of a directory; `None` where there is none.
 fn is_locked(directory: &Path) -> Option<bool> {
-    // What lies there need not be a file: then this does not wait for it.
+    // The entry need not be a file: then this does not wait for it.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let lock = File::options().read(true).custom_flags(flags).open(directory.join(LOCK)).ok()?;
     match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {

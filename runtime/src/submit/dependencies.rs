@@ -126,7 +126,7 @@ impl Dependencies {
         }
     }
 
-    /// Whether a call or a future waits for a promise of another process. One load.
+    /// Whether a call or a future waits for a promise of another process. Costs one load.
     #[inline]
     pub(super) fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0

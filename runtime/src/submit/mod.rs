@@ -195,7 +195,7 @@ impl Submitter {
         }
     }
 
-    /// When [`on_time`](Self::on_time) has something to do. One load.
+    /// When [`on_time`](Self::on_time) has something to do. Costs one load.
     pub(crate) fn due(&self) -> Option<Instant> {
         let nanos = self.due.load(Ordering::SeqCst);
         if nanos == NEVER { None } else { self.began.checked_add(Duration::from_nanos(nanos)) }
@@ -273,7 +273,8 @@ impl Submitter {
 
     // ---- what is done at its time ----
 
-    /// Sends the calls whose retry is due, and ends those that have reached a limit. One load if there is nothing.
+    /// Sends the calls whose retry is due, and ends those that have reached a limit. Costs one load if there is
+    /// nothing.
     pub(crate) fn on_time(&self) {
         let now = Instant::now();
         if self.due().is_none_or(|due| due > now) {
@@ -488,7 +489,7 @@ impl Submitter {
         self.pending_results.any_future()
     }
 
-    /// Whether [`wake_futures`](Self::wake_futures) has something to do. One load.
+    /// Whether [`wake_futures`](Self::wake_futures) has something to do. Costs one load.
     pub(crate) fn has_woken(&self) -> bool {
         self.pending_results.has_woken()
     }

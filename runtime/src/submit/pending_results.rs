@@ -102,7 +102,7 @@ impl PendingResults {
         self.has_woken.store(true, Ordering::SeqCst);
     }
 
-    /// Whether futures are to be woken, or the program to be asked. One load.
+    /// Whether futures are to be woken, or the program to be asked. Costs one load.
     pub(super) fn has_woken(&self) -> bool {
         self.has_woken.load(Ordering::SeqCst)
     }

@@ -83,7 +83,7 @@ impl OwnedCall {
         self.run_as(true, run);
     }
 
-    /// As [`run`](Self::run), but the call only joins a queue of the host: `run` takes its arguments and its
+    /// Runs the call like [`run`](Self::run), but it only joins a queue of the host: `run` takes its arguments and its
     /// [`later`](Invocation::later) answer, and [`Reply::begin`] says when it begins. If this process dies before that,
     /// the call waits for the next process of the actor.
     pub fn run_queued(self, run: impl FnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
@@ -100,7 +100,7 @@ impl OwnedCall {
         parts.with_invocation(&runtime, executor, run);
     }
 
-    /// The same, as a future: `run` is polled by any executor, on one thread.
+    /// Runs the call as a future: `run` is polled by any executor, on one thread.
     pub async fn run_async(self, run: impl AsyncFnOnce(&mut Invocation<'_>) -> Result<(), Failure>) {
         let Some((parts, runtime)) = self.begin() else { return };
         parts.begin();

@@ -172,7 +172,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
 }
 
 /// Ends a child that user code has forked and that returned from the call as well. The child is no worker: the rings
-/// and the connection to the store are its parent's. One load.
+/// and the connection to the store are its parent's. Costs one load.
 pub(super) fn end_forked_child(runtime: &Runtime) {
     if runtime.client.is_forked_child() {
         // SAFETY: ends the process, and runs nothing of what its parent has for its own end.

@@ -49,7 +49,7 @@ impl ReadMapping {
         Ok(Self { range: AddressRange::map(descriptor, offset, len, ProtFlags::PROT_READ)? })
     }
 
-    /// The same for one of many mappings that are read at the same offsets, one after the other. Each gets another
+    /// Maps one of many mappings that are read at the same offsets, one after the other. Each gets another
     /// address modulo a huge page. With equal addresses, they would all compete for the same few entries of the
     /// processor's address translation, and each read would walk the page tables.
     ///

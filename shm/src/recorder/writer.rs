@@ -73,13 +73,13 @@ impl Recorder {
         })
     }
 
-    /// Whether events of this kind are recorded. One load.
+    /// Whether events of this kind are recorded. Costs one load.
     #[inline]
     pub fn records(&self, kind: Kind) -> bool {
         self.kinds & kind.bit() != 0
     }
 
-    /// Whether entries contain the times and places at which their objects were made. One load.
+    /// Whether entries contain the times and places at which their objects were made. Costs one load.
     #[inline]
     pub fn notes_origins(&self) -> bool {
         self.kinds & ORIGINS != 0
@@ -107,7 +107,7 @@ impl Recorder {
         self.record_at(buffer, ticks(), kind, detail, name, values);
     }
 
-    /// The same, with a time that was read before.
+    /// Records an event with a time that was read before.
     #[inline]
     pub fn record_at(
         &self,
@@ -139,7 +139,7 @@ impl Recorder {
         }
     }
 
-    /// The same, of a call that counts as failed.
+    /// Notes a call that counts as failed.
     pub fn note_failed(&self, detail: u8, name: u16, values: [u64; EVENT_VALUES]) {
         let tick = ticks();
         let _alone = unpoisoned(self.other.lock());
@@ -149,7 +149,7 @@ impl Recorder {
         }
     }
 
-    /// The same, of a call that was run, which counts with its time.
+    /// Notes a call that was run, which counts with its time.
     pub fn note_ran(&self, since: u64, name: u16, failed: bool, [task, caller]: [u64; 2]) {
         let now = ticks();
         let _alone = unpoisoned(self.other.lock());

@@ -1,4 +1,4 @@
-// What the workers print: the last lines, which follow as long as the end is on the screen.
+// The output of the workers: the last lines, which follow as long as the end is on the screen.
 
 import { clock } from "./format.js";
 

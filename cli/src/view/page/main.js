@@ -493,7 +493,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A page that nobody sees asks for nothing. What it missed comes as history.
+// A page that nobody sees asks for nothing. The samples that it missed come as history.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) stream?.close();
   else connect();

@@ -258,7 +258,7 @@ impl<T: Serialize> Queue<T> {
         self.put_one(item, true, None)
     }
 
-    /// As [`put`](Self::put), with a timeout.
+    /// Puts an item like [`put`](Self::put), with a timeout.
     ///
     /// ```
     /// use std::time::Duration;
@@ -298,8 +298,8 @@ impl<T: Serialize> Queue<T> {
         self.put_one(item, false, None)
     }
 
-    /// As [`put`](Self::put), for `async` code. If the future is dropped before it is ready, the item may or may not be
-    /// in the queue.
+    /// Puts an item like [`put`](Self::put), for `async` code. If the future is dropped before it is ready, the item
+    /// may or may not be in the queue.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -338,7 +338,7 @@ impl<T: Serialize> Queue<T> {
         self.put_list(items, true, None)
     }
 
-    /// As [`put_many`](Self::put_many), with a timeout.
+    /// Puts items like [`put_many`](Self::put_many), with a timeout.
     ///
     /// ```
     /// use std::time::Duration;
@@ -427,7 +427,7 @@ impl<T: DeserializeOwned> Queue<T> {
         self.first(true, None)
     }
 
-    /// As [`get`](Self::get), with a timeout.
+    /// Takes an item like [`get`](Self::get), with a timeout.
     ///
     /// ```
     /// use std::time::Duration;
@@ -461,8 +461,8 @@ impl<T: DeserializeOwned> Queue<T> {
         self.first(false, None)
     }
 
-    /// As [`get`](Self::get), for `async` code. If the future is dropped before it is ready, the item stays in the
-    /// queue. So it can be used in a `select!` or with a timeout.
+    /// Takes an item like [`get`](Self::get), for `async` code. If the future is dropped before it is ready, the item
+    /// stays in the queue. So it can be used in a `select!` or with a timeout.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
@@ -498,7 +498,7 @@ impl<T: DeserializeOwned> Queue<T> {
         self.list(Wanted { least: 1.min(most), most, waits: true }, None)
     }
 
-    /// As [`get_many`](Self::get_many), with a timeout for the first item.
+    /// Takes items like [`get_many`](Self::get_many), with a timeout for the first one.
     ///
     /// ```
     /// use std::time::Duration;

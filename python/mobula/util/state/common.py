@@ -127,7 +127,7 @@ class ObjectState(StateSchema):
     ip: str
     #: ``sealed``, ``promised`` or ``spilled``. Ray has no such field.
     state: str = "sealed"
-    #: What holds it there: an object, an actor or a call. Ray has no such field.
+    #: The holder there: an object, an actor or a call. Ray has no such field.
     held_by: str | None = None
     attempt_number: int = 0
 

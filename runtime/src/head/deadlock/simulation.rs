@@ -508,7 +508,7 @@ impl Session {
         let mut model = self.clone();
         model.tells = false;
         model.random = Random::new(order + 1);
-        // What was told before, and reports that are on their way, would end waits.
+        // Earlier reports, and reports that are on their way, would end waits.
         model.wires.retain(|(from, to), _| *from != HEAD && *to != HEAD);
         let mut still = 0;
         while still < 50 * model.processes.len() {
