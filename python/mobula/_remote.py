@@ -32,8 +32,8 @@ def remote(**options: Any) -> _Decorator: ...
 def remote(*args: Any, **options: Any) -> Any:
     """Make a function a remote function, and a class an actor class.
 
-    Use it as ``@remote``, or with options as ``@remote(num_cpus=2)``. Everything that the function or the class refers to
-    is sent with it, as it is at its first call. ::
+    Use it as ``@remote``, or with options as ``@remote(num_cpus=2)``. Everything that the function or the class refers
+    to is sent with it, as it is at its first call. ::
 
         import mobula as ray
 
