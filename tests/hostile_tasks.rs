@@ -179,7 +179,7 @@ impl Forker {
 
 /// Closes everything but what was asked to be kept.
 fn close_all() {
-    // SAFETY: takes descriptors away from whoever owns them in this process: that is what is tested.
+    // SAFETY: takes descriptors away from their owners in this process: that is the test.
     unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
 }
 

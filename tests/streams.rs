@@ -18,7 +18,7 @@ const ITEMS: u64 = 200_000;
 const FIRST: u64 = 20_000;
 /// After how many items the memory is looked at.
 const EACH: u64 = 1000;
-/// How much more memory a part of the session may have in the end, for whatever is not the stream's.
+/// How much more memory a part of the session may have in the end, for everything else than the stream.
 const MORE_BYTES: u64 = 4 << 20;
 
 /// Leaves a file of its number with each item that is made.

@@ -14,8 +14,8 @@ use crate::{Violation, procfs};
 
 /// How long anything may take that must happen. Nothing waits so long unless something is wrong.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// The same of a whole process. Longer than clients wait for the store, so that a client that waits in vain says for
-/// what, before the supervisor gives it up.
+/// How long a whole process may take. Longer than clients wait for the store, so that a client that waits in vain says
+/// for what, before the supervisor gives it up.
 const REPORT_PATIENCE: Duration = Duration::from_secs(180);
 
 /// A child of the supervisor; killed when it is dropped.

@@ -12,7 +12,7 @@ use crate::process::PATIENCE;
 
 /// Capacity of the store.
 const AMPLE_BYTES: u64 = 96 << 20;
-/// The same where objects have to be spilled: the clients hold several times as much.
+/// Capacity of a store where objects have to be spilled: the clients hold several times as much.
 const SCARCE_BYTES: u64 = 24 << 20;
 
 /// Where a store that listens at `socket` spills.

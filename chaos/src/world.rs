@@ -62,7 +62,7 @@ impl Worker {
 }
 
 impl Worker {
-    /// The same, if it has said so.
+    /// Its id, if it has reported it so far.
     fn owner_so_far(&mut self) -> Option<OwnerId> {
         if self.owner.is_none()
             && let Some(Report::Ready { owner }) = self.process.report_so_far()
@@ -338,7 +338,7 @@ impl World {
         self.audit_after(&Command::Pause)
     }
 
-    /// The same when all clients have let go of everything, and no name is left: then nothing may be left.
+    /// Audits when all clients have let go of everything, and no name is left: then nothing may be left.
     pub(crate) fn audit_empty(&mut self) -> Result<(), Violation> {
         self.ledgers(&Command::LetGo)?;
         for name in self.client.names()? {

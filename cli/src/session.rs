@@ -105,7 +105,7 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// The same of a time that may be unknown.
+/// A length of time for people, if it is known.
 pub(crate) fn maybe_seconds(time: Option<f64>) -> String {
     time.map_or_else(|| "-".to_owned(), seconds)
 }

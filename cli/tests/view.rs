@@ -1,5 +1,6 @@
-//! The server of `mobula view` answers whoever has the address and nobody else, and a browser that is slow, stopped or
-//! gone holds up no other. If this fails, other users or other pages may look into a session, or a page stands still.
+//! The server of `mobula view` answers the browsers that have the address and no others, and a browser that is slow,
+//! stopped or gone holds up no other. If this fails, other users or other pages may look into a session, or a page
+//! stands still.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;

@@ -188,7 +188,7 @@ impl EventSource {
         self.idle_rung.load(Ordering::Acquire)
     }
 
-    /// The same, for the thread that looks at the idle rings now. Mostly one load.
+    /// Whether an idle ring was rung, for the thread that looks at the idle rings now. Mostly one load.
     #[inline]
     pub(crate) fn take_idle_rung(&self) -> bool {
         self.is_idle_rung() && self.idle_rung.swap(false, Ordering::AcqRel)

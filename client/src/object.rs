@@ -451,7 +451,7 @@ impl fmt::Debug for Object {
 }
 
 impl From<Object> for bytes::Bytes {
-    /// The same bytes, without a copy, for crates that take [`Bytes`](bytes::Bytes). They keep the object alive.
+    /// Gives the bytes, without a copy, to crates that take [`Bytes`](bytes::Bytes). They keep the object alive.
     fn from(object: Object) -> Self {
         bytes::Bytes::from_owner(object)
     }

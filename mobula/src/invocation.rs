@@ -136,7 +136,7 @@ impl<'a> EachEncoder<'a, '_> {
         }
     }
 
-    /// The same, and does not wait.
+    /// Sends an item of a stream, and does not wait.
     #[cfg(feature = "tokio")]
     pub(crate) fn push_item_at_once<T: Serialize>(&mut self, item: &T) -> Result<(), Failure> {
         match &mut self.0 {

@@ -39,7 +39,7 @@ pub trait Portable: Sized {
     #[doc(hidden)]
     fn encode_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<bool, Failure>;
 
-    /// The same, and does not wait.
+    /// Encodes and sends an item of a stream, and does not wait.
     #[doc(hidden)]
     #[cfg(feature = "tokio")]
     fn push_item(&self, encoder: &mut EachEncoder<'_, '_>) -> Result<(), Failure>;

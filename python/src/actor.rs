@@ -64,7 +64,7 @@ impl Actor {
         Ok(Self { to, class: name, is_out_of_order: false })
     }
 
-    /// The same actor, whose calls do not wait for earlier ones whose arguments are not there.
+    /// A handle to the actor, whose calls do not wait for earlier ones whose arguments are not there.
     fn out_of_order(&self) -> Self {
         Self { to: self.to.clone().out_of_order(), class: self.class.clone(), is_out_of_order: true }
     }

@@ -117,7 +117,7 @@ impl Environment {
         Ok(parts.into())
     }
 
-    /// The same for processes that can use so many GPUs.
+    /// This environment for processes that can use so many GPUs.
     pub(crate) fn for_gpus(self, gpus: usize) -> Self {
         match &self.0 {
             None if gpus == 0 => self,

@@ -151,7 +151,8 @@ impl Resources {
         usize::try_from(self.units_of(GPU).div_ceil(UNITS)).unwrap_or(usize::MAX)
     }
 
-    /// The same, together with the parts of these GPUs. Their number must be the [number of GPUs](Self::gpu_count).
+    /// These resources, together with the parts of these GPUs. Their number must be the [number of
+    /// GPUs](Self::gpu_count).
     pub(crate) fn on_gpus(&self, gpus: &[usize]) -> Cow<'_, Self> {
         let mut all = Cow::Borrowed(self);
         for gpu in gpus {
@@ -160,13 +161,13 @@ impl Resources {
         all
     }
 
-    /// The same without single GPUs, and without the resources of placement groups.
+    /// These resources without single GPUs, and without the resources of placement groups.
     pub(crate) fn of_session(mut self) -> Self {
         self.units.retain(|name, _| !name.starts_with(EACH_GPU) && !name.starts_with(GROUP));
         self
     }
 
-    /// The same, demanded from a placement group: from this bundle, or from any.
+    /// These resources, demanded from a placement group: from this bundle, or from any.
     pub(crate) fn within_group(&self, group: u64, bundle: Option<usize>) -> Self {
         let mut within = Self::default();
         within.set(&group_name(group), 1);
@@ -216,7 +217,7 @@ impl Resources {
         self.units_of(GPU).min(UNITS)
     }
 
-    /// The same without CPUs: a call that waits for others gives those back.
+    /// These resources without CPUs: a call that waits for others gives those back.
     pub(crate) fn without_cpus(&self) -> Self {
         let mut rest = self.clone();
         rest.units.remove(CPU);

@@ -19,7 +19,7 @@ pub fn memory_bytes() -> Option<u64> {
     memory_bytes_in(Path::new("/"))
 }
 
-/// The same where the files lie under `root`.
+/// Bytes of memory that this process may use at most, by the files under `root`.
 fn memory_bytes_in(root: &Path) -> Option<u64> {
     [total_bytes(root), group_limit(root, MEMORY)].into_iter().flatten().min()
 }

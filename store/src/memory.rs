@@ -46,7 +46,7 @@ impl Memory {
         Ok(Self { inner: Arc::new(Inner { memory, read_only: OnceLock::new() }) })
     }
 
-    /// The same by a descriptor that can only read.
+    /// A memory that a client hands back, by a descriptor that can only read.
     pub(crate) fn returned_read_only(descriptor: OwnedFd, bytes: u64) -> io::Result<Self> {
         let memory = SharedMemory::take_over_read_only(descriptor.as_fd(), bytes)?;
         Ok(Self { inner: Arc::new(Inner { memory, read_only: OnceLock::from(descriptor) }) })

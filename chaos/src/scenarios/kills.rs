@@ -23,7 +23,7 @@ pub(super) fn run(options: &Options, seed: u64, figures: &mut Figures) -> Result
     kill(seed, Room::Ample, figures, is_over)
 }
 
-/// The same in a store that has too little memory, and spills what is held.
+/// Runs the scenario in a store that has too little memory, and spills what is held.
 pub(super) fn run_spilling(options: &Options, seed: u64, figures: &mut Figures) -> Result<(), Violation> {
     kill(seed, Room::Scarce, figures, |_, taken| taken >= options.duration())
 }

@@ -9,5 +9,5 @@ use std::sync::{Arc, Weak};
 /// Keeps a whole client. Nothing is ever called through it.
 pub(crate) type KeepAlive = Arc<dyn Send + Sync>;
 
-/// The same, as each part has it from the beginning.
+/// The pointer to the client that each part has from the beginning.
 pub(crate) type WeakKeepAlive = Weak<dyn Send + Sync>;

@@ -43,7 +43,7 @@ impl Table {
         Word::from_bits(self.words.word(index).load(Ordering::Acquire))
     }
 
-    /// The same, for a change that commits by a store of the word.
+    /// The state word, for a change that commits by a store of it.
     #[inline]
     pub(crate) fn atomic_word(&self, index: u32) -> &AtomicU64 {
         self.words.word(index)

@@ -27,7 +27,7 @@ pub(super) fn in_span<T>(
     outcome
 }
 
-/// The same for a call that is a future. Its span is active whenever it is polled.
+/// Runs a call that is a future. Its span is active whenever it is polled.
 #[cfg(feature = "tokio")]
 pub(super) async fn in_span_async<T>(
     context: Option<CallContext>,

@@ -30,12 +30,12 @@ impl Buffer {
         Self { bytes: region.bytes(), region: Some(region) }
     }
 
-    /// Bytes of unknown origin: the store's, if they lie in a region that is lent out.
+    /// Bytes of unknown origin: the store's, if they lie in a region that is borrowed.
     pub(super) fn found(bytes: bytes::Bytes) -> Self {
         Self::found_in(bytes, Form::Unchanged)
     }
 
-    /// The same for bytes that are read in `form`, and may already be in it.
+    /// Bytes of unknown origin that are read in `form`, and may already be in it.
     pub(super) fn found_in(bytes: bytes::Bytes, form: Form) -> Self {
         let region = Region::find(&bytes, form);
         Self { bytes, region }

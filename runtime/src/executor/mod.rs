@@ -460,7 +460,7 @@ impl Executor {
         Waiting { executor: self, head }
     }
 
-    /// The same for a future, without a guard: [`end_wait`](Self::end_wait) follows.
+    /// Begins a wait of a future, without a guard: [`end_wait`](Self::end_wait) follows.
     pub(crate) fn begin_wait(&self, head: &Link) {
         self.calls.progress.begin_wait();
         self.tell_whether_blocked(head);

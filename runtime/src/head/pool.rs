@@ -67,7 +67,7 @@ pub(crate) const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long no call may continue for lack of processes, before a caller that wants one is refused. Until then, calls
 /// whose waits have timeouts may continue by themselves.
 const STUCK_PATIENCE: Duration = Duration::from_millis(500);
-/// The same when actors may still produce what the calls wait for, and no blocked call needs the process.
+/// This time when actors may still produce the results that the calls wait for, and no blocked call needs the process.
 const STUCK_PATIENCE_FOR_ACTORS: Duration = Duration::from_secs(30);
 /// The number of processes that a session may have even without room: a worker, and an actor or the process that the
 /// worker's call waits for. If they cannot be started, the system's error gives the reason.
@@ -328,7 +328,7 @@ impl<C: Caller> Pool<C> {
         self.exit_within(token, now, EXIT_PATIENCE);
     }
 
-    /// The same. It is killed if it has not ended when the time is over.
+    /// A process must end, and is killed if it has not ended when the time is over.
     pub(super) fn exit_within(&mut self, token: u64, now: Instant, patience: Duration) {
         let until = now.checked_add(patience).unwrap_or(now + START_PATIENCE);
         self.change(token, |worker| worker.job = Job::Exiting { until });

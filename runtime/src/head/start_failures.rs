@@ -7,7 +7,7 @@ use crate::error::ExitReason;
 
 /// The number of failures in a row after which no more processes are started.
 const FAILURES_MAX: u32 = 3;
-/// The same number for processes that are killed from outside before they serve. Such a death says little about the
+/// This number for processes that are killed from outside before they serve. Such a death says little about the
 /// next process; but when memory is short, every start fails.
 const KILLS_MAX: u32 = 100;
 

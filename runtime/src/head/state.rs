@@ -422,7 +422,7 @@ impl State {
         self.exit_within(token, EXIT_PATIENCE);
     }
 
-    /// The same. If it has not ended by then, it is killed.
+    /// Tells a process to end when its work is done. If it has not ended in time, it is killed.
     fn exit_within(&mut self, token: u64, patience: Duration) {
         self.pool.exit_within(token, Instant::now(), patience);
         if let Some(link) = self.pool.link(token) {

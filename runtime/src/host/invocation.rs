@@ -46,7 +46,7 @@ pub struct Invocation<'a> {
     later: Option<&'a dyn Fn() -> Reply>,
     /// Where the name of what runs is recorded.
     runs: Option<&'a Runs>,
-    /// The same for a call of an actor that may have several under way.
+    /// Where the name is recorded for a call of an actor that may have several under way.
     beside: Option<&'a RunBeside>,
     /// The id of the call, and the number of its retries; `None` for a constructor.
     call: Option<(TaskId, u16)>,
@@ -125,7 +125,7 @@ impl<'a> Invocation<'a> {
         self.runs = Some(runs);
     }
 
-    /// The same for a call of an actor that may have several under way; `None`: it is not recorded.
+    /// Where the name is recorded for a call of an actor that may have several under way; `None`: it is not.
     pub(crate) fn set_beside(&mut self, beside: Option<&'a RunBeside>) {
         self.beside = beside;
     }

@@ -55,7 +55,7 @@ pub trait Host: Send + Sync + 'static {
         String::new()
     }
 
-    /// The same of a method of a class; `None`: of its constructor.
+    /// The name of a method of a class; `None`: of its constructor.
     fn method_name(&self, class: Key, method: Option<u32>) -> String {
         let _ = (class, method);
         String::new()

@@ -228,7 +228,8 @@ impl Link {
         any
     }
 
-    /// The same when the other end is gone: waits for a thread that is handling records, and handles the rest.
+    /// Handles all records when the other end is gone: waits for a thread that is handling records, and handles the
+    /// rest.
     pub(crate) fn receive_the_rest(&self, deal: &mut dyn FnMut(&mut Vec<u8>)) -> bool {
         self.receive_locked(self.receiver.lock(), deal)
     }

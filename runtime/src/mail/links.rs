@@ -146,7 +146,7 @@ impl Links {
         all.open.values().filter(|link| !link.is_active() && link.has_mail()).cloned().collect()
     }
 
-    /// The same for a few links, in rotation.
+    /// Those of a few idle links, in rotation, in which a record has arrived.
     pub(crate) fn some_idle_with_records(&self) -> Vec<Arc<Link>> {
         let mut all = self.all.lock();
         let mut found = Vec::new();

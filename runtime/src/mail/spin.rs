@@ -30,7 +30,7 @@ const LOAD_PERIOD: Duration = Duration::from_millis(1);
 const LOOKS: u32 = 16;
 /// The looks before the first look at the clock: a microsecond or two.
 const LOOKS_AT_ONCE: u32 = 64;
-/// The same where more threads want to run than there are processors: two processes that alternate on one processor
+/// These looks where more threads want to run than there are processors: two processes that alternate on one processor
 /// look in vain.
 const LOOKS_WHEN_FULL: u32 = 4;
 
@@ -140,7 +140,7 @@ impl Load {
         }
     }
 
-    /// The same as `is_full`, by the last answer of the kernel.
+    /// Whether the machine was full, by the last answer of the kernel.
     fn was_full(&self, about_to_sleep: u32) -> bool {
         self.runnable.load(Ordering::Relaxed) > self.processors.saturating_add(about_to_sleep)
     }

@@ -128,7 +128,7 @@ impl Stream {
         self.write_all_in_parts(bytes, || {})
     }
 
-    /// The same, and calls `on_part` whenever the output has taken a part.
+    /// Writes all of the bytes, and calls `on_part` whenever the output has taken a part.
     ///
     /// # Errors
     /// As above.

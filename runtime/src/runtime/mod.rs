@@ -380,7 +380,7 @@ impl Runtime {
         self.wait_for_results(deadline, &reporter, behind, look).unwrap_or_default()
     }
 
-    /// The same for results. `reporter` reports the wait to the head.
+    /// Waits for results. `reporter` reports the wait to the head.
     ///
     /// # Errors
     /// [`Failure::Deadlock`]: the results will never come.

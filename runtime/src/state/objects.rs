@@ -95,7 +95,7 @@ impl Snapshot {
         Ok(objects)
     }
 
-    /// The same with the ids, in no order.
+    /// The objects of the store with their ids, in no order.
     pub(super) fn objects_by_id(
         &self,
         observer: &Observer,

@@ -118,7 +118,7 @@ pub(super) struct Process {
 pub struct Snapshot {
     /// The time of the snapshot, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) now: u64,
-    /// The same time as wall-clock time, since 1970.
+    /// The time of the snapshot as wall-clock time, since 1970.
     wall: Duration,
     scale: Scale,
     /// In the order in which they have connected.

@@ -12,9 +12,9 @@ use crate::wire::WantRecord;
 
 /// A call that has waited for resources for this many seconds is reported.
 const WAIT_S: f64 = 2.0;
-/// The same for a thread that waits for something else, and for a running call.
+/// A thread that has waited for something else, or a call that has run, for this many seconds is reported.
 const LONG_S: f64 = 30.0;
-/// The same for a thread that waits for memory.
+/// A thread that has waited for memory for this many seconds is reported.
 const MEMORY_S: f64 = 0.5;
 /// Events are reported if they are at most this many seconds old.
 const LATELY_S: f64 = 60.0;

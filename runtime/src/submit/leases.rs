@@ -19,7 +19,7 @@ use crate::definition::Key;
 
 /// A worker is sent calls that are together likely to run for this long.
 const AHEAD_NANOS: u64 = 200_000;
-/// The same while many more calls wait. The caller sleeps for a part of this time, and handles the results together.
+/// This time while many more calls wait. The caller sleeps for a part of this time, and handles the results together.
 const AHEAD_NANOS_MANY: u64 = 3_000_000;
 /// A call that runs for at most this long may have one more call behind it, while many calls wait.
 const PAIR_NANOS_MAX: u64 = 5_000_000;

@@ -13,7 +13,7 @@ use crate::wire::{Call, CallBegin, Callee, ToHead};
 
 /// The number of calls after which a thread that makes calls looks at the mail.
 const LOOK_PERIOD: u64 = 64;
-/// The same after a call that could not be sent at once.
+/// This number after a call that could not be sent at once.
 const LOOK_PERIOD_WAITING: u64 = 8;
 
 /// The outcome of the attempt to send a call at once.

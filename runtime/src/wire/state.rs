@@ -60,7 +60,7 @@ pub(crate) struct WantRecord {
     /// The client that wants workers; `None` for an actor, which wants a process.
     pub(crate) caller: Option<u64>,
     pub(crate) demand: String,
-    /// The same by names of resources.
+    /// The demand by names of resources.
     pub(crate) amounts: Vec<(String, f64)>,
     pub(crate) workers: u32,
     pub(crate) waited_nanos: u64,

@@ -45,7 +45,7 @@ impl Names {
         place
     }
 
-    /// The same at a place that is vacant.
+    /// Names an object at a place that is vacant.
     ///
     /// # Panics
     /// When the name is taken.

@@ -18,7 +18,7 @@ pub(super) struct Segment {
     pub(super) used: u64,
     /// Free runs by place, joined with their neighbours: offset → bytes.
     pub(super) free: BTreeMap<u64, u64>,
-    /// The same by size: (bytes, offset).
+    /// Free runs by size: (bytes, offset).
     sizes: BTreeSet<(u64, u64)>,
     /// Free runs as they were freed, the last one last: (offset, bytes). These are not in `free`.
     warm: Vec<(u64, u64)>,

@@ -95,7 +95,7 @@ impl Arguments {
         quote!(let mut #arguments = #list; #each)
     }
 
-    /// The same with a list that is empty at first.
+    /// Statements that add the parameters to a list that is empty at first.
     pub(crate) fn collect_all(&self, arguments: &Ident) -> TokenStream {
         self.collect(arguments, &quote!(__mobula::__private::ArgumentList::default()))
     }

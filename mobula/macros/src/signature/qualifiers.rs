@@ -16,7 +16,7 @@ pub(crate) fn check_qualifiers(signature: &syn::Signature, what: &str, errors: &
     check_other_qualifiers(signature, what, errors);
 }
 
-/// The same, for a method of an actor, which may be `async`.
+/// Refuses these qualifiers for a method of an actor, which may be `async`.
 pub(crate) fn check_method_qualifiers(signature: &syn::Signature, errors: &mut Errors) {
     if let Some(token) = &signature.asyncness
         && !cfg!(feature = "tokio")

@@ -68,7 +68,7 @@ pub(crate) fn strip_argument_docs(signature: &mut syn::Signature) {
     }
 }
 
-/// The same in any tokens.
+/// Replaces `Self` in any tokens.
 pub(crate) fn replace_self_in(tokens: TokenStream, actor: &Type) -> TokenStream {
     let replace = |token| match token {
         TokenTree::Ident(ident) if ident == "Self" => {

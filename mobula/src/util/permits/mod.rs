@@ -95,7 +95,7 @@ impl Held {
         Self::of(actor, number, count, grant)
     }
 
-    /// The same as a future, which can be dropped.
+    /// Waits for permits as a future, which can be dropped.
     pub(super) async fn get_async(actor: &ActorHandle<PermitsActor>, count: u32) -> Result<Option<Self>> {
         let number = next_number();
         let mut ask = Self::ask(actor, number, count, true);

@@ -44,7 +44,7 @@ impl Error {
         self.0.is_too_deep
     }
 
-    /// The same error, seen from one level further out; `type_name` is the type of the value at the place.
+    /// The error, seen from one level further out; `type_name` is the type of the value at the place.
     #[cold]
     pub(super) fn at(mut self, step: Step, type_name: Option<&'static str>) -> Self {
         let inner = &mut *self.0;

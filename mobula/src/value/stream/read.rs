@@ -98,7 +98,8 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// The same, but bytes become a list of numbers if they could be mistaken for text, or for an id.
+    /// Reads the value that began with `head`, but bytes become a list of numbers if they could be mistaken for text,
+    /// or for an id.
     fn value_with_bytes_listed<V: Visitor<'de>>(
         &mut self,
         start: usize,

@@ -54,8 +54,8 @@ impl<C: Caller> Pool<C> {
         lacking
     }
 
-    /// The same without a limit of processes. Processes of other environments come first, because usual ones may be
-    /// kept without need.
+    /// The processes to start if there were no limit. Processes of other environments come first, because usual ones
+    /// may be kept without need.
     fn needed(&self, actors: usize, now: Instant) -> Vec<NewProcess> {
         let mut needed = Vec::new();
         let mut for_usual = 0;

@@ -34,7 +34,7 @@ impl<'de> Heads<'de> {
         Self { bytes, at: 0 }
     }
 
-    /// The same bytes, from an earlier position on.
+    /// These bytes, from an earlier position on.
     pub(super) fn back_to(self, at: usize) -> Self {
         Self { at, ..self }
     }
