@@ -10,8 +10,8 @@ const SPOKEN_MS = 10000;
 
 export class Chart {
   /**
-   * `lines`: `{ of(point), className, name }`, the first with an area. `show(value)` writes a value. `limit(points)` is a
-   * value that the lines cannot pass, if there is one.
+   * `lines`: `{ of(point), className, name }`, the first with an area. `show(value)` writes a value. `limit(points)` is
+   * a value that the lines cannot pass, if there is one.
    */
   constructor(svg, { lines, show, limit, tip }) {
     this.svg = svg;
@@ -87,9 +87,11 @@ export class Chart {
     const end = this.points.at(-1)?.at;
     if (end === undefined) return;
     const at = end - this.seconds + ((event.clientX - box.left) / box.width) * this.seconds;
-    const nearest = this.points.reduce((best, point) => (Math.abs(point.at - at) < Math.abs(best.at - at) ? point : best));
+    const distance = (point) => Math.abs(point.at - at);
+    const nearest = this.points.reduce((best, point) => (distance(point) < distance(best) ? point : best));
     const x = nearest.at - end + this.seconds;
-    for (const [name, value] of Object.entries({ x1: x, x2: x, y1: 0, y2: HEIGHT })) this.cursor.setAttribute(name, value);
+    const ends = { x1: x, x2: x, y1: 0, y2: HEIGHT };
+    for (const [name, value] of Object.entries(ends)) this.cursor.setAttribute(name, value);
     this.cursor.style.visibility = "visible";
     const lines = this.lines.map((line) => `${line.name}: ${this.write(line.of(nearest))}`);
     this.tip.show(event, [`${Math.round(end - nearest.at)} s ago`, ...lines].join("\n"));

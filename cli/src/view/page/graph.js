@@ -13,9 +13,14 @@ export function showGraph(svg, actors, workers) {
   const byPid = new Map(living.filter((actor) => actor.pid !== null).map((actor) => [actor.pid, actor]));
   const kinds = new Map(workers.map((worker) => [worker.pid, worker.kind]));
   const callers = new Set(living.flatMap((actor) => actor.callers).filter((pid) => !byPid.has(pid)));
-  const nodes = [...callers].sort((one, other) => one - other).map((pid) => ({ id: `p${pid}`, title: `${kinds.get(pid) ?? "process"} ${pid}`, column: 0 }));
+  const nodes = [...callers]
+    .sort((one, other) => one - other)
+    .map((pid) => ({ id: `p${pid}`, title: `${kinds.get(pid) ?? "process"} ${pid}`, column: 0 }));
   const column = columns(living, byPid);
-  for (const actor of living) nodes.push({ id: `a${actor.actor}`, actor, title: actor.name ?? short(actor.class), column: column.get(actor.actor) });
+  for (const actor of living) {
+    const title = actor.name ?? short(actor.class);
+    nodes.push({ id: `a${actor.actor}`, actor, title, column: column.get(actor.actor) });
+  }
   const edges = living.flatMap((actor) => actor.callers.map((pid) => {
     const from = byPid.has(pid) ? `a${byPid.get(pid).actor}` : `p${pid}`;
     return { from, to: `a${actor.actor}`, queue: actor.queue ?? 0 };
@@ -41,8 +46,9 @@ export function showGraph(svg, actors, workers) {
 function columns(living, byPid) {
   const found = new Map();
   for (let column = 1; found.size < living.length; column += 1) {
-    const isNext = (actor) => actor.callers.some((pid) => (byPid.has(pid) ? found.get(byPid.get(pid).actor) === column - 1 : column === 1));
-    const next = living.filter((actor) => !found.has(actor.actor) && (isNext(actor) || (column === 1 && actor.callers.length === 0)));
+    const isBefore = (pid) => (byPid.has(pid) ? found.get(byPid.get(pid).actor) === column - 1 : column === 1);
+    const isNext = (actor) => actor.callers.some(isBefore) || (column === 1 && actor.callers.length === 0);
+    const next = living.filter((actor) => !found.has(actor.actor) && isNext(actor));
     // Actors that only call each other.
     const rest = next.length > 0 ? next : living.filter((actor) => !found.has(actor.actor));
     for (const actor of rest) found.set(actor.actor, column);
@@ -85,7 +91,8 @@ function build(svg, nodes, edges) {
     const bend = isForward ? Math.max(20, (x2 - x1) / 2) : 28;
     // Within a column, and back, an edge goes around at the right.
     const end = isForward ? x2 : to.x + BOX.width;
-    make(svg, "path", { d: `M${x1} ${y1}C${x1 + bend} ${y1} ${isForward ? x2 - bend : end + bend} ${y2} ${end} ${y2}`, "data-edge": at });
+    const control = isForward ? x2 - bend : end + bend;
+    make(svg, "path", { d: `M${x1} ${y1}C${x1 + bend} ${y1} ${control} ${y2} ${end} ${y2}`, "data-edge": at });
   });
   for (const node of nodes) {
     const group = make(svg, "g", { "data-node": node.id, transform: `translate(${node.x} ${node.y})` });
@@ -101,7 +108,8 @@ function update(svg, node) {
   if (!group || !node.actor) return;
   const { state, queue, in_flight: running } = node.actor;
   group.setAttribute("class", running > 0 ? "busy" : "");
-  const text = state !== "alive" ? state : queue === null ? "alive" : `${count(running)} running, ${count(queue)} waiting`;
+  const calls = queue === null ? "alive" : `${count(running)} running, ${count(queue)} waiting`;
+  const text = state !== "alive" ? state : calls;
   if (group.lastElementChild.textContent !== text) group.lastElementChild.textContent = text;
 }
 

@@ -30,21 +30,58 @@ const workers = new Table(
   [
     { name: "Pid", width: "76px", number, value: (row) => row.pid, text: (row) => String(row.pid) },
     { name: "Kind", width: "64px", value: (row) => row.kind, text: (row) => row.kind },
-    { name: "State", width: "76px", title: "What the head of the session has it do", value: (row) => row.state, text: (row) => row.state, className: (row) => (row.state === "blocked" ? "warn" : "") },
-    { name: "Runs", least: 140, value: (row) => row.function, text: (row) => (row.function ? short(row.function) : row.recorded ? "" : null), hint: (row) => row.function ?? (row.recorded ? "" : "not recorded") },
-    { name: "For", width: "76px", number, title: "How long the call has run", value: (row) => row.running_s, text: (row) => (row.running_s === null ? "" : time(row.running_s)) },
-    { name: "Call", width: "92px", value: (row) => row.task, text: (row) => row.task ?? "", open: (row) => row.task && openCall(row.task) },
-    { name: "Waits for", least: 140, value: (row) => first(row)?.for_s, text: (row) => row.waits.map((wait) => `${wait.what} (${time(wait.for_s)})`).join(", ") },
-    { name: "Holds", width: "84px", title: "Resources of the session", value: (row) => row.holds, text: (row) => (row.holds === "nothing" ? "" : row.holds) },
-    { name: "Calls/s", width: "80px", number, value: (row) => row.calls_per_s, text: (row) => (row.calls_per_s === null ? null : rate(row.calls_per_s)) },
-    { name: "CPU", width: "60px", number, title: "100 % is one processor", value: (row) => row.cpu_percent, text: (row) => percent(row.cpu_percent) },
-    { name: "Memory", width: "84px", number, title: "Resident memory without the store's", value: (row) => row.memory_bytes, text: (row) => bytes(row.memory_bytes) },
-    { name: "Leased", width: "84px", number, title: "Memory of the store that it has leased", value: (row) => row.leased_bytes, text: (row) => bytes(row.leased_bytes) },
-    { name: "Objects", width: "72px", number, title: "Objects that it has made and that are there", value: (row) => row.objects, text: (row) => count(row.objects) },
+    {
+      name: "State", width: "76px", title: "What the head of the session has it do", value: (row) => row.state,
+      text: (row) => row.state, className: (row) => (row.state === "blocked" ? "warn" : ""),
+    },
+    {
+      name: "Runs", least: 140, value: (row) => row.function,
+      text: (row) => (row.function ? short(row.function) : row.recorded ? "" : null),
+      hint: (row) => row.function ?? (row.recorded ? "" : "not recorded"),
+    },
+    {
+      name: "For", width: "76px", number, title: "How long the call has run", value: (row) => row.running_s,
+      text: (row) => (row.running_s === null ? "" : time(row.running_s)),
+    },
+    {
+      name: "Call", width: "92px", value: (row) => row.task, text: (row) => row.task ?? "",
+      open: (row) => row.task && openCall(row.task),
+    },
+    {
+      name: "Waits for", least: 140, value: (row) => first(row)?.for_s,
+      text: (row) => row.waits.map((wait) => `${wait.what} (${time(wait.for_s)})`).join(", "),
+    },
+    {
+      name: "Holds", width: "84px", title: "Resources of the session", value: (row) => row.holds,
+      text: (row) => (row.holds === "nothing" ? "" : row.holds),
+    },
+    {
+      name: "Calls/s", width: "80px", number, value: (row) => row.calls_per_s,
+      text: (row) => (row.calls_per_s === null ? null : rate(row.calls_per_s)),
+    },
+    {
+      name: "CPU", width: "60px", number, title: "100 % is one processor", value: (row) => row.cpu_percent,
+      text: (row) => percent(row.cpu_percent),
+    },
+    {
+      name: "Memory", width: "84px", number, title: "Resident memory without the store's",
+      value: (row) => row.memory_bytes, text: (row) => bytes(row.memory_bytes),
+    },
+    {
+      name: "Leased", width: "84px", number, title: "Memory of the store that it has leased",
+      value: (row) => row.leased_bytes, text: (row) => bytes(row.leased_bytes),
+    },
+    {
+      name: "Objects", width: "72px", number, title: "Objects that it has made and that are there",
+      value: (row) => row.objects, text: (row) => count(row.objects),
+    },
   ],
   {
     key: (row) => `${row.pid}.${row.kind}`,
-    words: (row) => `${row.pid} ${row.kind} ${row.state} ${row.function ?? ""} ${row.task ?? ""} ${row.waits.map((wait) => wait.what).join(" ")}`,
+    words: (row) => {
+      const waits = row.waits.map((wait) => wait.what);
+      return [row.pid, row.kind, row.state, row.function ?? "", row.task ?? "", ...waits].join(" ");
+    },
     over: (row) => !busy(row),
     empty: "no process of the session is known",
   },
@@ -54,15 +91,33 @@ const functions = new Table(
   find("functions-table"),
   [
     { name: "Function", least: 240, value: (row) => row.function, text: (row) => row.function },
-    { name: "Calls/s", width: "88px", number, title: "Calls that ended", value: (row) => row.calls_per_s, text: (row) => rate(row.calls_per_s) },
+    {
+      name: "Calls/s", width: "88px", number, title: "Calls that ended", value: (row) => row.calls_per_s,
+      text: (row) => rate(row.calls_per_s),
+    },
     { name: "Running", width: "76px", number, value: (row) => row.running, text: (row) => count(row.running) },
-    { name: "Waiting", width: "80px", number, title: "Calls that have not begun", value: (row) => row.pending, text: (row) => count(row.pending), className: (row) => (row.pending > 0 && row.running === 0 ? "warn" : "") },
+    {
+      name: "Waiting", width: "80px", number, title: "Calls that have not begun", value: (row) => row.pending,
+      text: (row) => count(row.pending), className: (row) => (row.pending > 0 && row.running === 0 ? "warn" : ""),
+    },
     { name: "Finished", width: "92px", number, value: (row) => row.finished, text: (row) => count(row.finished) },
-    { name: "Failed", width: "76px", number, value: (row) => row.failed, text: (row) => count(row.failed), className: (row) => (row.failed > 0 ? "bad" : "") },
-    { name: "p50", width: "80px", number, title: "Half of the calls took longer", value: (row) => row.p50_s, text: (row) => time(row.p50_s) },
-    { name: "p99", width: "80px", number, title: "One call of a hundred took longer", value: (row) => row.p99_s, text: (row) => time(row.p99_s) },
+    {
+      name: "Failed", width: "76px", number, value: (row) => row.failed, text: (row) => count(row.failed),
+      className: (row) => (row.failed > 0 ? "bad" : ""),
+    },
+    {
+      name: "p50", width: "80px", number, title: "Half of the calls took longer", value: (row) => row.p50_s,
+      text: (row) => time(row.p50_s),
+    },
+    {
+      name: "p99", width: "80px", number, title: "One call of a hundred took longer", value: (row) => row.p99_s,
+      text: (row) => time(row.p99_s),
+    },
     { name: "Longest", width: "80px", number, value: (row) => row.max_s, text: (row) => time(row.max_s) },
-    { name: "Together", width: "88px", number, title: "The time of all its calls", value: (row) => row.total_s, text: (row) => time(row.total_s) },
+    {
+      name: "Together", width: "88px", number, title: "The time of all its calls", value: (row) => row.total_s,
+      text: (row) => time(row.total_s),
+    },
   ],
   {
     key: (row) => row.function,
@@ -78,11 +133,22 @@ const actors = new Table(
     { name: "Actor", width: "76px", number, value: (row) => row.actor, text: (row) => String(row.actor) },
     { name: "Class", least: 110, value: (row) => row.class, text: (row) => short(row.class), hint: (row) => row.class },
     { name: "Name", least: 80, value: (row) => row.name, text: (row) => row.name ?? "" },
-    { name: "State", width: "92px", value: (row) => row.state, text: (row) => row.state, hint: (row) => row.death ?? "", className: (row) => ({ dead: "bad", alive: "" })[row.state] ?? "warn" },
-    { name: "Pid", width: "76px", number, value: (row) => row.pid, text: (row) => (row.pid === null ? null : String(row.pid)) },
-    { name: "Runs", least: 100, value: (row) => row.function, text: (row) => (row.function ? short(row.function) : "") },
+    {
+      name: "State", width: "92px", value: (row) => row.state, text: (row) => row.state, hint: (row) => row.death ?? "",
+      className: (row) => ({ dead: "bad", alive: "" })[row.state] ?? "warn",
+    },
+    {
+      name: "Pid", width: "76px", number, value: (row) => row.pid,
+      text: (row) => (row.pid === null ? null : String(row.pid)),
+    },
+    {
+      name: "Runs", least: 100, value: (row) => row.function, text: (row) => (row.function ? short(row.function) : ""),
+    },
     { name: "Running", width: "76px", number, value: (row) => row.in_flight, text: (row) => count(row.in_flight) },
-    { name: "Queue", width: "72px", number, title: "Calls that wait for it", value: (row) => row.queue, text: (row) => count(row.queue) },
+    {
+      name: "Queue", width: "72px", number, title: "Calls that wait for it", value: (row) => row.queue,
+      text: (row) => count(row.queue),
+    },
     { name: "Restarts", width: "80px", number, value: (row) => row.restarts, text: (row) => count(row.restarts) },
   ],
   {
@@ -99,7 +165,13 @@ const resources = new Table(
     { name: "Resource", width: "140px", value: (row) => row.name, text: (row) => row.name },
     { name: "Used", width: "90px", number, value: (row) => row.used, text: (row) => amount(row.name, row.used) },
     { name: "Of", width: "90px", number, value: (row) => row.total, text: (row) => amount(row.name, row.total) },
-    { name: "Share", least: 100, node: (cell, row) => meter(cell, row.total > 0 ? row.used / row.total : 0, `${percent((100 * row.used) / (row.total || 1))} used`) },
+    {
+      name: "Share", least: 100,
+      node: (cell, row) => {
+        const share = row.used / (row.total || 1);
+        return meter(cell, row.total > 0 ? share : 0, `${percent(100 * share)} used`);
+      },
+    },
   ],
   { key: (row) => row.name, words: (row) => row.name, empty: "the head of the session has not said" },
 );
@@ -107,12 +179,24 @@ const resources = new Table(
 const wanted = new Table(
   find("wanted-table"),
   [
-    { name: "Waits", width: "132px", value: (row) => row.pid, text: (row) => (row.pid === null ? "an actor" : `process ${row.pid}`) },
-    { name: "For so many workers", width: "150px", number, value: (row) => row.workers, text: (row) => count(row.workers) },
+    {
+      name: "Waits", width: "132px", value: (row) => row.pid,
+      text: (row) => (row.pid === null ? "an actor" : `process ${row.pid}`),
+    },
+    {
+      name: "For so many workers", width: "150px", number, value: (row) => row.workers,
+      text: (row) => count(row.workers),
+    },
     { name: "Each with", least: 110, value: (row) => row.demand, text: (row) => row.demand },
-    { name: "Since", width: "90px", number, value: (row) => row.waited_s, text: (row) => time(row.waited_s), className: (row) => (row.waited_s > 5 ? "warn" : "") },
+    {
+      name: "Since", width: "90px", number, value: (row) => row.waited_s, text: (row) => time(row.waited_s),
+      className: (row) => (row.waited_s > 5 ? "warn" : ""),
+    },
   ],
-  { key: (row) => `${row.pid} ${row.demand}`, words: (row) => `${row.pid} ${row.demand}`, empty: "no call waits for a worker" },
+  {
+    key: (row) => `${row.pid} ${row.demand}`, words: (row) => `${row.pid} ${row.demand}`,
+    empty: "no call waits for a worker",
+  },
 );
 
 const phases = { pending_arguments: "waits for argument" };
@@ -121,15 +205,25 @@ const calls = new Table(
   [
     { name: "Call", width: "120px", text: (row) => row.task, open: (row) => openCall(row.task) },
     { name: "Function", least: 200, text: (row) => row.function },
-    { name: "State", width: "170px", text: (row) => (phases[row.state] ?? row.state) + (row.cause ? ` (${row.cause.replaceAll("_", " ")})` : ""), className: (row) => ({ failed: "bad", pending_arguments: "warn" })[row.state] ?? "" },
+    {
+      name: "State", width: "170px",
+      text: (row) => (phases[row.state] ?? row.state) + (row.cause ? ` (${row.cause.replaceAll("_", " ")})` : ""),
+      className: (row) => ({ failed: "bad", pending_arguments: "warn" })[row.state] ?? "",
+    },
     { name: "Made", width: "112px", number, text: (row) => clock(row.created) },
-    { name: "Waited", width: "88px", number, title: "From when it was made to when it began", text: (row) => (row.created && row.started ? time(Math.max(0, row.started - row.created)) : null) },
+    {
+      name: "Waited", width: "88px", number, title: "From when it was made to when it began",
+      text: (row) => (row.created && row.started ? time(Math.max(0, row.started - row.created)) : null),
+    },
     { name: "Ran", width: "88px", number, text: (row) => time(row.ran_s) },
     { name: "Caller", width: "84px", number, text: (row) => String(row.caller_pid) },
     { name: "Worker", width: "84px", number, text: (row) => (row.worker_pid === null ? null : String(row.worker_pid)) },
     { name: "Waits for", least: 110, text: (row) => row.waits_for ?? "" },
   ],
-  { key: (row) => row.task, words: () => "", empty: "no call is recorded; programs that start with MOBULA_EVENTS=all record them" },
+  {
+    key: (row) => row.task, words: () => "",
+    empty: "no call is recorded; programs that start with MOBULA_EVENTS=all record them",
+  },
 );
 
 const segments = segmentTable(find("map-table"));
@@ -339,7 +433,10 @@ const query = (fields) => new URLSearchParams(Object.entries(fields).filter(([, 
 
 const askCalls = ask(
   "calls",
-  () => `tasks?${query({ state: find("calls-state").value, sort: find("calls-sort").value, text: find("filter").value.trim(), limit: 200 })}`,
+  () => {
+    const [state, sort] = [find("calls-state").value, find("calls-sort").value];
+    return `tasks?${query({ state, sort, text: find("filter").value.trim(), limit: 200 })}`;
+  },
   ({ tasks, total }) => {
     counted("calls", calls.show(tasks, ""), total);
   },
@@ -357,7 +454,8 @@ function showTimeline() {
   const actorAt = new Map((sample?.actors ?? []).map((actor) => [actor.pid, actor.name ?? short(actor.class)]));
   const named = ({ pid, label }) => ({ pid, label: actorAt.has(pid) ? `${actorAt.get(pid)} ${pid}` : label });
   timeline.show({ ...lastTimeline, tracks: lastTimeline.tracks.map(named) }, find("filter").value);
-  const note = lastTimeline.left_out > 0 ? `the last ${count(lastTimeline.spans.length)} parts; a shorter time shows all` : "";
+  const shown = count(lastTimeline.spans.length);
+  const note = lastTimeline.left_out > 0 ? `the last ${shown} parts; a shorter time shows all` : "";
   const place = document.querySelector("#timeline .count");
   if (place.textContent !== note) place.textContent = note;
   showLegend(find("timeline-legend"), [
@@ -422,7 +520,8 @@ function showCall(body, { task, why, made }) {
     chain.className = "chain";
     for (const link of why.chain) {
       const line = document.createElement("li");
-      line.textContent = `${link.kind} ${link.id}: ${link.text}${link.for_s === null ? "" : `, for ${time(link.for_s)}`}`;
+      const lasted = link.for_s === null ? "" : `, for ${time(link.for_s)}`;
+      line.textContent = `${link.kind} ${link.id}: ${link.text}${lasted}`;
       chain.append(line);
     }
     const end = document.createElement("li");

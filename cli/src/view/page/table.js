@@ -167,7 +167,8 @@ export class Table {
 function compare(one, other, descends) {
   const missing = (value) => value === null || value === undefined || value === "";
   if (missing(one) || missing(other)) return missing(one) - missing(other);
-  const order = typeof one === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
+  const byText = () => String(one).localeCompare(String(other), "en", { numeric: true });
+  const order = typeof one === "number" ? one - other : byText();
   return descends ? -order : order;
 }
 

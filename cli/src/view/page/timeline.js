@@ -43,7 +43,8 @@ export class Timeline {
     const { tracks, spans, arrows, seconds } = this.data;
     const used = new Set(spans.map((span) => span[0]));
     // Living processes, and those that were there in this time.
-    const shown = tracks.filter((track) => used.has(track.pid) || !track.label.includes("(ended)")).slice(0, TRACKS_MAX);
+    const isShown = (track) => used.has(track.pid) || !track.label.includes("(ended)");
+    const shown = tracks.filter(isShown).slice(0, TRACKS_MAX);
     const rows = new Map(shown.map((track, at) => [track.pid, at]));
     const width = this.canvas.parentElement.clientWidth;
     const height = Math.max(1, shown.length) * TRACK + AXIS;
