@@ -100,7 +100,7 @@ fuzz_target!(|steps: Vec<Step>| {
     assert_eq!(&kept[..], b"kept by the honest");
 });
 
-/// The objects and handles that the honest client was lent.
+/// The objects and handles that the honest client has.
 #[derive(Default)]
 struct Uses {
     objects: Vec<Object>,

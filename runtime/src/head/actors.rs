@@ -159,7 +159,7 @@ pub(super) struct Actors {
     actors: HashMap<u64, Actor>,
     /// The actors that wait for a process, in the order in which they were started.
     waiting: BTreeMap<u64, u64>,
-    /// Those that wait for resources, too, or for a process of another environment.
+    /// Actors that wait for resources, too, or for a process of another environment.
     demanding: BTreeMap<u64, u64>,
     /// The last number of an actor that waits.
     waiting_last: u64,

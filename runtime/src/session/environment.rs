@@ -261,7 +261,7 @@ const OF_DRIVERS: [&str; 7] = [
     events::CALL_SITES,
 ];
 
-/// The options. Those that are not set come from the environment. All of them are valid.
+/// The options, all of them valid. Options that are not set come from the environment.
 pub(super) fn complete(
     mut options: SessionOptions,
     value_of: impl Fn(&str) -> Option<OsString>,

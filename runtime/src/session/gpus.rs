@@ -16,7 +16,7 @@ pub(super) enum Found {
     /// Nothing looked for them.
     #[default]
     Nothing,
-    /// Those that `CUDA_VISIBLE_DEVICES` names, and no others may be used.
+    /// The GPUs that `CUDA_VISIBLE_DEVICES` names; no others may be used.
     Named(Vec<String>),
     /// The number of GPUs in the machine.
     Machine(u32),

@@ -113,19 +113,19 @@ pub struct DriverState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ProcessCounts {
-    /// All of them.
+    /// All processes.
     pub total: u64,
-    /// Those that start.
+    /// Processes that start.
     pub starting: u64,
-    /// Those without calls.
+    /// Workers without calls.
     pub idle: u64,
-    /// Those that are leased to a caller.
+    /// Workers that are leased to a caller.
     pub leased: u64,
-    /// Those whose call waits for results of other calls.
+    /// Workers whose call waits for results of other calls.
     pub blocked: u64,
-    /// Those that are actors.
+    /// Actors.
     pub actors: u64,
-    /// Those that are ending, or finish a last call.
+    /// Processes that are ending, or finish a last call.
     pub ending: u64,
 }
 

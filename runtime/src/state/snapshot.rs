@@ -51,7 +51,7 @@ pub struct Observer {
 pub struct HeadReport {
     /// All resources of the session, by their names; memory in bytes.
     pub resources: Vec<(String, f64)>,
-    /// Those that are free.
+    /// The resources that are free.
     pub free: Vec<(String, f64)>,
     /// The demands that are not met.
     pub wanted: Vec<Wanted>,

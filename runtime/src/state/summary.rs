@@ -30,13 +30,13 @@ pub struct FunctionSummary {
     pub function: String,
     /// Calls that were made; if the callers do not count them, calls that have begun.
     pub made: u64,
-    /// Those of them that wait for arguments, for a worker, or for calls before them.
+    /// Calls that wait for arguments, for a worker, or for calls before them.
     pub pending: u64,
-    /// Those that run.
+    /// Calls that run.
     pub running: u64,
-    /// Those that have succeeded.
+    /// Calls that have succeeded.
     pub finished: u64,
-    /// Those that have failed.
+    /// Calls that have failed.
     pub failed: u64,
     /// The median of their times: half of the calls took longer.
     pub p50_s: Option<f64>,

@@ -110,7 +110,7 @@ pub struct ArgumentSizes {
     pub inline_bytes: u64,
     /// Objects of the store that they name.
     pub objects: u64,
-    /// Those that are results of other calls.
+    /// Objects that are results of other calls.
     pub results: u64,
 }
 

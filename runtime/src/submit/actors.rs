@@ -65,7 +65,7 @@ pub(super) struct Actors {
     actors: FxHashMap<u64, Actor>,
     /// Actors whose channels were lost, and since when.
     lost: FxHashMap<u64, Instant>,
-    /// Those that are over, the earliest first.
+    /// Actors that are over, the earliest first.
     over: VecDeque<u64>,
 }
 

@@ -71,14 +71,14 @@ fn threads_of_a_reader() {
         let pinned = pinned.clone();
         spawn(move || {
             pinned.acquire(ReferenceKind::Borrow);
-            assert_eq!(pinned.pin() & MAPPED, MAPPED, "lent without a pin");
+            assert_eq!(pinned.pin() & MAPPED, MAPPED, "borrowed without a pin");
             pinned.release(ReferenceKind::Borrow);
         })
     };
     pinned.acquire(ReferenceKind::Handle);
     pinned.acquire(ReferenceKind::Borrow);
     pinned.release(ReferenceKind::Handle);
-    assert_eq!(pinned.pin(), HELD | MAPPED, "lent without a pin");
+    assert_eq!(pinned.pin(), HELD | MAPPED, "borrowed without a pin");
     pinned.release(ReferenceKind::Borrow);
     other.join().unwrap();
     assert_eq!(pinned.pin(), 0, "a pin is left behind");

@@ -72,10 +72,10 @@ mod tests {
         check(&[(1, false)], Some((0, false)));
         check(&[(1, true), (1, true), (2, true)], Some((1, true)));
         check(&[(1, true), (2, true), (2, true), (1, true), (1, true), (3, true)], Some((4, true)));
-        // Those that may be retried go first, however few.
+        // Calls that may be retried are ended first, however few.
         check(&[(1, true), (2, false), (2, false), (3, false)], Some((0, false)));
         check(&[(1, false), (1, true), (1, true), (1, false)], Some((2, true)));
-        // Those that may not are one group.
+        // Calls that may not be retried are one group.
         check(&[(1, false), (2, false), (3, false)], Some((2, false)));
     }
 

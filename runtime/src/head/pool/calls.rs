@@ -193,7 +193,7 @@ struct Life {
     servers: BTreeMap<u64, Server>,
     /// Dead processes that the head has not noticed yet.
     unnoticed: Vec<u64>,
-    /// Those that were ended because memory was short.
+    /// Processes that were ended because memory was short.
     short_of_memory: BTreeSet<u64>,
     /// The callers that asked how these processes ended, before the head knew it.
     asked_deaths: BTreeSet<(u64, u64)>,

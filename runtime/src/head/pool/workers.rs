@@ -14,11 +14,11 @@ use super::{Caller, Job, Worker};
 /// The workers; see the module's documentation.
 pub(super) struct Workers<C> {
     all: HashMap<u64, Worker<C>>,
-    /// Those that do not rest.
+    /// Workers that do not rest.
     active: BTreeSet<u64>,
-    /// Those that have registered.
+    /// Workers that have registered.
     by_peer: HashMap<OwnerId, u64>,
-    /// Those that are leased, by the numbers of their callers' links.
+    /// Workers that are leased, by the numbers of their callers' links.
     by_lessee: HashMap<u64, BTreeSet<u64>>,
     actors: usize,
     blocked: usize,

@@ -95,7 +95,7 @@ pub(crate) fn cut_cycles(registry: &Registry, slot: u16, recorded: &mut [(u32, V
     }
 }
 
-/// The references of objects for a listing. The references of an object in a spill file of a living client are left
+/// The references of an object, for a listing. Those of an object in a spill file of a living client are left
 /// out, because reading them would wait for a disk.
 pub(crate) fn references_in_memory<'a>(
     registry: &'a Registry,

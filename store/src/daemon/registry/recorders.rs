@@ -33,7 +33,7 @@ struct Left {
     control: Memory,
 }
 
-/// Those that died last, the first of them in front.
+/// The recorders of the clients that died last, in the order of their deaths.
 #[derive(Default)]
 pub(crate) struct Recorders {
     left: VecDeque<Left>,
@@ -54,7 +54,7 @@ impl Recorders {
         self.left.push_back(Left { id, pid, label, control });
     }
 
-    /// Those that are kept.
+    /// The recorders that are kept.
     pub(crate) fn all(&self) -> impl Iterator<Item = Recorded<'_>> {
         self.left.iter().map(|Left { id, pid, label, control }| Recorded {
             id: *id,
