@@ -1,5 +1,8 @@
-//! Bad input: if these fail, a mistake (a wrong path, an old id, a full store, a fork) brings wrong bytes, a hang, a
-//! crash or an error that does not say what to do, or spoils what had nothing to do with it.
+//! Bad input: a wrong path, an old id, a full store, a fork. If these fail, such a mistake has one of these effects:
+//!
+//! - wrong bytes, a hang, or a crash;
+//! - an error that does not say what to do;
+//! - damage to other objects or clients.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

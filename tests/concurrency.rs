@@ -1,5 +1,8 @@
-//! Actors with several calls at a time, on threads: if these fail, calls that were promised to run side by side wait
-//! for each other, two calls change the same state at once, or calls are lost when one of them fails.
+//! Actors with several calls at a time, on threads. If these fail:
+//!
+//! - calls that can run at the same time wait for each other;
+//! - two calls change the same state at once;
+//! - calls are lost when one of them fails.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -109,8 +109,8 @@ fn verify(object: &Object) {
     }
 }
 
-/// Goes wild for a while: writes words into sealed objects of this process's own, a few at a time, each of which it
-/// soon puts right again, so that much of a value can be read before something is wrong with it. At the end all are as
+/// Behaves like a faulty owner for a while: it writes words into its own sealed objects, a few at a time. It soon
+/// restores each word, so that a reader can read much of a value before it meets a wrong one. At the end all are as
 /// they were. Returns how many words it wrote.
 fn scribble(objects: &[Object], mut random: Random, duration: Duration) -> u64 {
     let (began, mut written) = (Instant::now(), 0);

@@ -2,9 +2,14 @@
 //! `opentelemetry`.
 //!
 //! A call that is made within a sampled span takes the context of the span to the process that runs the call. There,
-//! Mobula makes a span for the call: its parent is the span of the caller, its name is that of the function
-//! (`module::function`) or method (`module::Class::method`), its kind is *consumer*, and if the call fails, its status
-//! has the text of the error. While the call runs, its span is the active one. So the calls that it makes belong to the
+//! Mobula makes a span for the call:
+//!
+//! - its parent is the span of the caller;
+//! - its name is that of the function (`module::function`) or of the method (`module::Class::method`);
+//! - its kind is *consumer*;
+//! - if the call fails, its status has the text of the error.
+//!
+//! While the call runs, its span is the active one. So the calls that it makes belong to the
 //! same trace, and so do the spans that it makes itself.
 //!
 //! Mobula uses OpenTelemetry's interface. The program chooses the SDK and an exporter, and sets the global tracer

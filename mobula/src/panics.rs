@@ -1,7 +1,7 @@
 //! The text that a worker prints when user code panics.
 //!
-//! The standard library's own text begins with an empty line, which gets a prefix of its own among the driver's output;
-//! and it calls the main thread of a worker unnamed, because a worker never comes to the runtime start-up that names
+//! The standard library's own text begins with an empty line, which gets a prefix of its own among the driver's output.
+//! It also calls the main thread of a worker unnamed, because a worker never comes to the runtime start-up that names
 //! it. User code may set another hook at any time.
 
 use std::backtrace::{Backtrace, BacktraceStatus};

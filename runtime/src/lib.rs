@@ -10,10 +10,14 @@
 //!   value ← Resolved ← Ref ← results        ◄──record── worker ← Invocation::give
 //! ```
 //!
-//! The path of a task through this crate: `front` (the functions that a front calls) → `call` (its arguments are
-//! payloads) → `submit` (its arguments are there, a worker has room) → `wire`, `mail` (a record in a ring) → in the
-//! worker: `executor` (its queue), `worker`, `host` (it runs) → `wire`, `mail` → `submit` → `call` (its outcome
-//! arrives in a cell, which a [`Ref`] points to).
+//! The path of a task through this crate:
+//!
+//! 1. `front` has the functions that a front calls.
+//! 2. `call`: its arguments are payloads.
+//! 3. `submit`: it waits until its arguments are there and a worker has room.
+//! 4. `wire`, `mail`: it is a record in a ring.
+//! 5. In the worker, it waits in the queue of `executor`, and runs in `worker` and `host`.
+//! 6. `wire`, `mail`, `submit`, `call`: its outcome comes back to a cell, which a [`Ref`] points to.
 //!
 //! Every process of a session has a `runtime`, which connects these parts. The `head` starts processes and hands out
 //! workers, `session` starts and ends it all, and `entry` is where a process that was started begins. `process` is the

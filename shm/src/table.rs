@@ -20,8 +20,8 @@
 //! \* The daemon stores states only for a dead owner.
 //!
 //! Where the bytes lie, segment and offset, is one word. So one store of that word *moves* an object to another
-//! position in memory, while its state word is `Dying`: an owner that dies in between leaves it at the old position or
-//! at the new one, and at both the bytes are complete.
+//! position in memory, while its state word is `Dying`. An owner that dies in between leaves it at the old position or
+//! at the new one. The bytes are complete at both.
 //!
 //! An entry also has room for the [place](SpillLocation) of its record in a spill file, beside the location. While a
 //! place is set, there is a complete record there, in every state of the word. The place is set before the word says

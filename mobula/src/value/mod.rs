@@ -76,10 +76,10 @@
 //! line. A carrier in a newtype variant of an internally tagged enum does the same, because a tag is added to it there.
 //!
 //! A value that a type's own `Serialize` refuses, or that `serde` refuses for it, is [`ValueError::Unwritable`], which
-//! names the type and the field: a time before 1970 in a `SystemTime`, a path that is no text, a tagged variant that is
-//! no map. Where `serde` buffers values (`untagged`, `flatten`, internally and adjacently tagged enums), it cannot hold
-//! an integer of more than 64 bits: reading one is an error there. A flattened map cannot have bytes as keys: reading
-//! one is an error, too.
+//! names the type and the field. Examples are a time before 1970 in a `SystemTime`, a path that is no text, and a
+//! tagged variant that is no map. Where `serde` buffers values (`untagged`, `flatten`, internally and adjacently tagged
+//! enums), it cannot hold an integer of more than 64 bits: reading one is an error there. A flattened map cannot have
+//! bytes as keys: reading one is an error, too.
 //!
 //! In such a buffer, bytes of a type other than [`Bytes`] (for example of `serde_bytes`) are a list of numbers, as in
 //! JSON, because `serde` also reads bytes as text. Only 4 KiB or more that are not UTF-8 stay bytes. So the choice

@@ -218,8 +218,11 @@ impl Submitter {
         self.due.swap(nanos, Ordering::SeqCst) > nanos
     }
 
-    /// How long a thread that waits for the result of this call may nap: the call is not about to be over, no worker
-    /// has to wait for the calls that are queued here, and no future has to wait for this thread.
+    /// How long a thread that waits for the result of this call may nap. `None` in three cases:
+    ///
+    /// - the call is about to be over;
+    /// - a worker would have to wait for the calls that are queued here;
+    /// - a future would have to wait for this thread.
     pub(crate) fn nap(&self, call: u64, now: Instant) -> Option<Duration> {
         if self.any_future() {
             return None;

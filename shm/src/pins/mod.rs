@@ -17,8 +17,8 @@
 //! fence(SeqCst)                          fence(SeqCst)
 //! word.load() == gen|Sealed?             any pin.load() != 0?
 //! ```
-//! This is Dekker's algorithm: at least one of the two loads sees the other side's store, because one of the two fences
-//! comes first in the one order of all `SeqCst` fences, and a store before that fence is seen after the other fence.
+//! This is Dekker's algorithm: at least one of the two loads sees the other side's store. One of the two fences comes
+//! first in the one order of all `SeqCst` fences, and a store before that fence is seen after the other fence.
 //! Either the reader finds the entry `Dying` and takes its pin back, or the owner finds the pin and puts `Sealed` back.
 //! Without one of the fences both could pass. The loads themselves are relaxed, with an acquire fence behind them: each
 //! side has the other's word [mapped read-only](crate::mapping).

@@ -3,8 +3,8 @@
 //!
 //! # What runs
 //!
-//! The shipped code runs: the pins, tables, directory and rings of `mobula_shm`, and files of other crates that are
-//! included: the counts of the client; from the runtime the waits for mail, the queue of calls and their progress,
+//! The shipped code runs: the pins, tables, directory and rings of `mobula_shm`, and included files of other crates.
+//! From the client these are the counts; from the runtime the waits for mail, the queue of calls and their progress,
 //! cancelling, the items of streams in flight, and the futures that wait for results. Its atomics, locks and mappings
 //! are those of the checker (`mobula_shm::sync`, `mobula_shm::model`, `sync`). Some protocols go on in code with
 //! sockets that the checker cannot run. There a model follows that code line by line, and its file says which code.

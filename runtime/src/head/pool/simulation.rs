@@ -6,9 +6,14 @@
 //! gets its workers.
 //!
 //! In half of the schedules all calls demand one CPU, and the model predicts each decision exactly. In the others,
-//! their demands are random. Then the test checks: no more is granted than there is; no GPU is given out above 1; a
-//! demand that fits and may be served is served; each caller is served eventually, however much it demands; and
-//! everything is given back. These schedules also make and remove placement groups: each group gets all that it demands
+//! their demands are random. Then the test checks:
+//!
+//! - no more is granted than there is, and no GPU is given out above 1;
+//! - a demand that fits and may be served is served;
+//! - each caller is served eventually, however much it demands;
+//! - everything is given back.
+//!
+//! These schedules also make and remove placement groups: each group gets all that it demands
 //! or nothing, and its calls and actors take their resources from it.
 //!
 //! [Seeds](super::simulated) are those of the other simulation.
