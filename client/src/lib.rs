@@ -28,7 +28,7 @@
 //! | [`ObjectWriter::seal`] stores the state word | `owner/table` |
 //! | [`Client::get`] in another process | `client`, `object`, `reference` |
 //! | counts a borrow, pins, loads the state word | `reader/peers`, `reader/slot`, `reader/peer` |
-//! | finds the bytes; `reference` asks for each of these steps | `reader/slot`, `reader/segment` |
+//! | finds the bytes; `owner` does these steps for own objects | `reader/slot`, `reader/segment` |
 //! | clones and drops | `reference`, `counting/count` |
 //! | the last drop lets the owner free it | `owner/references`, `owner/reclaim` |
 //!
