@@ -454,7 +454,7 @@ impl Worker {
                 Err(error) => Err(Violation(format!("unpublish: {error}"))),
             },
             Err(ClientError::Refused(Refusal::NoSuchObject { .. })) if may_be_deleted => Ok(()),
-            Err(error) => self.excuse_suspects(&error, id, "publish what is held"),
+            Err(error) => self.excuse_suspects(&error, id, "publish a held object"),
         }
     }
 
@@ -668,7 +668,7 @@ impl Worker {
 }
 
 impl Link {
-    /// Lets go of what the other end has taken.
+    /// Drops the references that the other end has taken over.
     fn take_back(&mut self) {
         let consumed = self.channel.sender.consumed();
         while self.sent.front().is_some_and(|(position, _)| *position <= consumed) {

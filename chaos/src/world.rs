@@ -221,7 +221,9 @@ impl World {
                 return Ok(());
             }
             if killed.elapsed() > PATIENCE {
-                return Err(Violation(format!("what {owner} had is not given back within {PATIENCE:?}")));
+                return Err(Violation(format!(
+                    "the memory of {owner} is not given back within {PATIENCE:?}"
+                )));
             }
             std::thread::sleep(Duration::from_micros(200));
         }

@@ -71,7 +71,7 @@ impl ConnectOptions {
     }
 
     /// The kinds of events that this client records: a bit for each. Default: none.
-    // For the runtime, which records calls beside what the client itself does.
+    // For the runtime, which records calls beside the client's own events.
     #[doc(hidden)]
     pub fn events(mut self, kinds: u32) -> Self {
         self.events = kinds;

@@ -206,7 +206,7 @@ pub fn constructed_shared_fallible<T: ConcurrentState, E: fmt::Display + 'static
 #[diagnostic::on_unimplemented(
     message = "an actor with several calls at a time is shared by threads: `{Self}` is not `Send` and `Sync`",
     label = "is not both `Send` and `Sync`",
-    note = "use `Mutex`, `RwLock` or atomics for what changes behind `&self`, and `Arc` in place of `Rc`",
+    note = "use `Mutex`, `RwLock` or atomics for state that changes behind `&self`, and `Arc` in place of `Rc`",
     note = "without `max_concurrency`, `concurrency_groups` and `async` methods, its calls run one at a time"
 )]
 pub trait ConcurrentState: Sized {

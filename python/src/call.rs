@@ -1,7 +1,7 @@
 //! Calls: of functions, and what calls of functions and of actors' methods have in common.
 //!
-//! The key of a function is a hash of its pickle and of what it refers to, so all processes agree on it. A call has, in
-//! front of the arguments that the program gives:
+//! The key of a function is a hash of its pickle and of the objects that it refers to, so all processes agree on it. A
+//! call has, in front of the arguments that the program gives:
 //!
 //! - for a function and a constructor, a reference to the object with the pickle, which a worker reads once,
 //! - the [`Header`]: the method, and the names of the arguments that were given by name.

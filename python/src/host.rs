@@ -116,7 +116,7 @@ struct Known {
     used: u64,
 }
 
-/// The functions that a worker keeps, with what they capture.
+/// The functions that a worker keeps, with the values that they capture.
 const FUNCTIONS_MAX: usize = 256;
 
 thread_local! {

@@ -23,16 +23,16 @@ impl Attribute {
     }
 }
 
-/// Does something that waits without the interpreter's lock, on this thread, with what must not go to another one. What
-/// may go to other threads needs no more than [`Python::detach`].
+/// Does something that waits without the interpreter's lock, on this thread, with values that must not go to
+/// another one. For other values, [`Python::detach`] is enough.
 ///
 /// # Safety
 /// `work` captures nothing that is bound to the lock: no `Python`, no `Bound`, no borrow of one.
 pub(crate) unsafe fn without_lock<R>(py: Python<'_>, work: impl FnOnce() -> R) -> R {
     struct Here<T>(T);
 
-    // SAFETY: `detach` asks for what may go to other threads in order to keep out what is bound to the interpreter's
-    // lock, which the caller has ruled out. It runs the closure on this thread.
+    // SAFETY: `detach` asks for `Send` in order to keep out values that are bound to the interpreter's lock, which the
+    // caller has ruled out. It runs the closure on this thread.
     unsafe impl<T> Send for Here<T> {}
 
     impl<R, F: FnOnce() -> R> Here<F> {

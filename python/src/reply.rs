@@ -28,7 +28,7 @@ impl Reply {
 
 #[pymethods]
 impl Reply {
-    /// Answers with what the method has returned.
+    /// Answers with the return value of the method.
     fn give(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut reply = self.take()?;
         let returns = reply.returns();

@@ -142,8 +142,8 @@ impl Environment {
         (env_vars.into_keys().collect(), working_dir, program)
     }
 
-    /// The environment that this process was started in, from what it was [told](Self::told), without GPUs: calls that
-    /// a call makes demand their own.
+    /// The environment that this process was started in, from the options that it was [told](Self::told), without GPUs:
+    /// calls that a call makes demand their own.
     pub(crate) fn of_this_process((names, working_dir, program): Told) -> Self {
         let value = |name: String| Some((name.clone(), std::env::var(name).ok()?));
         let env_vars = names.into_iter().filter_map(value).collect();

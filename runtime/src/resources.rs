@@ -230,7 +230,7 @@ impl Resources {
         self.units.iter().all(|(name, units)| *units <= offer.units_of(name))
     }
 
-    /// Whether `total` has all of this beside what is taken.
+    /// Whether `total` has all of this beside the taken resources.
     pub(crate) fn fits<const N: usize>(&self, total: &Self, taken: [&Self; N]) -> bool {
         let sum = |name, units| {
             taken.iter().fold(units, |sum: u64, taken| sum.saturating_add(taken.units_of(name)))

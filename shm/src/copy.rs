@@ -19,7 +19,7 @@ const STREAMING_BYTES_MIN: usize = 32 << 20;
 /// # Panics
 /// Where the lengths differ.
 pub fn copy(target: &mut [u8], source: &[u8]) {
-    assert_eq!(target.len(), source.len(), "a copy is as long as what is copied");
+    assert_eq!(target.len(), source.len(), "a copy is as long as its source");
     if source.len() < STREAMING_BYTES_MIN { target.copy_from_slice(source) } else { stream(target, source) }
 }
 
@@ -29,7 +29,7 @@ pub fn copy(target: &mut [u8], source: &[u8]) {
 /// # Panics
 /// Where the lengths differ.
 pub fn copy_once(target: &mut [u8], source: &[u8]) {
-    assert_eq!(target.len(), source.len(), "a copy is as long as what is copied");
+    assert_eq!(target.len(), source.len(), "a copy is as long as its source");
     // Up to the first word that is aligned, and behind the last one, byte by byte.
     let lead = source.as_ptr().align_offset(WORD_BYTES).min(source.len());
     let (target_lead, target) = target.split_at_mut(lead);
@@ -170,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "as long as what is copied")]
+    #[should_panic(expected = "as long as its source")]
     fn a_copy_of_another_length_is_refused() {
         copy(&mut [0; 2], &[0; 3]);
     }
 
     #[test]
-    #[should_panic(expected = "as long as what is copied")]
+    #[should_panic(expected = "as long as its source")]
     fn a_copy_by_single_loads_of_another_length_is_refused() {
         copy_once(&mut [0; 3], &[0; 2]);
     }

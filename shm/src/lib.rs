@@ -29,7 +29,7 @@
 #![warn(missing_debug_implementations)]
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("Mobula stands on what Linux has: sealed memfds, eventfds, pidfds and wiping pages on fork");
+compile_error!("Mobula needs Linux: sealed memfds, eventfds, pidfds and wiping pages on fork");
 
 pub mod bell;
 pub mod clock;

@@ -7,12 +7,12 @@
 //! | 0 | `tail` | bytes that it has published in its own data, ever |
 //! | 64 | `head` | bytes that it has consumed of the *other* end's data, ever |
 //! | 128 | `starved` | it has records waiting for room in its own data |
-//! | 192 | `mark` | how far it has come with what it has consumed, as the two processes count it |
+//! | 192 | `mark` | its progress with the consumed records, as the two processes count it |
 //! | 256 | `idle` | odd while it does not look at the other end's data |
 //! | 4096 | data | its records: a word with the length, the bytes, padding to 8 |
 //!
 //! A record counts once `tail` has passed it: a producer that dies halfway has published nothing. A consumer copies
-//! a record out before it reads it, and checks the length of what it copies. Both counters only grow (2⁶⁴ bytes last).
+//! a record out before it reads it, and checks the length of the copy. Both counters only grow (2⁶⁴ bytes last).
 //!
 //! `head` is also the acknowledgement: the consumer has handled each record that the head has passed, so the producer
 //! can drop the objects that it held for the record.

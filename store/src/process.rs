@@ -34,7 +34,7 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     raise(Resource::RLIMIT_NOFILE)
 }
 
-/// Raises a limit to what the system allows this process.
+/// Raises a limit as far as the system allows this process.
 fn raise(resource: Resource) -> io::Result<()> {
     let (soft, hard) = getrlimit(resource)?;
     if soft < hard {

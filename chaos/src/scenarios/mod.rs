@@ -28,7 +28,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "kills", about: "clients are killed at random times", run: kills::run },
     Scenario {
         name: "spilling",
-        about: "clients are killed at random times, while what they hold goes to files and comes back",
+        about: "clients are killed at random times, while their objects are spilled and restored",
         run: kills::run_spilling,
     },
     Scenario {
@@ -48,7 +48,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "scribble",
-        about: "clients fill what they can write with random words",
+        about: "clients fill all memory that they can write with random words",
         run: scribble::run,
     },
     Scenario {

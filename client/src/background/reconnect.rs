@@ -241,7 +241,7 @@ impl Handover<'_> {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        tracing::warn!(%error, "cannot hand over to another store what this client has");
+        tracing::warn!(%error, "cannot hand this client's objects over to another store");
         Self::Gone
     }
 }

@@ -18,7 +18,7 @@ use crate::error::ClientError;
 use crate::owner::create::Missing;
 use crate::owner::{Owner, State};
 
-/// Bytes of the first lease for small objects; later ones grow with what is already leased.
+/// Bytes of the first lease for small objects; later ones grow with the memory that is already leased.
 const LEASE_BYTES_MIN: u64 = 1 << 20;
 const LEASE_BYTES_MAX: u64 = 64 << 20;
 /// The interval at which a thread that waits for a lease checks this client's own memory: some of it may have been
@@ -26,7 +26,7 @@ const LEASE_BYTES_MAX: u64 = 64 << 20;
 const LEASE_LOOK: Duration = Duration::from_millis(50);
 
 impl Owner {
-    /// Frees objects, and asks the daemon for what is still missing, until `reserve` succeeds.
+    /// Frees objects, and asks the daemon for the missing memory, until `reserve` succeeds.
     #[cold]
     pub(super) fn make_room<T>(
         &self,

@@ -84,7 +84,7 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
         if function.sig.ident == "remote" || function.sig.ident == "options" {
             errors.push(
                 &function.sig.ident,
-                "this name is taken by what `#[mobula::remote]` adds to the type: choose another",
+                "`#[mobula::remote]` adds an item with this name to the type: choose another name",
             );
         } else if let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() {
             if options.caller_gone {

@@ -124,7 +124,7 @@ fn glue(
     });
     let several = returns.list().map(|_| {
         let docs = [
-            format!("Makes each element of what [`{name}`](fn@{name}) returns an object of its own."),
+            format!("Makes each element of the result of [`{name}`](fn@{name}) an object of its own."),
             String::new(),
             "The result must have exactly `count` elements, else each of the objects is an error.".to_owned(),
         ];

@@ -364,8 +364,8 @@ pub fn remote(options: TokenStream, item: TokenStream) -> TokenStream {
     expansion.into()
 }
 
-/// Has a function run once in each worker process, before the worker's first call: for what each process needs, such as
-/// a subscriber of `tracing`, a panic hook, a pool of threads, or a limit of memory.
+/// Has a function run once in each worker process, before the worker's first call: for setup that each process needs,
+/// such as a subscriber of `tracing`, a panic hook, a pool of threads, or a limit of memory.
 ///
 /// ```
 /// use std::sync::OnceLock;

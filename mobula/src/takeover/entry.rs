@@ -17,7 +17,7 @@ static MAIN: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 /// Stands in place of the C library's function of this name.
 ///
 /// # Safety
-/// Called by the program's entry code alone, with what the C library's own function takes.
+/// Called by the program's entry code alone, with the arguments of the C library's own function.
 // SAFETY: the name is the C library's. The function here does what that function does, by calling it.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __libc_start_main(

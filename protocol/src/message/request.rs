@@ -171,7 +171,7 @@ messages! {
             /// Number from [`Reply::SpillFileMade`](super::Reply::SpillFileMade).
             file: u32,
         }
-        /// The end of what a [`Notice::Spill`](super::Notice::Spill) asked for. Answered by
+        /// The end of the work that a [`Notice::Spill`](super::Notice::Spill) asked for. Answered by
         /// [`Reply::Done`](super::Reply::Done).
         20 => Spilled {
             /// Bytes of the segments that this client has released for it.
@@ -187,7 +187,7 @@ messages! {
             /// How long to wait, in milliseconds.
             timeout_ms: u64,
         }
-        /// The end of what a [`Notice::RestoreWanted`](super::Notice::RestoreWanted) asked for. Answered by
+        /// The end of the work that a [`Notice::RestoreWanted`](super::Notice::RestoreWanted) asked for. Answered by
         /// [`Reply::Done`](super::Reply::Done).
         22 => Restored {
             /// The object that the notice named.
@@ -280,8 +280,8 @@ messages! {
             /// The client at the other end.
             peer: OwnerId,
         }
-        /// The end of what `Resume` began. Answered by [`Reply::Resumed`](super::Reply::Resumed) when the other clients
-        /// have come back too.
+        /// The end of the handover that `Resume` began. Answered by [`Reply::Resumed`](super::Reply::Resumed) when the
+        /// other clients have come back too.
         36 => Resumed {}
     }
 }

@@ -14,7 +14,7 @@ thread_local! {
     static READING: RefCell<Vec<Vec<Handle>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Collects the references of what `write` pickles.
+/// Collects the references of the values that `write` pickles.
 pub(super) fn writing<R>(write: impl FnOnce() -> R) -> (R, Vec<Handle>) {
     WRITING.with_borrow_mut(|stack| stack.push(Vec::new()));
     // No Python code unwinds through this: an exception is a result.
@@ -22,7 +22,7 @@ pub(super) fn writing<R>(write: impl FnOnce() -> R) -> (R, Vec<Handle>) {
     (result, WRITING.with_borrow_mut(Vec::pop).unwrap_or_default())
 }
 
-/// Gives these references to what `read` unpickles.
+/// Gives these references to the values that `read` unpickles.
 pub(super) fn reading<R>(references: Vec<Handle>, read: impl FnOnce() -> R) -> R {
     READING.with_borrow_mut(|stack| stack.push(references));
     let result = read();

@@ -316,8 +316,8 @@ fn pickle(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     Ok(Value::Parts(Parts::new(kind::PICKLE, stream, buffers, references)))
 }
 
-/// Encodes a function or a class, with what it captures. Returns its key, too: a hash of the pickle, and of the objects
-/// that it refers to, which have only positions in the pickle.
+/// Encodes a function or a class, with the values that it captures. Returns its key, too: a hash of the pickle, and of
+/// the objects that it refers to, which have only positions in the pickle.
 ///
 /// # Errors
 /// The error of pickling it.

@@ -71,7 +71,7 @@ impl Items {
         let mut state = self.state.lock();
         let mut arrival = Arrival::default();
         if position == 0 && state.count > 0 {
-            // Another attempt begins, which knows nothing of what was taken.
+            // Another attempt begins, which knows nothing of the items that were taken.
             state.told = state.taken;
             arrival.tell = Some(state.taken);
         }

@@ -508,10 +508,11 @@ impl<C: Caller> Pool<C> {
         blocked.or(reserving).or_else(|| self.wants.iter().position(may_go))
     }
 
-    /// Whether a demand fits beside what is taken, and reserved.
+    /// Whether a demand fits beside the taken and the reserved resources.
     fn fits_beside(&self, reserved: Option<&Want<C>>, want: &Want<C>) -> bool {
         match reserved {
-            // A call that has begun may finish with what it needs: the reservation may be waiting for its end.
+            // A call that has begun may finish with the resources that it needs: the reservation may be waiting for its
+            // end.
             Some(_) if self.is_running(want) && self.is_poor(want) => self.ledger.has(&want.demand),
             Some(reserved) if std::ptr::eq(reserved, want) => self.ledger.has(&want.demand),
             Some(reserved) => self.ledger.has_beside(&want.demand, &reserved.demand),

@@ -44,7 +44,7 @@ pub struct Invocation<'a> {
     is_spent: bool,
     /// Makes the place of an answer that is given later; `None` where the answer cannot be later, or is.
     later: Option<&'a dyn Fn() -> Reply>,
-    /// Where the name of what runs is recorded.
+    /// Where the name of the running function is recorded.
     runs: Option<&'a Runs>,
     /// Where the name is recorded for a call of an actor that may have several under way.
     beside: Option<&'a RunBeside>,
@@ -120,7 +120,7 @@ impl<'a> Invocation<'a> {
         self.is_spent
     }
 
-    /// The name of what runs is recorded there.
+    /// The name of the running function is recorded there.
     pub(crate) fn set_runs(&mut self, runs: &'a Runs) {
         self.runs = Some(runs);
     }

@@ -34,7 +34,7 @@ use crate::runtime;
 /// Starts a session. Workers start meanwhile.
 ///
 /// # Errors
-/// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`], [`Error::Config`] for what cannot be;
+/// [`Error::AlreadyInitialized`], [`Error::InWorker`], [`Error::Start`], [`Error::Config`] for options that cannot be;
 /// `ClientError::ForkedChild` in a process that was forked while its parent had a session.
 pub fn start(options: SessionOptions) -> Result<Session> {
     let options = complete(options)?;

@@ -30,8 +30,8 @@ const RESTART_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A store that has run for at least this long is restarted without a pause.
 const SOUND_LIFE: Duration = Duration::from_secs(1);
 
-/// The running store, and the thread that restarts it when it is killed. The new store rebuilds its state from what its
-/// clients hand back.
+/// The running store, and the thread that restarts it when it is killed. The new store rebuilds its state from the
+/// objects and memory that its clients hand back.
 #[derive(Debug)]
 pub(super) struct Store {
     /// Closed to end the thread.

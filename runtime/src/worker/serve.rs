@@ -175,7 +175,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
 /// and the connection to the store are its parent's. Costs one load.
 pub(super) fn end_forked_child(runtime: &Runtime) {
     if runtime.client.is_forked_child() {
-        // SAFETY: ends the process, and runs nothing of what its parent has for its own end.
+        // SAFETY: ends the process, and runs no exit handlers of its parent.
         unsafe { libc::_exit(0) };
     }
 }

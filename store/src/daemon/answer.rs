@@ -26,7 +26,7 @@ impl Answer {
 /// The result of a request.
 pub(crate) type Outcome = Result<Answer, Refusal>;
 
-/// A request that may wait for what it asks for.
+/// A request that may wait for its result.
 pub(crate) struct Patient {
     /// Slot of the client.
     pub(crate) client: u16,

@@ -1,6 +1,6 @@
 //! The generic parameters of a block, which is registered once for each of its instances.
 //!
-//! There is one constant for each of them, in which the parameters are aliases of what they stand for, as in
+//! There is one constant for each of them, in which the parameters are aliases of their types, as in
 //! `type T = i32;`.
 
 use proc_macro2::{Group, Ident, TokenStream, TokenTree};

@@ -16,7 +16,7 @@
 //! | a number of numpy | as the number of Python |
 //! | `pyarrow` data, and all that has `__arrow_c_stream__` or `__arrow_c_array__` | Arrow data |
 //!
-//! Names of types are left empty: the reader takes a value as what its stream says.
+//! Names of types are left empty: the reader takes a value as the type that its stream gives.
 
 mod read;
 mod write;

@@ -63,7 +63,7 @@ impl Ledger {
         self.total.less(&self.used)
     }
 
-    /// Replaces what a process has taken by what it takes now.
+    /// Replaces the resources that a process has taken by those that it takes now.
     pub(super) fn replace(&mut self, was: &mut Resources, now: Resources) {
         self.used.subtract(was);
         self.used.add(&now);

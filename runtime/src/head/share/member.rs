@@ -1,7 +1,7 @@
 //! A head's side of the division: the leases that its driver has, and its requests for more.
 //!
 //! ```text
-//! Held ──► Recalled ──► returned      as soon as what it is for is free
+//! Held ──► Recalled ──► returned      as soon as its resources are free
 //!             │
 //!             └──► Kept ──► returned  actors have it; it is returned when they do not need it any more
 //! ```

@@ -39,7 +39,7 @@ const DRIVERS_SOCKET: &str = "drivers.sock";
 /// Starts a session that drivers share, and returns the socket of its store, which is an address to join it by.
 ///
 /// # Errors
-/// [`Error::Start`], [`Error::Config`] for what cannot be.
+/// [`Error::Start`], [`Error::Config`] for options that cannot be.
 pub fn start_shared(options: SessionOptions) -> Result<PathBuf> {
     let options = environment::complete(options, |name| {
         std::env::var_os(name).filter(|_| name != environment::ADDRESS)

@@ -1,7 +1,8 @@
-//! The second half of a restart: the store is rebuilt from what its [clients have handed back](super::collect).
+//! The second half of a restart: the store is rebuilt from the state that its [clients have handed
+//! back](super::collect).
 //!
 //! Tables, pins, segments, the directory and the names are memory that has outlived the killed daemon. This daemon
-//! makes its own state anew from what the clients have. It finishes or undoes the operations in which the other was
+//! makes its own state anew from the state of the clients. It finishes or undoes the operations in which the other was
 //! killed:
 //!
 //! | found | meaning | done |
@@ -48,7 +49,8 @@ use crate::memory::{Attachment, Memory};
 /// A client that has been resumed: the key of its connection, and its slot.
 pub(crate) type Resumed = (u64, u16);
 
-/// Rebuilds the contents of a store from what came back. The outbox then has the reply to each client that came back.
+/// Rebuilds the contents of a store from the state that came back. The outbox then has the reply to each client that
+/// came back.
 pub(crate) fn rebuild(
     config: Config,
     epoch: u64,
@@ -264,7 +266,7 @@ fn resume_readers(registry: &mut Registry, claimed: &[Claimed]) {
         for gone in known.iter().filter(|known| !readers.iter().any(|reader| reader.id == **known)) {
             notices.push((Notice::ReaderGone { reader: *gone }, Vec::new()));
         }
-        // Before the notices, as always: while a notice is on its way, the count differs from what the owner has heard.
+        // Before the notices, as always: while a notice is on its way, the count differs from the owner's.
         registry.directory.set_readers(slot, readers_heard.wrapping_add(joined));
         failpoint(Failpoint::RestartReaders);
         for (notice, attachments) in notices {

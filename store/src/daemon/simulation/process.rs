@@ -36,7 +36,7 @@ const STAMP_BYTES: u64 = 64;
 /// The number of names that the processes give.
 const NAMES: u64 = 4;
 
-/// The model's knowledge of the objects: the truth, independent of what processes say.
+/// The model's knowledge of the objects: the truth, independent of the reports of processes.
 #[derive(Default)]
 pub(super) struct Truths {
     /// Sealed objects that have not been freed.
