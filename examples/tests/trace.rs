@@ -1,5 +1,5 @@
-//! The messages of each step that `docs/how-it-works.md` explains. If this fails, a step sends more or fewer messages to
-//! the daemon than the page says.
+//! The messages of each step that `docs/how-it-works.md` explains. If this fails, a step sends more or fewer messages
+//! to the daemon than the page says.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
