@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mobula import _ids, _mobula, _options, _session
-from mobula._methods import METHOD_OPTIONS, Known, Methods, read
+from mobula._methods import METHOD_OPTIONS, NO_LIMITS, Known, Limits, Methods, limits_of, read
 from mobula._session import ensure
 from mobula._signature import of_method, takes
 from mobula._stream import IN_FLIGHT_MAX, dynamic
@@ -30,6 +30,7 @@ _METHOD = frozenset(
         "max_task_retries",
         "num_returns",
         "retry_exceptions",
+        *_options.LIMITS,
         "tensor_transport",
         "_generator_backpressure_num_objects",
         "_num_objects_per_yield",
@@ -42,6 +43,8 @@ def _check_method(options: dict[str, Any]) -> None:
     _options.check_num_returns(options.get("num_returns"))
     _options.check_retry_exceptions(options.get("retry_exceptions"))
     _options.check_in_flight("_generator_backpressure_num_objects", options.get("_generator_backpressure_num_objects"))
+    for name in _options.LIMITS:
+        _options.seconds_of(name, options.get(name))
     for name in options.keys() & _options.ABSENT.keys():
         _options.check_absent(name, options[name])
 
@@ -50,7 +53,8 @@ def method(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     """Give a method of an actor options.
 
     They are ``num_returns``, ``concurrency_group``, ``max_task_retries``, ``retry_exceptions`` and
-    ``_generator_backpressure_num_objects``, as in Ray. ::
+    ``_generator_backpressure_num_objects``, as in Ray, and ``timeout`` and ``deadline``: the most seconds, or a
+    ``datetime.timedelta``, that a call may run, and that it may take from its making to its end. ::
 
         import mobula as ray
 
@@ -150,7 +154,7 @@ class ActorClass(Generic[T]):
         about = _options.about(self._class, options, self._methods.groups)
         methods, most = self._methods, options.get("max_task_retries") or 0
         known = Known(methods.num_returns, methods.signatures, methods.retries, most)
-        known.in_flight = methods.in_flight
+        known.in_flight, known.limits = methods.in_flight, methods.limits
         known.in_flight_max = options.get("_actor_generator_backpressure_num_objects")
         known.is_out_of_order = bool(options.get("allow_out_of_order_execution"))
         # Handles that are found by the name know the methods, too.
@@ -196,11 +200,12 @@ class ActorMethod:
         num_returns: int,
         in_flight_max: int = IN_FLIGHT_MAX,
         called: str | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         # This holds the actor, and not its handle: `Actor.remote().method.remote()` must keep the actor, and a circle
         # of a handle and its method would keep the actor until the garbage collector runs.
         self._actor, self._known, self._name = actor, known, name
-        self._num_returns, self._in_flight_max = num_returns, in_flight_max
+        self._num_returns, self._in_flight_max, self._limits = num_returns, in_flight_max, limits
         # The name, and after it the data about the call for the actor's process.
         self._called = called or name
 
@@ -216,7 +221,9 @@ class ActorMethod:
         fits = takes(self._known.signatures.get(self._name))
         is_dynamic = self._num_returns == _options.DYNAMIC
         num_returns = _options.STREAMING if is_dynamic else self._num_returns
-        method = _mobula.PreparedMethod(self._actor, self._called, num_returns, self._in_flight_max, *fits)
+        method = _mobula.PreparedMethod(
+            self._actor, self._called, num_returns, self._in_flight_max, self._limits, *fits
+        )
         call: Callable[..., Any] = method
         if is_dynamic:
 
@@ -249,12 +256,16 @@ class ActorMethod:
         exceptions = options.get("retry_exceptions", exceptions)
         most = options.get("max_task_retries", most)
         called = self._known.called(self._name, options.get("concurrency_group"), most, exceptions)
-        return ActorMethod(self._actor, self._known, self._name, wanted, in_flight_max, called)
+        limits = limits_of(options, self._limits)
+        return ActorMethod(self._actor, self._known, self._name, wanted, in_flight_max, called, limits)
 
     def __reduce__(self) -> Any:
         return (
             ActorMethod,
-            (self._actor, self._known, self._name, self._num_returns, self._in_flight_max, self._called),
+            (
+                *(self._actor, self._known, self._name, self._num_returns, self._in_flight_max),
+                *(self._called, self._limits),
+            ),
         )
 
 
@@ -287,7 +298,8 @@ class ActorHandle:
             raise AttributeError(f"'{self._mobula_class_name}' object has no attribute '{name}'")
         in_flight_max = known.limited(_options.in_flight_max(known.in_flight.get(name), IN_FLIGHT_MAX))
         called = known.called_by_default(name)
-        method = self.__dict__[name] = ActorMethod(actor, known, name, num_returns, in_flight_max, called)
+        limits = known.limits.get(name, NO_LIMITS)
+        method = self.__dict__[name] = ActorMethod(actor, known, name, num_returns, in_flight_max, called, limits)
         return method
 
     def __dir__(self) -> list[str]:

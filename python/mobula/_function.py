@@ -69,6 +69,19 @@ class RemoteFunction(Generic[P, R]):
                 return x * x
 
             assert ray.get(square.options(num_cpus=0.5, max_retries=0, name="of three").remote(3)) == 9
+
+        ``timeout`` and ``deadline`` are the most seconds, or a ``datetime.timedelta``, that a call may run, and that it
+        may take from its making to its end. Then it is cancelled, and its result is an error. ::
+
+            @ray.remote
+            def waits():
+                while not ray.get_runtime_context().is_canceled():
+                    pass
+
+            try:
+                ray.get(waits.options(timeout=0.1).remote())
+            except ray.exceptions.TaskTimedOutError as error:
+                assert isinstance(error, TimeoutError)
         """
         _options.check(options, is_actor=False)
         return _Optioned(self, {**self._defaults, **options})

@@ -21,8 +21,21 @@ METHOD_OPTIONS = "__mobula_method__"
 # The most characters of a description. It travels in one record.
 _DESCRIPTION_MAX = 8 << 10
 
+# The most seconds that a call may run, and that it may take from its making to its end.
+Limits = tuple[float | None, float | None]
+NO_LIMITS: Limits = (None, None)
+
 # The number of retries of a method, and the errors that are retried: all, or those of some classes.
 Retries = tuple[int | None, Any]
+
+
+def limits_of(options: dict[str, Any], defaults: Limits = NO_LIMITS) -> Limits:
+    """Return the limits of the time of calls, with defaults for those that the options do not name."""
+    timeout, deadline = (
+        default if (limit := _options.seconds_of(name, options.get(name))) is None else limit
+        for name, default in zip(_options.LIMITS, defaults, strict=True)
+    )
+    return timeout, deadline
 
 
 class Methods:
@@ -37,6 +50,8 @@ class Methods:
         self.retries: dict[str, Retries | str] = {}
         # The limits of the streams that have one of their own: how many items are in flight.
         self.in_flight: dict[str, int] = {}
+        # The limits of the time of the methods that have some.
+        self.limits: dict[str, Limits] = {}
         for name, function in inspect.getmembers(cls, callable):
             if name.startswith("__") and name != "__call__":
                 continue
@@ -47,6 +62,8 @@ class Methods:
                 self.retries[name] = (options.get("max_task_retries"), options["retry_exceptions"])
             if options.get("_generator_backpressure_num_objects"):
                 self.in_flight[name] = options["_generator_backpressure_num_objects"]
+            if any(limits := limits_of(options)):
+                self.limits[name] = limits
             self.num_returns[name] = _options.num_returns_of(function, options.get("num_returns"))
             self.signatures[name] = of_method(cls, name)
 
@@ -68,6 +85,7 @@ class Known:
         # Of some streams, and of each stream of the actor: the most items in flight.
         self.in_flight: dict[str, int] = {}
         self.in_flight_max: int | None = None
+        self.limits: dict[str, Limits] = {}
         # A call does not wait for earlier ones whose arguments are not there.
         self.is_out_of_order = False
 
@@ -92,7 +110,7 @@ class Known:
     def description(self) -> str:
         """Return all of this as a text, for :func:`read`."""
         methods = {name: [count, *self._details(name)] for name, count in self.num_returns.items()}
-        others = [self.max_task_retries, self.in_flight, self.in_flight_max, self.is_out_of_order]
+        others = [self.max_task_retries, self.in_flight, self.in_flight_max, self.is_out_of_order, self.limits]
         found = _packed([methods, *others])
         if len(found) > _DESCRIPTION_MAX:
             # Arguments that do not fit are an error of the call then.
@@ -124,14 +142,19 @@ class Known:
 
     def __reduce__(self) -> Any:
         known = (self.num_returns, self.signatures, self.retries, self.max_task_retries)
-        return (_restored, (known, self.in_flight, self.in_flight_max, self.is_out_of_order))
+        return (_restored, (known, self.in_flight, self.in_flight_max, self.is_out_of_order, self.limits))
 
 
 def _restored(
-    known: tuple[Any, ...], in_flight: dict[str, int], in_flight_max: int | None, is_out_of_order: bool
+    known: tuple[Any, ...],
+    in_flight: dict[str, int],
+    in_flight_max: int | None,
+    is_out_of_order: bool,
+    limits: dict[str, Limits],
 ) -> Known:
     found = Known(*known)
     found.in_flight, found.in_flight_max, found.is_out_of_order = in_flight, in_flight_max, is_out_of_order
+    found.limits = {name: (timeout, deadline) for name, (timeout, deadline) in limits.items()}
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,11 +32,14 @@ _COMMON = frozenset(
         "enable_task_events",
     }
 )
+# The limits of the time of a call, which Ray does not have.
+LIMITS = ("timeout", "deadline")
 _TASK = _COMMON | {
     "max_calls",
     "max_retries",
     "num_returns",
     "retry_exceptions",
+    *LIMITS,
     "_generator_backpressure_num_objects",
     "_num_objects_per_yield",
 }
@@ -92,6 +96,8 @@ def check(options: dict[str, Any], *, is_actor: bool) -> None:
             check_retry_exceptions(value)
         if name.endswith("_generator_backpressure_num_objects"):
             check_in_flight(name, value)
+        if name in LIMITS:
+            seconds_of(name, value)
         if name in ABSENT:
             check_absent(name, value)
         if name == "runtime_env" and value is not None:
@@ -114,6 +120,18 @@ def check_in_flight(name: str, value: Any) -> None:
     """Check a limit of the items of a stream that are in flight."""
     if value is not None and (not isinstance(value, int) or (value < 1 and value != -1)):
         raise ValueError(f"{name}={value!r} is not allowed: a number of at least 1, or -1 for no limit")
+
+
+def seconds_of(name: str, limit: Any) -> float | None:
+    """Return a limit of time in seconds."""
+    seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} cannot be {limit!r}: a number of seconds, a datetime.timedelta, or None")
+    if not seconds > 0:
+        raise ValueError(f"{name} cannot be {limit!r}: more than 0 seconds")
+    return float(seconds)
 
 
 def in_flight_max(value: int | None, default: int) -> int:
@@ -286,6 +304,8 @@ def of_task(options: dict[str, Any]) -> _mobula.TaskOptions:
         retry_exceptions=bool(options.get("retry_exceptions")),
         # The first time; it doubles with each further one.
         retry_delay=0.01 if options.get("retry_exceptions") else None,
+        timeout=seconds_of("timeout", options.get("timeout")),
+        deadline=seconds_of("deadline", options.get("deadline")),
     )
 
 

@@ -78,6 +78,10 @@ class TaskCancelledError(RayError):
     """The call was cancelled."""
 
 
+class TaskTimedOutError(RayError, TimeoutError):
+    """The call reached its ``timeout`` or its ``deadline``, and was cancelled. Ray has no such options."""
+
+
 class GetTimeoutError(RayError, TimeoutError):
     """The values were not there in time."""
 
@@ -259,6 +263,7 @@ _KINDS: dict[str, type[Exception]] = {
     "RuntimeError": RuntimeError,
     "TaskCancelledError": TaskCancelledError,
     "TaskPlacementGroupRemoved": TaskPlacementGroupRemoved,
+    "TaskTimedOutError": TaskTimedOutError,
     "TypeError": TypeError,
     "ValueError": ValueError,
     "WorkerCrashedError": WorkerCrashedError,

@@ -69,6 +69,7 @@ fn of_failure(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
         Failure::ActorDied { .. } | Failure::ConstructorFailed { .. } => "ActorDiedError",
         Failure::ActorUnavailable { .. } | Failure::Unreachable { .. } => "ActorUnavailableError",
         Failure::TaskCancelled { .. } | Failure::Cancelled => "TaskCancelledError",
+        Failure::TaskTimedOut { .. } => "TaskTimedOutError",
         Failure::Timeout { .. } => "GetTimeoutError",
         Failure::ObjectLost { .. } | Failure::ItemsLost { .. } => "ObjectLostError",
         Failure::NameTaken { .. }

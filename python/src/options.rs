@@ -32,8 +32,8 @@ pub(crate) struct TaskOptions {
 impl TaskOptions {
     #[new]
     #[pyo3(signature = (
-        *, num_cpus, num_gpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, env_vars,
-        working_dir, told, placement=None
+        *, num_cpus, num_gpus, memory, resources, max_calls, max_retries, retry_exceptions, retry_delay, timeout,
+        deadline, env_vars, working_dir, told, placement=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn new(
@@ -46,6 +46,8 @@ impl TaskOptions {
         max_retries: Option<i64>,
         retry_exceptions: Option<bool>,
         retry_delay: Option<f64>,
+        timeout: Option<f64>,
+        deadline: Option<f64>,
         env_vars: Option<HashMap<String, String>>,
         working_dir: Option<PathBuf>,
         told: Option<&str>,
@@ -54,9 +56,9 @@ impl TaskOptions {
         let placement = placement.map(|place| crate::placement::placement(py, place)).transpose()?;
         let mut options = mobula_runtime::TaskOptions::new();
         let max_retries = max_retries.map(times);
-        let retry_delay = retry_delay.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let [retry_delay, timeout, deadline] = [retry_delay, timeout, deadline].map(duration);
         set_given!(options: num_cpus, num_gpus, memory, resources, max_retries, retry_exceptions, retry_delay);
-        set_given!(options: env_vars, working_dir, placement);
+        set_given!(options: timeout, deadline, env_vars, working_dir, placement);
         let mut header = if max_calls == 0 { String::new() } else { max_calls.to_string() };
         if let Some(told) = told {
             header.push('\u{1}');
@@ -105,6 +107,19 @@ impl ActorOptions {
         set_given!(options: env_vars, working_dir, placement, description);
         Ok(Self(options))
     }
+}
+
+/// The options of the calls of a method, with limits in seconds.
+pub(crate) fn method_options(timeout: Option<f64>, deadline: Option<f64>) -> mobula_runtime::MethodOptions {
+    let mut options = mobula_runtime::MethodOptions::new();
+    let [timeout, deadline] = [timeout, deadline].map(duration);
+    set_given!(options: timeout, deadline);
+    options
+}
+
+/// A time in seconds; `None`, which is no limit, also if it is longer than any clock runs.
+fn duration(seconds: Option<f64>) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds?).ok()
 }
 
 /// A number of times, which is -1 where there is no limit.

@@ -16,7 +16,7 @@ use crate::actor::Actor;
 use crate::call::{Function, Wanted, push_arguments};
 use crate::error::raised;
 use crate::interpreter::Attribute;
-use crate::options::TaskOptions;
+use crate::options::{TaskOptions, method_options};
 use crate::stream::Items;
 
 static GENERATOR: Attribute = Attribute::new("mobula._stream", "ObjectRefGenerator");
@@ -139,17 +139,21 @@ pub(crate) struct PreparedMethod {
     /// The name, and after it the data about the call for the actor's process.
     called: String,
     wanted: Wanted,
+    /// The most seconds that a call may run, and that it may take from its making to its end.
+    limits: (Option<f64>, Option<f64>),
     takes: Takes,
 }
 
 #[pymethods]
 impl PreparedMethod {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "the package alone makes these")]
     fn new(
         actor: Py<Actor>,
         called: String,
         num_returns: i64,
         in_flight_max: u32,
+        limits: (Option<f64>, Option<f64>),
         least: usize,
         most: usize,
         check: Option<Py<PyAny>>,
@@ -160,6 +164,7 @@ impl PreparedMethod {
             name: name.into(),
             called,
             wanted: Wanted::new(num_returns, in_flight_max)?,
+            limits,
             takes: Takes { least, most, check },
         })
     }
@@ -179,6 +184,10 @@ impl PreparedMethod {
         let actor = self.actor.get().to();
         actor.check_pending(&name).map_err(|error| raised(py, error))?;
         let actor = actor.clone();
+        let actor = match self.limits {
+            (None, None) => actor,
+            (timeout, deadline) => actor.with_options(method_options(timeout, deadline)),
+        };
         match self.wanted {
             Wanted::Stream(in_flight_max) => {
                 generator(py, actor.call_streaming(0, name, list, in_flight_max))
@@ -199,10 +208,11 @@ impl PreparedMethod {
         let py = slf.py();
         let check = check.as_ref().map(|check| check.clone_ref(py));
         let actor = this.actor.clone_ref(py);
-        let parts = (actor, this.called.clone(), num_returns, in_flight_max, *least, *most, check);
+        let called = this.called.clone();
+        let parts = (actor, called, num_returns, in_flight_max, this.limits, *least, *most, check);
         Ok((slf.get_type().into_any(), parts))
     }
 }
 
 /// The arguments of [`PreparedMethod::new`].
-type Parts = (Py<Actor>, String, i64, u32, usize, usize, Option<Py<PyAny>>);
+type Parts = (Py<Actor>, String, i64, u32, (Option<f64>, Option<f64>), usize, usize, Option<Py<PyAny>>);
