@@ -90,7 +90,7 @@ mod tests {
             one.fulfil(write(client, &Settled::Stored(other_handle.clone())).unwrap());
             other.fulfil(write(client, &Settled::Stored(one_handle.clone())).unwrap());
             let failure = stored(client, one_handle).expect_err("there is no end");
-            assert!(failure.to_string().contains("without end"), "{failure}");
+            assert!(failure.to_string().contains("is too long"), "{failure}");
         });
     }
 }
