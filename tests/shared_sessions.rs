@@ -43,7 +43,7 @@ fn last_as_long_as(file: PathBuf) {
 /// Counts, as an actor with a name.
 struct Counter(u32);
 
-#[mobula::remote(max_restarts = 1)]
+#[mobula::remote(max_restarts = 1, max_task_retries = 2)]
 impl Counter {
     fn new() -> Self {
         Self(0)
@@ -52,6 +52,13 @@ impl Counter {
     fn increment(&mut self) -> u32 {
         self.0 += 1;
         self.0
+    }
+
+    /// Counts again until there are so many, as often as the actor says.
+    #[remote(retry_exceptions = true)]
+    fn count_to(&mut self, least: u32) -> Result<u32, String> {
+        self.0 += 1;
+        if self.0 < least { Err(format!("only {}", self.0)) } else { Ok(self.0) }
     }
 
     fn pid(&self) -> u32 {
@@ -165,6 +172,9 @@ fn child_driver() {
                 }
                 Err(error) => error.to_string(),
             },
+            ["count_to", least] => {
+                text(counters.last().unwrap().count_to(least.parse::<u32>().unwrap()).get())
+            }
             ["count_again"] => text(counters.last().unwrap().increment().get()),
             ["count_in_a_task"] => text(increment::remote(counters.last().unwrap().clone()).get()),
             ["kill"] => text(mobula::kill(counters.last().unwrap()).map(|()| "killed")),
@@ -468,6 +478,13 @@ fn actors_with_names_are_called_by_all_drivers_and_end_with_their_own() {
     assert_eq!(other.ask("count counter"), "1");
     assert_eq!(one.ask("count counter"), "2");
     assert_eq!(other.ask("count_in_a_task"), "3");
+    // Its calls are retried as often from every driver.
+    for driver in [&mut one, &mut other] {
+        let least: u32 = driver.ask("count counter").parse::<u32>().unwrap() + 3;
+        assert_eq!(driver.ask(&format!("count_to {least}")), least.to_string());
+        let answer = driver.ask(&format!("count_to {}", least + 4));
+        assert!(answer.contains(&format!("only {}", least + 3)), "{answer}");
+    }
     assert!(other.ask("serve counter").contains("\"counter\""), "the name is taken");
     // It is restarted by its own driver, and found again by the other one.
     kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();

@@ -414,3 +414,19 @@ fn calls_of_an_actor_with_several_at_a_time_have_limits_of_their_own() {
     counted.sort_unstable();
     assert_eq!(counted, (0..10).collect::<Vec<_>>());
 }
+
+#[test]
+fn calls_reach_their_limits_although_no_thread_waits_for_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let _session = session(1);
+    let noticed = |name: &str| directory.path().join(name);
+    let (single, several) = (Single::remote(), Several::remote());
+    // From here on, calls are sent at once. Mostly no thread of this process is awake when the next ones are made.
+    assert_eq!((single.add(1, 2).get().unwrap(), several.counts().get().unwrap()), (3, 0));
+    std::thread::sleep(SHORT);
+    let kept = [single.until_cancelled(noticed("single")), several.awaits(noticed("several"))];
+    for name in ["single", "several"] {
+        eventually("it is cancelled", || noticed(name).exists());
+    }
+    assert!(kept.iter().all(|call| call.get().is_err()));
+}

@@ -50,8 +50,8 @@ struct Method {
     returns: Returns,
     /// How many items of a stream are in flight at most.
     in_flight_max: TokenStream,
-    /// Its time limits, as calls of setters; empty: it has none.
-    limits: TokenStream,
+    /// The options of its calls, as calls of setters; empty: it has none.
+    options: TokenStream,
     /// It takes `&mut self`.
     is_alone: bool,
     /// A future runs it.
@@ -96,6 +96,7 @@ pub(crate) fn expand(options: TokenStream, mut block: ItemImpl) -> TokenStream {
             if !options.local {
                 check_receiver(receiver, &mut errors);
                 check_name(&function.sig.ident, &mut errors);
+                errors.take(options.check_retries(&actor_options));
                 let is_alone = is_exclusive(receiver);
                 let group = has_group.as_ref().map(|name| errors.take(actor_options.group(name)));
                 methods.push(Method { is_alone, group, ..method(function, options, &actor, &mut errors) });
@@ -279,9 +280,6 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
     };
     signature::strip_argument_docs(&mut function.sig);
     let is_async = sig.asyncness.is_some() || returns.is_polled_stream();
-    let timeout = options.timeout.as_ref().map(|limit| quote!(.timeout(#limit)));
-    let deadline = options.deadline.as_ref().map(|limit| quote!(.deadline(#limit)));
-    let limits = signature::replace_self_in(quote!(#timeout #deadline), actor);
     let seen = ["doc", "deprecated"];
     let attributes =
         function.attrs.iter().filter(|attribute| seen.iter().any(|name| attribute.path().is_ident(name)));
@@ -291,7 +289,7 @@ fn method(function: &mut ImplItemFn, options: MethodOptions, actor: &Type, error
         arguments,
         returns,
         in_flight_max: options.streaming.in_flight_max(),
-        limits,
+        options: signature::replace_self_in(options.setters(), actor),
         is_alone: false,
         is_async,
         group: None,

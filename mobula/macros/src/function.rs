@@ -89,15 +89,12 @@ fn glue(
 
     // Options that the caller leaves open come from the attribute.
     let max_retries = options.max_retries.as_ref().map(|retries| quote!(.max_retries(#retries)));
-    let retry_exceptions = options.retry_exceptions.as_ref().map(|retry| quote!(.retry_exceptions(#retry)));
-    let retry_delay = options.retry_delay.as_ref().map(|delay| quote!(.retry_delay(#delay)));
-    let retry_if = options.retry_if.as_ref().map(|is_retried| quote!(.retry_if(#is_retried)));
+    let error_retries = options.error_retries.setters();
     let timeout = options.timeout.as_ref().map(|limit| quote!(.timeout(#limit)));
     let deadline = options.deadline.as_ref().map(|limit| quote!(.deadline(#limit)));
     let detached = options.detached.then(|| quote!(.detached(true)));
     let demand = options.demand.setters();
-    let setters =
-        quote!(#max_retries #retry_exceptions #retry_if #retry_delay #timeout #deadline #detached #demand);
+    let setters = quote!(#max_retries #error_retries #timeout #deadline #detached #demand);
     let given = if setters.is_empty() {
         quote!(options)
     } else {

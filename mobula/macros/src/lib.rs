@@ -164,7 +164,7 @@ use syn::{Error, Item, ItemFn};
 /// - `#[remote(max_restarts = 3)]`: how often an actor is started again when its process dies: a number, or
 ///   `unlimited`. Default: 0.
 /// - `#[remote(max_task_retries = 3)]`: how often a call is sent again to an actor that died meanwhile and was started
-///   again: a number, or `unlimited`. Default: 0.
+///   again, unless its method says otherwise: a number, or `unlimited`. Default: 0.
 /// - `#[remote(num_cpus = 1)]`, `num_gpus`, `memory` and `resources`, as on a function: the resources that an actor has
 ///   for life. Default: none.
 /// - `#[remote(env_vars = [("NAME", "value")])]` and `working_dir`, as on a function: the environment of an actor's
@@ -182,9 +182,14 @@ use syn::{Error, Item, ItemFn};
 ///
 /// - `#[remote(num_returns = 2)]`, `#[remote(num_returns = dynamic)]`, `#[remote(streaming)]`: as on a function.
 /// - `#[remote(group = "io")]`: the method's concurrency group.
+/// - `#[remote(max_task_retries = 3)]`: how often a call of the method is retried, in place of the number on the block:
+///   a number, or `unlimited`. This option and the following ones hold unless the call's own options say otherwise: see
+///   `mobula::MethodOptions`.
+/// - `#[remote(retry_exceptions = true)]`, `#[remote(retry_if = is_transient)]`,
+///   `#[remote(retry_delay = Duration::from_millis(100))]`: whether errors and panics are reasons to retry a call, too;
+///   which errors; and how long after the first. The method or the block has `max_task_retries`. Default: no.
 /// - `#[remote(timeout = Duration::from_secs(2))]`, `#[remote(deadline = Duration::from_secs(10))]`: how long a call of
-///   the method may run, and how long after its making it must be over, unless the call's own options say otherwise:
-///   see `mobula::MethodOptions`. Default: no limits.
+///   the method may run, and how long after its making it must be over. Default: no limits.
 /// - `#[remote(local)]`: the handle does not have this method, so it may take and return anything.
 /// - `#[remote(caller_gone)]`: a local method `fn(&mut self, caller: Caller)`. It runs when a process that has called
 ///   the actor is gone: see `mobula::Reply::caller`. Only for actors with one call at a time.

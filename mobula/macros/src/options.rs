@@ -22,9 +22,7 @@ pub(crate) struct FunctionOptions {
     pub(crate) num_returns: Option<NumReturns>,
     pub(crate) streaming: Streaming,
     pub(crate) max_retries: Option<Limit>,
-    pub(crate) retry_exceptions: Option<LitBool>,
-    pub(crate) retry_if: Option<Expr>,
-    pub(crate) retry_delay: Option<Expr>,
+    pub(crate) error_retries: ErrorRetries,
     pub(crate) timeout: Option<Expr>,
     pub(crate) deadline: Option<Expr>,
     pub(crate) max_calls: Option<Limit>,
@@ -96,6 +94,10 @@ pub(crate) struct MethodOptions {
     pub(crate) streaming: Streaming,
     /// The name of its concurrency group.
     pub(crate) group: Option<LitStr>,
+    pub(crate) max_task_retries: Option<Limit>,
+    /// Where `max_task_retries` is written.
+    retries_written: Option<Path>,
+    pub(crate) error_retries: ErrorRetries,
     pub(crate) timeout: Option<Expr>,
     pub(crate) deadline: Option<Expr>,
     /// The handle does not have this method.
@@ -192,6 +194,47 @@ impl Demand {
     }
 }
 
+/// Which errors are retried, and when.
+#[derive(Default)]
+pub(crate) struct ErrorRetries {
+    retry_exceptions: Option<LitBool>,
+    retry_if: Option<Expr>,
+    retry_delay: Option<Expr>,
+    /// Where the first of them is written.
+    written: Option<Path>,
+}
+
+impl ErrorRetries {
+    /// Reads an option, if it is one of these.
+    fn read(&mut self, meta: &ParseNestedMeta) -> Option<Result<()>> {
+        let name = meta.path.get_ident()?.to_string();
+        let read = match name.as_str() {
+            "retry_exceptions" => set(meta, &mut self.retry_exceptions, |meta| meta.value()?.parse()),
+            "retry_if" => set(meta, &mut self.retry_if, |meta| meta.value()?.parse()),
+            "retry_delay" => set(meta, &mut self.retry_delay, |meta| meta.value()?.parse()),
+            _ => return None,
+        };
+        self.written.get_or_insert_with(|| meta.path.clone());
+        Some(read)
+    }
+
+    /// Calls of setters, on a value that has them.
+    pub(crate) fn setters(&self) -> TokenStream {
+        let retry_exceptions = self.retry_exceptions.as_ref().map(|retry| quote!(.retry_exceptions(#retry)));
+        let retry_if = self.retry_if.as_ref().map(|is_retried| quote!(.retry_if(#is_retried)));
+        let retry_delay = self.retry_delay.as_ref().map(|delay| quote!(.retry_delay(#delay)));
+        quote!(#retry_exceptions #retry_if #retry_delay)
+    }
+
+    /// The option that asks for retries.
+    fn wanted(&self) -> Option<TokenStream> {
+        match &self.retry_exceptions {
+            Some(retry) => retry.value.then(|| retry.to_token_stream()),
+            None => self.retry_if.as_ref().map(ToTokens::to_token_stream),
+        }
+    }
+}
+
 /// How often something is retried, as an expression of the crate `mobula`.
 pub(crate) struct Limit(TokenStream);
 
@@ -238,12 +281,8 @@ impl FunctionOptions {
                 set(&meta, &mut options.num_returns, num_returns)
             } else if meta.path.is_ident("max_retries") {
                 set(&meta, &mut options.max_retries, limit)
-            } else if meta.path.is_ident("retry_exceptions") {
-                set(&meta, &mut options.retry_exceptions, |meta| meta.value()?.parse())
-            } else if meta.path.is_ident("retry_if") {
-                set(&meta, &mut options.retry_if, |meta| meta.value()?.parse())
-            } else if meta.path.is_ident("retry_delay") {
-                set(&meta, &mut options.retry_delay, |meta| meta.value()?.parse())
+            } else if let Some(read) = options.error_retries.read(&meta) {
+                read
             } else if meta.path.is_ident("timeout") {
                 set(&meta, &mut options.timeout, |meta| meta.value()?.parse())
             } else if meta.path.is_ident("deadline") {
@@ -311,6 +350,11 @@ impl MethodOptions {
                     read
                 } else if meta.path.is_ident("group") {
                     set(&meta, &mut options.group, |meta| meta.value()?.parse())
+                } else if meta.path.is_ident("max_task_retries") {
+                    options.retries_written = Some(meta.path.clone());
+                    set(&meta, &mut options.max_task_retries, limit)
+                } else if let Some(read) = options.error_retries.read(&meta) {
+                    read
                 } else if meta.path.is_ident("timeout") {
                     set(&meta, &mut options.timeout, |meta| meta.value()?.parse())
                 } else if meta.path.is_ident("deadline") {
@@ -323,20 +367,51 @@ impl MethodOptions {
                     Ok(())
                 } else {
                     let known = "a method of an actor takes `num_returns`, `streaming`, `max_in_flight`, `group`, \
-                                 `timeout`, `deadline`, `local` and `caller_gone`";
+                                 `max_task_retries`, `retry_exceptions`, `retry_if`, `retry_delay`, `timeout`, \
+                                 `deadline`, `local` and `caller_gone`";
                     Err(unknown(&meta, known))
                 }
             })?;
         }
         options.streaming.check()?;
-        if let Some(limit) = options.timeout.as_ref().or(options.deadline.as_ref()).filter(|_| options.local)
-        {
-            return Err(syn::Error::new_spanned(
-                limit,
-                "a time limit is for calls, and the handle does not have this method",
-            ));
+        if options.local {
+            options.check_local()?;
         }
         Ok(options)
+    }
+
+    /// Refuses options of calls where there are none.
+    fn check_local(&self) -> Result<()> {
+        let of_calls = |what: &str| format!("{what} for calls, and the handle does not have this method");
+        if let Some(limit) = self.timeout.as_ref().or(self.deadline.as_ref()) {
+            return Err(syn::Error::new_spanned(limit, of_calls("a time limit is")));
+        }
+        if let Some(written) = self.retries_written.as_ref().or(self.error_retries.written.as_ref()) {
+            return Err(syn::Error::new_spanned(written, of_calls("retries are")));
+        }
+        Ok(())
+    }
+
+    /// The options of the method's calls, as calls of setters; empty: it has none.
+    pub(crate) fn setters(&self) -> TokenStream {
+        let max_task_retries = self.max_task_retries.as_ref().map(|limit| quote!(.max_task_retries(#limit)));
+        let error_retries = self.error_retries.setters();
+        let timeout = self.timeout.as_ref().map(|limit| quote!(.timeout(#limit)));
+        let deadline = self.deadline.as_ref().map(|limit| quote!(.deadline(#limit)));
+        quote!(#max_task_retries #error_retries #timeout #deadline)
+    }
+
+    /// Refuses retries because of errors that never come, because no number of retries is given.
+    pub(crate) fn check_retries(&self, of_actor: &ActorOptions) -> Result<()> {
+        let has_number = self.max_task_retries.is_some() || of_actor.max_task_retries.is_some();
+        match self.error_retries.wanted() {
+            Some(wanted) if !has_number => Err(syn::Error::new_spanned(
+                wanted,
+                "errors are retried `max_task_retries` times, and neither this method nor the block has that option: \
+                 add `max_task_retries = 3`, or another number",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! The time limits of a call: those that its options give, and those of the call that was made.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -43,18 +41,17 @@ pub(crate) struct CallLimits {
     pub(crate) deadline: Option<Instant>,
     /// When the attempt that runs must be over, if it has begun and there is a timeout.
     attempt: Mutex<Option<Instant>>,
-    _count: Count,
 }
 
 impl CallLimits {
     /// The limits of a call that is made now. A limit too far in the future for the clock is ignored.
-    pub(crate) fn new(options: &LimitOptions, count: Count) -> Self {
+    pub(crate) fn new(options: &LimitOptions) -> Self {
         let made = Instant::now();
         let deadline = options.deadline.and_then(|deadline| match deadline {
             Deadline::After(time) => made.checked_add(time),
             Deadline::At(instant) => Some(instant),
         });
-        Self { made, timeout: options.timeout, deadline, attempt: Mutex::new(None), _count: count }
+        Self { made, timeout: options.timeout, deadline, attempt: Mutex::new(None) }
     }
 
     /// The call begins to run. Returns when this attempt must be over.
@@ -83,23 +80,5 @@ impl CallLimits {
             }
         };
         Failure::TaskTimedOut { function, limit, after }
-    }
-}
-
-/// Counts the calls with limits that are there.
-#[derive(Debug)]
-pub(crate) struct Count(Arc<AtomicUsize>);
-
-impl Count {
-    pub(crate) fn one_more(calls: &Arc<AtomicUsize>) -> Self {
-        // SeqCst: before the look at what the background poller does.
-        calls.fetch_add(1, Ordering::SeqCst);
-        Self(calls.clone())
-    }
-}
-
-impl Drop for Count {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

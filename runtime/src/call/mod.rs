@@ -2,6 +2,7 @@
 //! outcome arrives.
 
 pub(crate) mod arguments;
+pub(crate) mod error_retries;
 pub(crate) mod inline;
 pub(crate) mod items;
 pub(crate) mod limits;
@@ -15,6 +16,7 @@ pub(crate) mod result_cell;
 pub(crate) mod task;
 pub(crate) mod task_id;
 pub(crate) mod waiter;
+pub(crate) mod watched;
 
 /// Runs a test with a client of a store of its own.
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::call::error_retries::ErrorRetryOptions;
 use crate::call::limits::{Deadline, LimitOptions};
 use crate::environment::EnvironmentOptions;
 use crate::error::TaskError;
@@ -45,9 +46,7 @@ pub(crate) fn is_within(retries: u32, max: u32) -> bool {
 #[must_use = "options have no effect before a call is made with them"]
 pub struct TaskOptions {
     pub(crate) max_retries: Option<u32>,
-    pub(crate) retry_exceptions: Option<bool>,
-    pub(crate) retry_if: Option<fn(&TaskError) -> bool>,
-    pub(crate) retry_delay: Option<Duration>,
+    pub(crate) error_retries: ErrorRetryOptions,
     /// The time limits, if the program gives any.
     pub(crate) limits: Option<Box<LimitOptions>>,
     pub(crate) detached: Option<bool>,
@@ -133,7 +132,7 @@ impl TaskOptions {
     ///
     /// A call is not retried if an argument does not decode, or if its result cannot be stored.
     pub fn retry_exceptions(mut self, retry: bool) -> Self {
-        self.retry_exceptions = Some(retry);
+        self.error_retries.retry_exceptions = Some(retry);
         self
     }
 
@@ -172,7 +171,7 @@ impl TaskOptions {
     /// meanwhile, so it should only look at the error. It is not called after the last retry, or when the process died.
     /// If it panics, the call is not retried.
     pub fn retry_if(mut self, is_retried: fn(&TaskError) -> bool) -> Self {
-        self.retry_if = Some(is_retried);
+        self.error_retries.retry_if = Some(is_retried);
         self
     }
 
@@ -190,7 +189,7 @@ impl TaskOptions {
     ///
     /// The call takes no worker and no resources meanwhile.
     pub fn retry_delay(mut self, first: Duration) -> Self {
-        self.retry_delay = Some(first);
+        self.error_retries.retry_delay = Some(first);
         self
     }
 
@@ -575,9 +574,7 @@ impl TaskOptions {
             limits,
             max_retries: self.max_retries.or(defaults.max_retries),
             detached: self.detached.or(defaults.detached),
-            retry_exceptions: self.retry_exceptions.or(defaults.retry_exceptions),
-            retry_if: self.retry_if.or(defaults.retry_if),
-            retry_delay: self.retry_delay.or(defaults.retry_delay),
+            error_retries: self.error_retries.or(defaults.error_retries),
             amounts,
             environment,
         }
@@ -585,17 +582,7 @@ impl TaskOptions {
 
     /// How often the call is retried.
     pub(crate) fn retries(&self) -> u32 {
-        let default = if self.retries_errors() { RETRIES_OF_ERRORS } else { 0 };
-        self.max_retries.unwrap_or(default)
-    }
-
-    /// The milliseconds before the first retry because of an error; `None`: errors are not retried.
-    pub(crate) fn retry_errors(&self) -> Option<u32> {
-        let first = self.retry_delay.unwrap_or_default().as_millis();
-        self.retries_errors().then(|| u32::try_from(first).unwrap_or(u32::MAX))
-    }
-
-    fn retries_errors(&self) -> bool {
-        self.retry_exceptions.unwrap_or(self.retry_if.is_some())
+        let default = || if self.error_retries.is_wanted() { RETRIES_OF_ERRORS } else { 0 };
+        self.max_retries.unwrap_or_else(default)
     }
 }

@@ -8,13 +8,15 @@ use mobula_client::Handle;
 use smallvec::SmallVec;
 
 use crate::call::arguments::TaskArguments;
+use crate::call::error_retries::ErrorRetries;
 use crate::call::items::Items;
 use crate::call::limits::CallLimits;
 use crate::call::options::is_within;
 use crate::call::result_cell::ResultCell;
+use crate::call::watched::Watched;
 use crate::definition::{Key, Name};
 use crate::demand::Demand;
-use crate::error::{Failure, TaskError, TimeLimit};
+use crate::error::{Failure, TimeLimit};
 use crate::wire::{CallContext, Returns};
 
 /// The function, method or constructor that a task runs.
@@ -80,12 +82,9 @@ pub(crate) struct Task {
     pub(crate) is_cancelled: AtomicBool,
     /// The resources that the call of a function demands.
     pub(crate) demand: Demand,
-    /// How often the call of a function may be retried. For a method, the head says it when the actor restarts.
+    /// How often the call of a function may be retried. A method has its number elsewhere: see
+    /// [`retries_max`](Self::retries_max).
     pub(crate) max_retries: u32,
-    /// The milliseconds before the first retry because of an error of the function; `None`: errors are not retried.
-    pub(crate) retry_errors: Option<u32>,
-    /// Says which errors are retried; `None`: all.
-    pub(crate) retry_if: Option<fn(&TaskError) -> bool>,
     pub(crate) extras: Option<Box<Extras>>,
     /// How often it was retried.
     pub(crate) retries: AtomicU32,
@@ -100,6 +99,12 @@ pub(crate) struct Task {
 pub(crate) struct Extras {
     pub(crate) limits: Option<CallLimits>,
     pub(crate) context: Option<CallContext>,
+    /// The retries because of errors; `None`: errors are not retried.
+    pub(crate) error_retries: Option<ErrorRetries>,
+    /// How often the call of a method may be retried; `None`: as often as its actor says.
+    pub(crate) max_task_retries: Option<u32>,
+    /// A thread must look at the mail although none waits for the results.
+    pub(crate) watched: Option<Watched>,
 }
 
 /// The most processes that may die before they begin the same call. After so many it is no accident.
@@ -114,6 +119,27 @@ impl Task {
     /// The context in which the call was made, if it has one. Each attempt has the same.
     pub(crate) fn context(&self) -> Option<&CallContext> {
         self.extras.as_ref()?.context.as_ref()
+    }
+
+    /// Whether a thread must look at the mail although none waits for the results.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.watched.is_some())
+    }
+
+    /// The retries because of errors; `None`: errors are not retried.
+    pub(crate) fn error_retries(&self) -> Option<ErrorRetries> {
+        self.extras.as_ref()?.error_retries
+    }
+
+    /// How often the call may be retried, if the actor of a method says `of_actor`. The method's own number comes
+    /// before that.
+    pub(crate) fn retries_max(&self, of_actor: u32) -> u32 {
+        match self.target {
+            Target::Method { .. } => {
+                self.extras.as_ref().and_then(|extras| extras.max_task_retries).unwrap_or(of_actor)
+            }
+            Target::Function { .. } | Target::Constructor { .. } => self.max_retries,
+        }
     }
 
     /// Whether it is not sent again: it was cancelled, or its results are there.
@@ -144,7 +170,7 @@ impl Task {
         self.sent_in_vain.fetch_add(1, Ordering::Relaxed) < SENT_IN_VAIN_MAX
     }
 
-    /// Whether the call may ever be retried after the process that ran it died.
+    /// Whether the call of a function may ever be retried after the process that ran it died.
     pub(crate) fn is_retriable(&self) -> bool {
         self.max_retries > 0
     }
@@ -169,7 +195,7 @@ impl Task {
         retries.try_into().unwrap_or(u16::MAX)
     }
 
-    /// Whether the call may be retried after the process that ran it died; counts the retry if so.
+    /// Whether the call may be retried, of at most `max` times; counts the retry if so.
     pub(crate) fn may_retry(&self, max: u32) -> bool {
         // Only the thread that removed the call from the state asks, so no other thread counts at the same time.
         let retries = self.retries.load(Ordering::Relaxed);
@@ -187,12 +213,12 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::call::limits::{Count, LimitOptions};
+    use crate::call::limits::LimitOptions;
 
     #[test]
     fn an_attempt_that_is_over_has_no_limit_before_the_next_one_begins() {
         let options = LimitOptions { timeout: Some(Duration::from_secs(1)), deadline: None };
-        let limits = CallLimits::new(&options, Count::one_more(&Arc::default()));
+        let limits = CallLimits::new(&options);
         let task = Task {
             id: 1,
             parent: 0,
@@ -206,9 +232,13 @@ mod tests {
             is_cancelled: AtomicBool::new(false),
             demand: Demand::default(),
             max_retries: 3,
-            retry_errors: None,
-            retry_if: None,
-            extras: Some(Box::new(Extras { limits: Some(limits), context: None })),
+            extras: Some(Box::new(Extras {
+                limits: Some(limits),
+                context: None,
+                error_retries: None,
+                max_task_retries: None,
+                watched: None,
+            })),
             retries: AtomicU32::new(0),
             sent_in_vain: AtomicU32::new(0),
             memory_retries: AtomicU16::new(0),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use mobula_client::{Handle, ObjectId};
 
 use crate::call::items::Items;
-use crate::call::limits::LimitOptions;
 use crate::call::method_options::MethodOptions;
 use crate::call::options::TaskOptions;
 use crate::call::pending_calls::PendingCalls;
@@ -39,8 +38,8 @@ pub struct ActorRef {
     token: Token,
     /// A call waits for earlier calls of this process whose arguments are not there.
     is_in_order: bool,
-    /// The time limits of its calls, if there are any.
-    limits: Option<Box<LimitOptions>>,
+    /// The options of its calls, if there are any.
+    options: Option<Box<MethodOptions>>,
 }
 
 /// The handle that keeps the actor alive, or the reason why there is no actor.
@@ -96,11 +95,11 @@ impl ActorRef {
                     let target = Target::Constructor { actor, class: class.name.clone() };
                     drop(submit(target, arguments, Returns::One, None, TaskOptions::new()));
                 }
-                Self { session, actor, class, token: Token::Held(token), is_in_order: true, limits: None }
+                Self { session, actor, class, token: Token::Held(token), is_in_order: true, options: None }
             }
             Err(failure) => {
                 let (session, token) = (SessionNumber::NONE, Token::Failed(Arc::new(failure)));
-                Self { session, actor: 0, class, token, is_in_order: true, limits: None }
+                Self { session, actor: 0, class, token, is_in_order: true, options: None }
             }
         }
     }
@@ -135,7 +134,7 @@ impl ActorRef {
             class,
             token,
             is_in_order: true,
-            limits: None,
+            options: None,
         };
         Ok((actor, found.description))
     }
@@ -155,13 +154,13 @@ impl ActorRef {
 
     /// A reference to the same actor. Its calls have these options.
     pub fn with_options(self, options: MethodOptions) -> Self {
-        Self { limits: Some(options.limits).filter(LimitOptions::is_any).map(Box::new), ..self }
+        Self { options: Some(options).filter(MethodOptions::is_any).map(Box::new), ..self }
     }
 
     /// A reference to the same actor. Its calls have these options where those of `self` are not set.
     pub fn or_options(mut self, defaults: MethodOptions) -> Self {
-        let own = self.limits.take().map(|limits| *limits).unwrap_or_default();
-        self.with_options(MethodOptions { limits: own.or(defaults.limits) })
+        let own = self.options.take().map(|options| *options).unwrap_or_default();
+        self.with_options(own.or(defaults))
     }
 
     /// Calls a method. Returns a reference to each result. Costs as much as [`call_function`](crate::call_function).
@@ -198,7 +197,7 @@ impl ActorRef {
         returns: Returns,
         items: Option<Arc<Items>>,
     ) -> ResultCells {
-        let Self { session, actor, class, token, is_in_order, limits } = self;
+        let Self { session, actor, class, token, is_in_order, options } = self;
         let Some(runtime) = arguments.runtime().ok().filter(|runtime| runtime.is_of(session)) else {
             let failure = current::runtime_of(session).map_or_else(Failure::from, |_| Failure::SessionOver);
             return failed(session, returns, &failure);
@@ -218,7 +217,7 @@ impl ActorRef {
             }
         }
         let target = Target::Method { actor, method, class: class.name, name, token: handle, is_in_order };
-        let options = TaskOptions { limits, ..TaskOptions::new() };
+        let options = options.map(|options| options.of_call()).unwrap_or_default();
         let cells = submit(target, arguments, returns, items, options);
         if let Some(limit) = limit {
             limit.made(cells.first());
@@ -315,7 +314,7 @@ impl ActorRef {
         let ExportedActor { actor, class: key, token, max_pending_calls } = exported;
         let token = Token::Held(Held::new(token, max_pending_calls));
         let session = current::number();
-        (key == class.key).then_some(Self { session, actor, class, token, is_in_order: true, limits: None })
+        (key == class.key).then_some(Self { session, actor, class, token, is_in_order: true, options: None })
     }
 
     /// The identity of the actor: its token. An actor that could not be made has none, and is identified by its

@@ -49,7 +49,8 @@ use crate::resources::{Amounts, Placement};
 ///   succeeds, at most once more than there are retries;
 /// - a call that had not begun, or is made while the actor starts again, waits for the new process;
 /// - the calls of one caller that are carried out keep the order in which they were made: retried calls come before
-///   calls that waited.
+///   calls that waited. Calls that are retried because of errors leave that order: see
+///   [`MethodOptions::retry_exceptions`](crate::MethodOptions::retry_exceptions).
 ///
 /// It is not started again when it was ended: with its last handle, by `mobula::kill`, or by a constructor that fails
 /// when it runs again. Its calls then fail with the constructor's error.
@@ -316,6 +317,10 @@ impl ActorOptions {
     /// assert_eq!(unlucky.seven(directory.join("tried")).get()?, 7);
     /// # Ok::<(), mobula::Error>(())
     /// ```
+    ///
+    /// A method, or one call, may have another number: see
+    /// [`MethodOptions::max_task_retries`](crate::MethodOptions::max_task_retries). The same number is the limit of
+    /// [retries because of errors](crate::MethodOptions::retry_exceptions).
     pub fn max_task_retries(mut self, retries: u32) -> Self {
         self.max_task_retries = Some(retries);
         self

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize};
 use smallvec::smallvec;
 
 use crate::call::items::Items;
+use crate::call::limits::CallLimits;
 use crate::call::options::TaskOptions;
 use crate::call::outcome::Settled;
 use crate::call::result_cell::ResultCell;
@@ -80,9 +81,13 @@ pub(crate) fn submit(
     };
     let parent = if is_detached { 0 } else { runtime.executor.as_ref().map_or(0, Executor::parent) };
     let (limits, context) = (options.limits.as_deref(), context::current());
-    let extras = (limits.is_some() || context.is_some()).then(|| {
-        let limits = limits.map(|limits| runtime.submitter.limits_of(limits));
-        Box::new(Extras { limits, context })
+    let error_retries = options.error_retries.retries();
+    let max_task_retries = options.max_retries.filter(|_| matches!(target, Target::Method { .. }));
+    let is_watched = limits.is_some() || error_retries.is_some();
+    let extras = (is_watched || context.is_some() || max_task_retries.is_some()).then(|| {
+        let limits = limits.map(CallLimits::new);
+        let watched = is_watched.then(|| runtime.submitter.watch_call());
+        Box::new(Extras { limits, context, error_retries, max_task_retries, watched })
     });
     // Made where it stays: it is large.
     let task = Arc::new(Task {
@@ -98,8 +103,6 @@ pub(crate) fn submit(
         is_cancelled: AtomicBool::new(false),
         demand,
         max_retries: options.retries(),
-        retry_errors: options.retry_errors(),
-        retry_if: options.retry_if,
         extras,
         retries: AtomicU32::new(0),
         sent_in_vain: AtomicU32::new(0),

@@ -75,7 +75,9 @@ impl Actor {
 
     fn tell(&self, actor: u64, link: &Link) {
         let message = match &self.stage {
-            Stage::Alive { at, .. } => FromHead::ActorAt { actor, process: *at },
+            Stage::Alive { at, .. } => {
+                FromHead::ActorAt { actor, process: *at, max_task_retries: self.max_task_retries }
+            }
             Stage::Over { pid, failure, .. } => {
                 FromHead::ActorOver { actor, pid: *pid, failure: failure.clone() }
             }
@@ -425,9 +427,8 @@ impl Actors {
         self.remember(actor, pid);
         let Some(record) = self.actors.get_mut(&actor) else { return };
         record.restarts = record.restarts.saturating_add(1);
-        let max_task_retries = record.max_task_retries;
         for link in &record.watchers {
-            let message = FromHead::ActorRestarts { actor, pid, reason, max_task_retries };
+            let message = FromHead::ActorRestarts { actor, pid, reason };
             let _ = link.send(&message, Vec::new());
         }
         self.wait(actor);

@@ -68,14 +68,14 @@ struct Watched {
 /// The last state that the actor's head reported.
 #[derive(Clone)]
 enum Said {
-    At(OwnerId),
+    At { process: OwnerId, max_task_retries: u32 },
     Over { pid: u32, failure: Failure },
 }
 
 impl Said {
     fn tell(&self, actor: u64, link: &Link) {
         let message = match self.clone() {
-            Self::At(process) => FromHead::ActorAt { actor, process },
+            Self::At { process, max_task_retries } => FromHead::ActorAt { actor, process, max_task_retries },
             Self::Over { pid, failure } => FromHead::ActorOver { actor, pid, failure },
         };
         let _ = link.send(&message, Vec::new());
@@ -237,14 +237,16 @@ impl Foreign {
                     let _ = from.send(&FromHead::ActorEnded { request }, Vec::new());
                 }
             }
-            FromHead::ActorAt { actor, process } => self.on_said(actor, Some(Said::At(process))),
+            FromHead::ActorAt { actor, process, max_task_retries } => {
+                self.on_said(actor, Some(Said::At { process, max_task_retries }));
+            }
             FromHead::ActorOver { actor, pid, failure } => {
                 self.on_said(actor, Some(Said::Over { pid, failure }));
             }
-            FromHead::ActorRestarts { actor, pid, reason, max_task_retries } => {
+            FromHead::ActorRestarts { actor, pid, reason } => {
                 self.on_said(actor, None);
                 for link in self.actors.get(&actor).iter().flat_map(|watched| &watched.watchers) {
-                    let message = FromHead::ActorRestarts { actor, pid, reason, max_task_retries };
+                    let message = FromHead::ActorRestarts { actor, pid, reason };
                     let _ = link.send(&message, Vec::new());
                 }
             }

@@ -4,9 +4,10 @@
 //! sleeps on the process's bell, and the others (the *followers*) on a condition variable. A leader whose wait is over
 //! hands its role to a follower. A thread that has handled records wakes only those sleeping threads whose results may
 //! have arrived. When no thread waits, the *background poller* leads while there are calls that have not been sent:
-//! they wait for arguments, for a worker, or for room. So a call and its `get` need no switch between threads of the
-//! process, and each call is sent even when no thread waits. The poller also looks when an event comes, such as the end
-//! of another process: the memory and descriptors for that process are then released.
+//! they wait for arguments, for a worker, or for room. It also leads while there are calls with time limits, or with
+//! retries because of errors. So a call and its `get` need no switch between threads of the process, and each call is
+//! sent even when no thread waits. The poller also looks when an event comes, such as the end of another process: the
+//! memory and descriptors for that process are then released.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +48,7 @@ pub(crate) trait Mail {
     /// Whether an event waits.
     fn has_events(&self) -> bool;
 
-    /// Whether a thread must look although none waits: calls have not been sent.
+    /// Whether a thread must look although none waits: calls have not been sent, or have limits or retries.
     fn is_busy(&self) -> bool;
 
     /// The number of calls made so far.

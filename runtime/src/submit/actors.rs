@@ -63,6 +63,8 @@ pub(super) enum Next<'a> {
 #[derive(Default)]
 pub(super) struct Actors {
     actors: FxHashMap<u64, Actor>,
+    /// How often the calls of an actor are retried, unless they say otherwise. Actors with 0 are not here.
+    max_task_retries: FxHashMap<u64, u32>,
     /// Actors whose channels were lost, and since when.
     lost: FxHashMap<u64, Instant>,
     /// Actors that are over, the earliest first.
@@ -122,6 +124,17 @@ impl Actors {
     pub(super) fn queue(&mut self, actor: u64, task: Arc<Task>) {
         if let Some(queue) = self.actors.get_mut(&actor).and_then(Actor::queue) {
             queue.push_back(task);
+        }
+    }
+
+    /// A call waits that failed, and that is retried. It goes before the calls that were made after it, and that were
+    /// not sent.
+    pub(super) fn queue_again(&mut self, actor: u64, task: Arc<Task>) {
+        if let Some(queue) = self.actors.get_mut(&actor).and_then(Actor::queue) {
+            // Its arguments are there, and it keeps them.
+            task.unready.store(0, Ordering::Release);
+            let at = queue.iter().position(|later| later.id > task.id).unwrap_or(queue.len());
+            queue.insert(at, task);
         }
     }
 
@@ -199,10 +212,18 @@ impl Actors {
 
     // ---- where they are ----
 
-    /// The head says which process the actor is in.
-    pub(super) fn found(&mut self, actor: u64, process: OwnerId) {
+    /// The head says which process the actor is in, and how often its calls are retried.
+    pub(super) fn found(&mut self, actor: u64, process: OwnerId, max_task_retries: u32) {
+        if max_task_retries > 0 {
+            self.max_task_retries.insert(actor, max_task_retries);
+        }
         let queue = self.take_queue(actor);
         self.actors.insert(actor, Actor::Known { process, queue });
+    }
+
+    /// How often a call of the actor is retried, unless the call says otherwise.
+    pub(super) fn max_task_retries(&self, actor: u64) -> u32 {
+        self.max_task_retries.get(&actor).copied().unwrap_or(0)
     }
 
     /// The process of an actor to which no channel is open.
@@ -268,6 +289,7 @@ impl Actors {
     /// The actor is over. Returns the calls that waited.
     pub(super) fn end(&mut self, actor: u64, pid: u32, failure: &Failure) -> VecDeque<Arc<Task>> {
         self.lost.remove(&actor);
+        self.max_task_retries.remove(&actor);
         let queue = self.take_queue(actor);
         let before = self.actors.insert(actor, Actor::Over { pid, failure: failure.clone() });
         if !matches!(before, Some(Actor::Over { .. })) {

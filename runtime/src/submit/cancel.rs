@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use mobula_client::ObjectId;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Submitter;
 use super::reach::NotReached;
+use super::{State, Submitter};
 use crate::call::task::{Target, Task};
 use crate::error::{Failure, Result, TimeLimit};
 use crate::wire::{Cancel, CancelCall, CancelPromised, Obeyed, ToHead};
@@ -131,6 +131,7 @@ impl Submitter {
     /// Whether there is such a call that is not over.
     pub(crate) fn any(&self, is_chosen: &dyn Fn(&Task) -> bool) -> bool {
         let state = self.state.lock();
-        state.actors.any(is_chosen) || !state.running.chosen(is_chosen).is_empty()
+        let State { actors, delayed, running, .. } = &*state;
+        actors.any(is_chosen) || delayed.any(is_chosen) || !running.chosen(is_chosen).is_empty()
     }
 }

@@ -64,6 +64,12 @@ impl Delayed {
         self.undecided.remove(&task).is_some()
     }
 
+    /// Whether such a call is there.
+    pub(super) fn any(&self, is_chosen: &dyn Fn(&Task) -> bool) -> bool {
+        let undecided = self.undecided.values().map(|undecided| &undecided.task);
+        self.calls.values().chain(undecided).any(|task| is_chosen(task))
+    }
+
     /// Removes and returns those that are chosen.
     pub(super) fn take_if(&mut self, is_chosen: &dyn Fn(&Task) -> bool) -> Vec<Arc<Task>> {
         let delayed = self.calls.extract_if(.., |_, task| is_chosen(task)).map(|(_, task)| task);

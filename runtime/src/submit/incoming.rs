@@ -39,7 +39,7 @@ impl Submitter {
             Some(ToCaller::NoResults(NoResults::Failed { task, failure, ran_nanos })) => {
                 let mut retry = Retry::Never;
                 let running = self.end_call_and(link, task, Some(ran_nanos), |state, task| {
-                    retry = retry_of(task, &failure);
+                    retry = retry_of(task, state.retries_max(task), &failure);
                     match retry {
                         Retry::Never => return,
                         Retry::After(delay) => state.delayed.add(task.clone(), Instant::now() + delay),
@@ -118,9 +118,10 @@ impl Submitter {
     pub(super) fn decide_retries(&self) {
         loop {
             let Some((task, failure)) = self.state.lock().delayed.next_undecided() else { return };
-            let is_wanted = match (&failure, task.retry_if) {
-                (Failure::Task(error), Some(is_wanted)) => {
-                    catch_unwind(AssertUnwindSafe(|| is_wanted(error))).unwrap_or(false)
+            let is_retried = task.error_retries().and_then(|retries| retries.is_retried);
+            let is_wanted = match (&failure, is_retried) {
+                (Failure::Task(error), Some(is_retried)) => {
+                    catch_unwind(AssertUnwindSafe(|| is_retried(error))).unwrap_or(false)
                 }
                 _ => false,
             };
@@ -129,7 +130,8 @@ impl Submitter {
                 // It was cancelled meanwhile.
                 continue;
             }
-            let delay = if is_wanted { delay_of_retry(&task) } else { None };
+            let max = state.retries_max(&task);
+            let delay = if is_wanted { delay_of_retry(&task, max) } else { None };
             if let Some(delay) = delay {
                 state.delayed.add(task.clone(), Instant::now() + delay);
             }
@@ -325,13 +327,11 @@ impl Submitter {
             FromHead::GroupSettled { request } => self.questions.on_ended(request),
             FromHead::Groups { request, groups } => self.questions.on_groups(request, groups),
             FromHead::Resources { request, free } => self.questions.on_resources(request, free),
-            FromHead::ActorAt { actor, process } => {
-                self.state.lock().actors.found(actor, process);
+            FromHead::ActorAt { actor, process, max_task_retries } => {
+                self.state.lock().actors.found(actor, process, max_task_retries);
                 self.reach_actor(actor);
             }
-            FromHead::ActorRestarts { actor, pid, reason, max_task_retries } => {
-                self.on_actor_restarts(actor, pid, reason, max_task_retries);
-            }
+            FromHead::ActorRestarts { actor, pid, reason } => self.on_actor_restarts(actor, pid, reason),
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
             FromHead::CancelCall { request, cancel } => self.on_cancel_call(request, cancel),
             FromHead::AskWait { .. } | FromHead::AskPromise { .. } | FromHead::Deadlock { .. } => {}
@@ -502,14 +502,14 @@ impl Submitter {
 
     /// Handles the death of a process that the head replaces. Calls that had begun fail, or are retried before all
     /// others. Calls that had not begun wait.
-    fn on_actor_restarts(&self, actor: u64, pid: u32, reason: ExitReason, max_task_retries: u32) {
+    fn on_actor_restarts(&self, actor: u64, pid: u32, reason: ExitReason) {
         self.take_last_results(actor);
         let Divided { again, failed } = {
             let mut state = self.state.lock();
             let begun = state.actors.link(actor).map_or(u64::MAX, |link| link.begun());
             let running = state.running.take_of_actor(actor);
-            let divided =
-                divide(running, begun, Task::may_be_sent_again, |task| task.may_retry(max_task_retries));
+            let may_retry = |task: &Task| task.may_retry(state.retries_max(task));
+            let divided = divide(running, begun, Task::may_be_sent_again, may_retry);
             self.pending_results.begin(divided.again.len());
             state.actors.wait_again(actor, None, &divided.again);
             divided
@@ -527,10 +527,17 @@ impl Submitter {
 
     fn on_actor_over(&self, actor: u64, pid: u32, failure: &Failure) {
         self.take_last_results(actor);
-        let (queue, running) = {
+        let is_its = |task: &Task| matches!(task.target, Target::Method { actor: its, .. } if its == actor);
+        let (queue, running, delayed) = {
             let mut state = self.state.lock();
-            (state.actors.end(actor, pid, failure), state.running.take_of_actor(actor))
+            let queue = state.actors.end(actor, pid, failure);
+            (queue, state.running.take_of_actor(actor), state.delayed.take_if(&is_its))
         };
+        // Calls that were to be retried.
+        for task in &delayed {
+            self.pending_results.end(1);
+            self.settle_all(task, &task.target.failure_of_actor(pid, failure));
+        }
         for RunningCall { task, .. } in &running {
             self.settle_all(task, &task.target.failure_of_actor(pid, failure));
         }
@@ -561,17 +568,15 @@ enum Retry {
     Undecided,
 }
 
-/// Whether a call that failed is retried. Counts a retry that is certain.
-fn retry_of(task: &Task, failure: &Failure) -> Retry {
-    let Failure::Task(error) = failure else { return Retry::Never };
+/// Whether a call that failed is retried, of at most `max` times. Counts a retry that is certain.
+fn retry_of(task: &Task, max: u32, failure: &Failure) -> Retry {
+    let (Failure::Task(error), Some(retries)) = (failure, task.error_retries()) else { return Retry::Never };
     // Anything else would be the same another time.
-    if !matches!(error.kind, TaskErrorKind::Returned | TaskErrorKind::Panicked) || task.retry_errors.is_none()
-    {
+    if !matches!(error.kind, TaskErrorKind::Returned | TaskErrorKind::Panicked) {
         return Retry::Never;
     }
-    if task.retry_if.is_some() {
-        let is_possible =
-            !task.is_over() && is_within(task.retries.load(Ordering::Relaxed), task.max_retries);
+    if retries.is_retried.is_some() {
+        let is_possible = !task.is_over() && is_within(task.retries.load(Ordering::Relaxed), max);
         if !is_possible {
             return Retry::Never;
         }
@@ -579,12 +584,13 @@ fn retry_of(task: &Task, failure: &Failure) -> Retry {
         task.attempt_over();
         return Retry::Undecided;
     }
-    delay_of_retry(task).map_or(Retry::Never, Retry::After)
+    delay_of_retry(task, max).map_or(Retry::Never, Retry::After)
 }
 
-/// The time after which a call is retried because of an error; `None`: it is not. Counts the retry.
-fn delay_of_retry(task: &Task) -> Option<Duration> {
-    let first = Duration::from_millis(task.retry_errors?.into());
-    let is_retried = !task.is_over() && task.may_retry(task.max_retries);
+/// The time after which a call is retried because of an error, of at most `max` times; `None`: it is not. Counts the
+/// retry.
+fn delay_of_retry(task: &Task, max: u32) -> Option<Duration> {
+    let first = task.error_retries()?.first_delay;
+    let is_retried = !task.is_over() && task.may_retry(max);
     is_retried.then(|| delay(first, task.retries.load(Ordering::Relaxed)))
 }

@@ -4,13 +4,11 @@
 //! are many more of them than calls with limits.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use crate::call::limits::Count;
 use crate::call::task::Task;
 use crate::error::TimeLimit;
 
@@ -23,22 +21,8 @@ pub(super) struct Limits {
     times: BTreeMap<(Instant, u64, TimeLimit), Weak<Task>>,
 }
 
-/// The number of calls with limits that are there.
-#[derive(Default)]
-pub(super) struct Limited(Arc<AtomicUsize>);
-
-impl Limited {
-    pub(super) fn one_more(&self) -> Count {
-        Count::one_more(&self.0)
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
 impl Limits {
-    /// A call reaches a limit at this time, unless it is over by then. `limited` calls are there.
+    /// A call reaches a limit at this time, unless it is over by then. At most `limited` calls with limits are there.
     pub(super) fn add(&mut self, due: Instant, task: &Arc<Task>, limit: TimeLimit, limited: usize) {
         // A call has two times at most, and one more for each retry.
         if self.times.len() >= TIMES_MIN.max(4 * limited) {

@@ -45,6 +45,7 @@ use std::time::{Duration, Instant};
 use mobula_client::internal::recorder::Queue;
 use mobula_client::{Client, ClientError, Handle};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use self::actors::Actors;
 use self::delayed::Delayed;
@@ -52,17 +53,17 @@ use self::demands::LeasesByDemand;
 use self::dependencies::Dependencies;
 pub(crate) use self::dependencies::is_there;
 use self::leases::Ended;
-use self::limits::{Limited, Limits};
+use self::limits::Limits;
 pub(crate) use self::needs::{Awaited, awaited};
 use self::pending_results::PendingResults;
 pub(crate) use self::questions::{Answer, Found, Questions};
 use self::reach::{NotReached, Reach};
 use self::running::RunningCalls;
-use crate::call::limits::{CallLimits, LimitOptions};
 use crate::call::outcome::Settled;
 use crate::call::result_cell::{Dependent, ResultCell};
 use crate::call::task::{Target, Task};
 use crate::call::waiter::Waiter;
+use crate::call::watched::{Watched, WatchedCalls};
 use crate::error::{Failure, Result, TimeLimit};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
@@ -89,7 +90,7 @@ pub(crate) struct Submitter {
     reach: Reach,
     state: Mutex<State>,
     id_last: AtomicU64,
-    limited: Limited,
+    watched: WatchedCalls,
     /// Whether there are leases, or actors whose channels were lost, to be read without the lock.
     has_leases: AtomicBool,
     has_lost_actors: AtomicBool,
@@ -109,6 +110,17 @@ struct State {
     limits: Limits,
     /// The recorder of the calls, if they are recorded.
     calls: Option<Calls>,
+}
+
+impl State {
+    /// How often a call may be retried.
+    fn retries_max(&self, task: &Task) -> u32 {
+        let of_actor = match task.target {
+            Target::Method { actor, .. } => self.actors.max_task_retries(actor),
+            Target::Function { .. } | Target::Constructor { .. } => 0,
+        };
+        task.retries_max(of_actor)
+    }
 }
 
 /// A worker on lease.
@@ -132,7 +144,7 @@ impl Submitter {
             reach: Reach::new(client.clone(), links.clone()),
             state: Mutex::new(State { calls: Calls::of(&client), ..State::default() }),
             id_last: AtomicU64::new(0),
-            limited: Limited::default(),
+            watched: WatchedCalls::default(),
             has_leases: AtomicBool::new(false),
             has_lost_actors: AtomicBool::new(false),
             has_forgotten: AtomicBool::new(false),
@@ -154,9 +166,9 @@ impl Submitter {
     }
 
     /// Whether a thread must look at the mail although none waits: calls are unsent, or promises unsettled, or calls
-    /// with limits may begin.
+    /// are there that are watched.
     pub(crate) fn is_busy(&self) -> bool {
-        self.pending_results.is_busy() || self.limited.count() > 0
+        self.pending_results.is_busy() || self.watched.count() > 0
     }
 
     /// Whether calls of this process are not over, or promises of their results not settled.
@@ -286,9 +298,17 @@ impl Submitter {
         let mut state = self.state.lock();
         let retried = state.delayed.take_due(now);
         let any = !retried.is_empty();
+        let mut actors: SmallVec<[u64; 4]> = SmallVec::new();
         for task in retried {
-            if let Target::Function { key, .. } = task.target {
-                state.leases.of(&task.demand).queue(key, task.clone());
+            match task.target {
+                Target::Function { key, .. } => state.leases.of(&task.demand).queue(key, task.clone()),
+                Target::Method { actor, .. } => {
+                    state.actors.queue_again(actor, task);
+                    if !actors.contains(&actor) {
+                        actors.push(actor);
+                    }
+                }
+                Target::Constructor { .. } => {}
             }
         }
         let reached = state.limits.take_due(now);
@@ -301,17 +321,20 @@ impl Submitter {
             self.waiters.call_waits();
             self.send_ready();
         }
+        for actor in actors {
+            self.send_to_actor(actor);
+        }
     }
 
-    /// The limits of a call that is made now.
-    pub(crate) fn limits_of(&self, options: &LimitOptions) -> CallLimits {
-        CallLimits::new(options, self.limited.one_more())
+    /// A call is made for which a thread must look although none waits.
+    pub(crate) fn watch_call(&self) -> Watched {
+        self.watched.one_more()
     }
 
     /// A call reaches a limit at this time, unless it is over by then.
     fn limit(&self, task: &Arc<Task>, due: Instant, limit: TimeLimit) {
         let mut state = self.state.lock();
-        state.limits.add(due, task, limit, self.limited.count());
+        state.limits.add(due, task, limit, self.watched.count());
         let is_sooner = self.note_due(&state);
         drop(state);
         if is_sooner {

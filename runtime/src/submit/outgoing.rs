@@ -36,6 +36,7 @@ impl Submitter {
         if let Some(deadline) = task.limits().and_then(|limits| limits.deadline) {
             self.limit(&task, deadline, TimeLimit::Deadline);
         }
+        let is_watched = task.is_watched();
         let period = match self.send_at_once(task) {
             Sent::Now => LOOK_PERIOD,
             Sent::Backlogged => LOOK_PERIOD_WAITING,
@@ -47,7 +48,7 @@ impl Submitter {
                 LOOK_PERIOD_WAITING
             }
         };
-        if period == LOOK_PERIOD_WAITING {
+        if period == LOOK_PERIOD_WAITING || is_watched {
             self.waiters.call_waits();
         }
         number.is_multiple_of(period)

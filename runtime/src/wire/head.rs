@@ -153,7 +153,7 @@ pub(crate) struct NewActor<'a> {
     pub(crate) description: &'a str,
     /// How often it is restarted when its process dies.
     pub(crate) max_restarts: u32,
-    /// How often its calls are retried then.
+    /// How often its calls are retried, unless they say otherwise.
     pub(crate) max_task_retries: u32,
     /// The resources that it has for life.
     pub(crate) demand: Demand,
@@ -289,14 +289,14 @@ pub(crate) enum FromHead<'a> {
     ActorAt {
         actor: u64,
         process: OwnerId,
+        /// How often a call of the actor is retried, unless the call says otherwise.
+        max_task_retries: u32,
     },
     /// The actor's process is gone, and another one will take its place: `ActorAt` or `ActorOver` follows.
     ActorRestarts {
         actor: u64,
         pid: u32,
         reason: ExitReason,
-        /// How often calls that had begun may be retried.
-        max_task_retries: u32,
     },
     ActorOver {
         actor: u64,

@@ -238,14 +238,14 @@ fn handle(class: &Class<'_>, methods: &[Method]) -> TokenStream {
     let Class { actor, name: class, .. } = class;
     let list = Ident::new("arguments", Span::mixed_site());
     let methods = methods.iter().enumerate().map(|(index, method)| {
-        let Method { vis, name, arguments, returns, in_flight_max, limits, cfg, attributes, .. } = method;
+        let Method { vis, name, arguments, returns, in_flight_max, options, cfg, attributes, .. } = method;
         let (number, parameters, reference) = (number(index), arguments.parameters(), returns.reference());
         let method = quote!(__Method::#number as ::core::primitive::usize);
         let collect = arguments.collect_all(&list);
         // Options that the caller leaves open come from the attribute.
-        let callee = match limits.is_empty() {
+        let callee = match options.is_empty() {
             true => quote!(self.0),
-            false => quote!(self.0.or(__mobula::MethodOptions::new() #limits)),
+            false => quote!(self.0.or(__mobula::MethodOptions::new() #options)),
         };
         let call = returns.call(&callee, &quote!(#method, #list), in_flight_max);
         let item = signature::repeated(name);

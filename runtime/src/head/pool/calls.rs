@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use self::stream::Stream;
 use super::simulated::{End, Offer, Random, for_each_seed};
 use super::*;
-use crate::call::limits::{CallLimits, Count, Deadline, LimitOptions};
+use crate::call::limits::{CallLimits, Deadline, LimitOptions};
 use crate::definition::Key;
 use crate::error::TimeLimit;
 use crate::submit::demands::LeasesByDemand;

@@ -105,6 +105,27 @@ impl Actor {
 
     #[remote(local, deadline = std::time::Duration::MAX)]
     fn limited_here(&self) {}
+
+    #[remote(retry_exceptions = true)]
+    fn retried_without_a_number(&self) {}
+
+    #[remote(retry_if = |_| true, retry_delay = std::time::Duration::MAX)]
+    fn retried_if_without_a_number(&self) {}
+
+    #[remote(local, max_task_retries = 2)]
+    fn retried_here(&self) {}
+
+    #[remote(local, retry_if = |_| true)]
+    fn retried_here_if(&self) {}
+
+    #[remote(max_task_retries = "2")]
+    fn retried_text(&self) {}
+
+    #[remote(max_task_retries = 2, retry_exceptions = 1)]
+    fn retried_number(&self) {}
+
+    #[remote(max_task_retries = 2, max_task_retries = 2)]
+    fn retried_twice(&self) {}
 }
 
 struct Restless;

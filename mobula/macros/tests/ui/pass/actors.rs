@@ -221,6 +221,10 @@ fn remotely() {
     let _: ObjectRef<i64> = counter.after_absent();
     let _: ActorHandle<Counter> = Counter::options(ActorOptions::new()).remote(counter.get());
     let _: ActorHandle<Fallible> = Fallible::remote(true);
+    let retried: ActorHandle<Retried> = Retried::remote();
+    let _: ObjectRef<u8> = retried.some_errors();
+    let never = retried.options(mobula::MethodOptions::new().max_task_retries(0).retry_exceptions(false));
+    let _: ObjectRef<()> = never.all_errors();
     let named: ActorHandle<Named> = Named::remote();
     let _: ObjectRef<()> = named.nothing();
 }
@@ -232,6 +236,35 @@ impl Patient {
     fn new() -> Self {
         Self
     }
+}
+
+struct Retried;
+
+#[mobula::remote]
+impl Retried {
+    const FIRST: std::time::Duration = std::time::Duration::from_millis(1);
+
+    fn new() -> Self {
+        Self
+    }
+
+    fn is_transient(error: &mobula::TaskError) -> bool {
+        error.message.is_empty()
+    }
+
+    #[remote(max_task_retries = unlimited, retry_if = Self::is_transient, retry_delay = Self::FIRST)]
+    fn some_errors(&self) -> Result<u8, String> {
+        Ok(1)
+    }
+
+    #[remote(retry_exceptions = true, max_task_retries = 2, timeout = Self::FIRST)]
+    fn all_errors(&self) {}
+
+    #[remote(max_task_retries = 2)]
+    fn deaths(&self) {}
+
+    #[remote(retry_exceptions = false, retry_if = |_| true)]
+    fn no_errors(&self) {}
 }
 
 struct Eternal;

@@ -1,7 +1,5 @@
 //! The calling side of a process: its calls, from the making to the end.
 
-use std::sync::Arc;
-
 use super::*;
 
 impl Life {
@@ -37,7 +35,7 @@ impl Life {
             is_asked: self.random.below(2) == 0,
             memory_retries: 0,
             is_detached: self.random.below(4) == 0,
-            limits: CallLimits::new(&limits, Count::one_more(&Arc::default())),
+            limits: CallLimits::new(&limits),
             stream: (self.random.below(4) == 0).then(|| Stream::random(&mut self.random)),
             begun: None,
             is_over: false,
