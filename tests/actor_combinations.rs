@@ -1,11 +1,12 @@
 //! Options of actors and of their calls in random combinations: if this fails, two features that work alone do not
 //! work together. Actors run one call at a time, several on threads, or futures. They have restarts, retries of calls,
-//! limits of pending calls, demands, and placement groups. Their calls have time limits, several results, streams and
-//! children, fail, panic and exit; they are cancelled, by a guard or with the stream, or forgotten. The processes of
-//! actors are killed, and the actors too, and their groups are removed.
+//! limits of pending calls, demands, and placement groups. Their calls have time limits, retries of their own, several
+//! results, streams and children, fail, panic and exit; they are cancelled, by a guard or with the stream, or
+//! forgotten. The processes of actors are killed, and the actors too, and their groups are removed.
 //!
 //! Each call ends with its value or with one of its possible errors. It runs no more often than allowed, and in its
-//! turn. Calls that depend on it end in the same way. At the end all resources are free, and no object is left.
+//! turn, unless an error makes it run again. Calls that depend on it end in the same way. At the end all resources are
+//! free, and no object is left.
 //! `MOBULA_ROUNDS` sets the number of rounds, each with a seed of its own, `MOBULA_SEED` the first seed.
 
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ struct Plan {
     /// The number of items of a stream. A bad attempt ends after the first half of them.
     items: u64,
     has_child: bool,
+    /// It runs again after its errors, behind later calls.
+    retries_errors: bool,
 }
 
 impl Plan {
@@ -47,7 +50,13 @@ impl Plan {
             millis: random.below(15),
             items: random.below(ITEMS_MAX + 1),
             has_child: random.below(4) == 0,
+            retries_errors: false,
         }
+    }
+
+    /// The number of attempts that end with an error.
+    fn errors(&self) -> u64 {
+        if self.attempts.end == End::Exit { 0 } else { self.attempts.bad }
     }
 
     fn value(&self) -> u64 {
@@ -122,10 +131,13 @@ struct Single {
 }
 
 impl Single {
-    /// The calls of one caller begin in their order, whatever becomes of the others. A call that is retried was sent
-    /// before those that follow.
-    fn in_turn(&mut self, plan: &Plan) {
+    /// The calls of one caller begin in their order, whatever becomes of the others. A call that is retried because of
+    /// a death was sent before those that follow.
+    fn in_turn(&mut self, directory: &Path, plan: &Plan) {
         let number = plan.attempts.number;
+        if plan.retries_errors && plan.attempts.count(directory) > 0 {
+            return;
+        }
         if number <= self.last {
             // No call is supposed to end like this.
             eprintln!("call {number} came after {}", self.last);
@@ -142,19 +154,19 @@ impl Single {
     }
 
     fn value(&mut self, directory: PathBuf, plan: Plan) -> Result<u64, String> {
-        self.in_turn(&plan);
+        self.in_turn(&directory, &plan);
         plan.run(&directory)
     }
 
     #[remote(num_returns = 2)]
     fn pair(&mut self, directory: PathBuf, plan: Plan) -> Result<(u64, u64), String> {
-        self.in_turn(&plan);
+        self.in_turn(&directory, &plan);
         pair_of(plan.run(&directory))
     }
 
     #[remote(streaming, max_in_flight = 2)]
     fn stream(&mut self, directory: PathBuf, plan: Plan) -> impl Iterator<Item = Result<u64, String>> {
-        self.in_turn(&plan);
+        self.in_turn(&directory, &plan);
         plan.stream(&directory)
     }
 }
@@ -248,7 +260,10 @@ struct Made {
 
 struct Call {
     plan: Plan,
+    /// In place of the actor's.
+    max_task_retries: Option<u64>,
     has_limit: bool,
+    options: MethodOptions,
     treatment: Treatment,
     what: What,
 }
@@ -351,10 +366,15 @@ impl Made {
             _ => 0,
         };
         let exits = |call: &Call| match call.plan.attempts.end {
-            End::Exit => call.plan.attempts.bad.min(1 + self.max_task_retries),
+            End::Exit => call.plan.attempts.bad.min(1 + self.retries_max(call)),
             _ => 0,
         };
         killed + self.calls.iter().map(exits).sum::<u64>()
+    }
+
+    /// How often a call may be retried.
+    fn retries_max(&self, call: &Call) -> u64 {
+        call.max_task_retries.unwrap_or(self.max_task_retries)
     }
 
     fn is_ended(&self) -> bool {
@@ -363,40 +383,55 @@ impl Made {
 
     /// Whether a call may end with this error.
     fn may_fail(&self, call: &Call, error: &Error) -> bool {
-        let deaths_max = self.deaths_max();
+        let (deaths_max, retries_max) = (self.deaths_max(), self.retries_max(call));
+        let errors = if call.plan.retries_errors { call.plan.errors() } else { 0 };
         let is_cancelled = matches!(call.treatment, Treatment::Cancel | Treatment::DropGuard);
         match error {
             Error::Failed(Failure::TaskCancelled { .. }) => is_cancelled,
             Error::Failed(Failure::TaskTimedOut { .. }) => call.has_limit,
             Error::Failed(Failure::PendingCallsLimitExceeded { .. }) => self.has_pending_limit,
             Error::Failed(Failure::PlacementGroupRemoved) => self.fate == Fate::GroupRemoved,
-            Error::Failed(Failure::ActorUnavailable { .. }) => deaths_max > self.max_task_retries,
+            Error::Failed(Failure::ActorUnavailable { .. }) => deaths_max + errors > retries_max,
             Error::Failed(Failure::ActorDied { .. }) => self.is_ended() || deaths_max > self.max_restarts,
-            Error::Task(error) => call.plan.attempts.bad > 0 && call.plan.attempts.fails_with(&error.kind),
+            Error::Task(error) => {
+                let is_last = !call.plan.retries_errors || deaths_max + errors > retries_max;
+                call.plan.attempts.bad > 0 && call.plan.attempts.fails_with(&error.kind) && is_last
+            }
             _ => false,
         }
     }
 
     /// Whether a call may end with its value.
     fn may_succeed(&self, call: &Call) -> bool {
-        // Another attempt follows only where a process dies.
+        // Another attempt follows only where a process dies, or where errors are retried.
         let bad = call.plan.attempts.bad;
-        bad == 0 || bad <= self.deaths_max().min(self.max_task_retries)
+        let again = self.deaths_max() + if call.plan.retries_errors { call.plan.errors() } else { 0 };
+        bad == 0 || bad <= again.min(self.retries_max(call))
     }
 
     /// Checks the ends of the calls, and returns a word for each.
+    ///
+    /// At the same time: a call that is retried may run behind a later stream, which waits until its items are taken.
     fn check(&mut self, directory: &Path) -> Vec<String> {
-        let mut ends = Vec::new();
-        for number in 0..self.calls.len() {
-            let what = std::mem::replace(&mut self.calls[number].what, What::Nothing);
-            let call = &self.calls[number];
-            let told =
-                format!("{:?}, limit: {}, {:?}, {}", call.plan, call.has_limit, call.treatment, self.told);
-            ends.push(self.check_end(call, what, &told).map_or_else(|error| word(&error), str::to_owned));
-            let attempts = call.plan.attempts.count(directory);
-            assert!(attempts <= 1 + self.max_task_retries, "{attempts} attempts: {told}");
-            ends.extend((attempts > 1).then(|| "retried".to_owned()));
-        }
+        let take = |call: &mut Call| std::mem::replace(&mut call.what, What::Nothing);
+        let whats: Vec<_> = self.calls.iter_mut().map(take).collect();
+        let actor = &*self;
+        std::thread::scope(|scope| {
+            let check = |(call, what)| scope.spawn(move || actor.check_call(directory, call, what));
+            let checks: Vec<_> = self.calls.iter().zip(whats).map(check).collect();
+            checks.into_iter().flat_map(|check| check.join().expect("its message is above")).collect()
+        })
+    }
+
+    fn check_call(&self, directory: &Path, call: &Call, what: What) -> Vec<String> {
+        let told = format!("{:?}, {:?}, {:?}, {}", call.plan, call.treatment, call.options, self.told);
+        let mut ends =
+            vec![self.check_end(call, what, &told).map_or_else(|error| word(&error), str::to_owned)];
+        let attempts = call.plan.attempts.count(directory);
+        assert!(attempts <= 1 + self.retries_max(call), "{attempts} attempts: {told}");
+        let is_by_errors = call.plan.retries_errors && call.plan.errors() > 0;
+        let retried = if is_by_errors { "retried because of errors" } else { "retried" };
+        ends.extend((attempts > 1).then(|| retried.to_owned()));
         ends
     }
 
@@ -449,7 +484,28 @@ impl Call {
                 _ => options.timeout(limit(random)).deadline(limit(random)),
             };
         }
-        let directory = directory.to_owned();
+        let max_task_retries = (random.below(2) == 0).then(|| few_or_unlimited(random));
+        if let Some(retries) = max_task_retries {
+            options = options.max_task_retries(retries as u32);
+        }
+        let (retry_exceptions, retry_if) = (random.below(4), random.below(4));
+        if retry_exceptions < 2 {
+            options = options.retry_exceptions(retry_exceptions == 0);
+        }
+        options = match retry_if {
+            0 => options.retry_if(|_| true),
+            1 => options.retry_if(|_| false),
+            _ => options,
+        };
+        plan.retries_errors = match retry_exceptions {
+            0 => retry_if != 1,
+            1 => false,
+            _ => retry_if == 0,
+        };
+        if random.below(3) == 0 {
+            options = options.retry_delay(Duration::from_millis(random.below(10)));
+        }
+        let (directory, given) = (directory.to_owned(), options.clone());
         let kind = random.below(3);
         plan.has_child &= kind != 0;
         let made = plan.clone();
@@ -468,7 +524,7 @@ impl Call {
                 }
             }
         };
-        Self { plan, has_limit, treatment, what }
+        Self { plan, max_task_retries, has_limit, options: given, treatment, what }
     }
 
     /// Does to the call what the caller does at some time.
