@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from mobula import exceptions
+from mobula._options import LIMITS
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _WHERE = re.compile(r"ray::(.*?)\(\) \(pid=(\d+)")
@@ -89,8 +90,17 @@ def _imported() -> ModuleType:
 
 def function(of: Callable[..., Any], options: dict[str, Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
     """Return what calls a function in the cluster."""
+    options = _of_ray(options)
     remote = ray.remote(**options)(of) if options else ray.remote(of)
     return lambda args, kwargs: remote.remote(*args, **kwargs)
+
+
+def _of_ray(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options without those that Ray does not have, if these mean nothing."""
+    for name in LIMITS:
+        if options.get(name) is not None:
+            raise NotImplementedError(f"a cluster of Ray has no option {name}={options[name]!r}: get with a timeout")
+    return {name: value for name, value in options.items() if name not in LIMITS}
 
 
 def actor(cls: type, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -98,7 +108,9 @@ def actor(cls: type, options: dict[str, Any], args: tuple[Any, ...], kwargs: dic
     for member in list(vars(cls).values()):
         of_method = getattr(member, "__mobula_method__", None)
         if of_method is not None and not isinstance(member, type):
-            ray.method(**of_method)(member)
+            options_of_ray = _of_ray(of_method)
+            if options_of_ray:
+                ray.method(**options_of_ray)(member)
     remote = ray.remote(**options)(cls) if options else ray.remote(cls)
     return done(remote.remote, *args, **kwargs)
 

@@ -32,7 +32,7 @@ Retries = tuple[int | None, Any]
 def limits_of(options: dict[str, Any], defaults: Limits = NO_LIMITS) -> Limits:
     """Return the limits of the time of calls, with defaults for those that the options do not name."""
     timeout, deadline = (
-        default if (limit := _options.seconds_of(name, options.get(name))) is None else limit
+        _options.seconds_of(name, options[name]) if name in options else default
         for name, default in zip(_options.LIMITS, defaults, strict=True)
     )
     return timeout, deadline

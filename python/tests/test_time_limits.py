@@ -83,6 +83,10 @@ def test_methods_have_limits_of_their_own() -> None:
     is_timed_out(actor.runs.options(timeout=0.15).remote(), "timeout of 150ms")
     is_timed_out(actor.runs.options(timeout=LONG, deadline=SHORT).remote(), "deadline, 100ms")
     assert ray.get(actor.twice.options(timeout=LONG).remote(4)) == 8
+    without = actor.runs.options(timeout=None).remote()
+    ray.cancel(without)
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(without, timeout=LONG)
     first, second = actor.items.remote()
     assert ray.get(first) == 1
     is_timed_out(second, "items")
