@@ -135,10 +135,10 @@ impl MethodOptions {
     /// calls behind the last attempt, wait for its result, or pass it to them as an argument. A later stream that waits
     /// until its items are taken holds the retry up, as it holds up any call behind it.
     ///
-    /// A call is not retried if an argument does not decode, if its result cannot be stored, or if its
-    /// `Reply` was dropped without an answer. A stream begins again from its first item,
-    /// and the items that the caller has are left out. If the actor ends while the call waits for its retry, the call
-    /// fails with [`Failure::ActorDied`](crate::Failure::ActorDied).
+    /// A call is not retried if an argument does not decode, if its result cannot be stored, or if its `Reply` was
+    /// dropped without an answer. A stream begins again from its first item, and the items that the caller has are left
+    /// out. If the actor ends while the call waits for its retry, the call fails with
+    /// [`Failure::ActorDied`](crate::Failure::ActorDied).
     pub fn retry_exceptions(mut self, retry: bool) -> Self {
         self.error_retries.retry_exceptions = Some(retry);
         self

@@ -1,7 +1,7 @@
 //! Metrics of a program: counters, gauges and histograms of each process. `mobula metrics` adds them up and exports
 //! them.
 //!
-//! Each process has its own values. It writes them into a [file](mod@file) of the session, one 8-byte word each. So
+//! Each process has its own values. It writes them into a file of the session, one 8-byte word each. So
 //! other processes read them without a message, and they remain when the process is killed. A change costs a lock of
 //! this process and one system call. Without a session, a change stays in the process, and the file of the next session
 //! starts with it.
