@@ -229,8 +229,8 @@ impl Executor {
     }
 
     /// A call that may be answered later is answered.
-    pub(crate) fn answered(&self, from: &Link, task: u64) {
-        self.calls.answered(from.call_id(task));
+    pub(crate) fn answered(&self, from: &Link, task: u64, call: &Arc<UnderWay>) {
+        self.calls.answered(from.call_id(task), call);
     }
 
     /// The actor is to end itself when the other calls are answered.

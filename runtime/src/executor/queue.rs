@@ -139,9 +139,14 @@ impl<W: Waits> Calls<W> {
         self.queue.lock().under_way.get(&call).cloned()
     }
 
-    /// A call that may be answered later is answered.
-    pub(crate) fn answered(&self, call: CallId) {
-        let answered = self.queue.lock().under_way.remove(&call);
+    /// A call that may be answered later is answered. Its caller may have sent it again by now, because it failed: the
+    /// state of that attempt stays.
+    pub(crate) fn answered(&self, call: CallId, state: &Arc<UnderWay>) {
+        let mut queue = self.queue.lock();
+        let is_its = queue.under_way.get(&call).is_some_and(|known| Arc::ptr_eq(known, state));
+        let answered = if is_its { queue.under_way.remove(&call) } else { None };
+        drop(queue);
+        // Its wakers have destructors of executors, so the queue is not locked.
         drop(answered);
     }
 

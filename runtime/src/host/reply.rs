@@ -123,7 +123,7 @@ impl Reply {
             Err(failure) => fail(&self.to, self.task, failure, 0),
         }
         if let (Ok(runtime), Some(executor)) = (&runtime, executor) {
-            runtime.answered(executor, &self.to, self.task);
+            runtime.answered(executor, &self.to, self.task, &self.call);
         }
     }
 }

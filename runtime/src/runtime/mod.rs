@@ -34,6 +34,7 @@ use crate::record;
 use crate::resources::Resources;
 use crate::session_number::SessionNumber;
 use crate::submit::{Answer, Submitter};
+use crate::under_way::UnderWay;
 use crate::wire::{self, FromHead, ToHead, ToWorker};
 
 /// The parts of one process of a session; see the module's documentation.
@@ -495,8 +496,8 @@ impl Runtime {
     }
 
     /// A call that this actor has taken is answered, on any thread.
-    pub(crate) fn answered(&self, executor: &Executor, from: &Link, task: u64) {
-        executor.answered(from, task);
+    pub(crate) fn answered(&self, executor: &Executor, from: &Link, task: u64, call: &Arc<UnderWay>) {
+        executor.answered(from, task, call);
         if executor.terminates() {
             self.wake_waiting();
         }

@@ -138,7 +138,7 @@ impl OwnedCall {
         if is_too_late || parts.under_way.is_cancelled() || is_orphaned {
             let removed = NoResults::Removed { task };
             let _ = parts.from.send_with(Vec::new(), |record| removed.append_to(record));
-            runtime.answered(executor, &parts.from, task);
+            runtime.answered(executor, &parts.from, task, &parts.under_way);
             return None;
         }
         if parts.call.limits.is_some() {
@@ -243,7 +243,7 @@ impl Parts {
             }
             (Err(failure), _) => fail(&self.from, task, failure, 0),
         }
-        runtime.answered(executor, &self.from, task);
+        runtime.answered(executor, &self.from, task, &self.under_way);
     }
 
     fn fail(self, failure: Failure) {
@@ -251,7 +251,7 @@ impl Parts {
         if let Ok(runtime) = current::runtime()
             && let Some(executor) = &runtime.executor
         {
-            runtime.answered(executor, &self.from, self.call.task);
+            runtime.answered(executor, &self.from, self.call.task, &self.under_way);
         }
     }
 }

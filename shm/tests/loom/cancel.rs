@@ -224,7 +224,7 @@ fn two_under_way(mistake: Mistake) {
             let entered = under_way::enter(own);
             body(&process);
             drop(entered);
-            process.calls.answered(call);
+            process.calls.answered(call, &process.calls.under_way(call).unwrap());
         })
     };
     let threads = [run(FIRST, Process::wait_until_cancelled), run(OF_OTHER_LINK, Process::run_undisturbed)];
