@@ -13,8 +13,8 @@ use crate::mail::link::Link;
 use crate::record::RunBeside;
 use crate::runtime::current;
 use crate::under_way::UnderWay;
-use crate::wire::Returns;
-use crate::worker::{fail, reply};
+use crate::wire::{Call, Returns};
+use crate::worker::{fail, reply, say_begun};
 
 /// The place of an answer. Results go there until [`finish`](Self::finish). Dropping it without that is a failure,
 /// which the caller gets.
@@ -25,6 +25,8 @@ pub struct Reply {
     number: u64,
     task: u64,
     returns: Returns,
+    /// The caller is told when the call begins.
+    has_limits: bool,
     results: Payloads,
     call: Arc<UnderWay>,
     /// The call's record; `None`: calls are not recorded.
@@ -37,18 +39,32 @@ impl Reply {
         client: Client,
         to: Arc<Link>,
         number: u64,
-        task: u64,
-        returns: Returns,
-        call: Arc<UnderWay>,
+        call: &Call,
+        under_way: Arc<UnderWay>,
         run: Option<Arc<RunBeside>>,
     ) -> Self {
-        let results = Payloads::default();
-        Self { client, to, number, task, returns, results, call, run, is_over: false }
+        let Call { task, returns, limits, .. } = *call;
+        Self {
+            client,
+            to,
+            number,
+            task,
+            returns,
+            has_limits: limits.is_some(),
+            results: Payloads::default(),
+            call: under_way,
+            run,
+            is_over: false,
+        }
     }
 
     /// The call begins now: if this process dies, the call is not sent again as one that had not begun. For a host that
-    /// took the call by [`OwnedCall::run_queued`](crate::OwnedCall::run_queued). One store, if calls are not recorded.
+    /// took the call by [`OwnedCall::run_queued`](crate::OwnedCall::run_queued). One store, if calls are not recorded,
+    /// and the call has no time limits.
     pub fn begin(&self) {
+        if self.has_limits {
+            say_begun(&self.to, self.task);
+        }
         self.to.begin_beside(self.number);
         if let Some(run) = &self.run {
             run.begin();

@@ -36,6 +36,11 @@ pub(crate) fn fail(to: &Link, task: u64, failure: Failure, ran_nanos: u64) {
     let _ = to.send_with(Vec::new(), |record| failed.append_to(record));
 }
 
+/// Tells the caller that a call with time limits has begun.
+pub(crate) fn say_begun(to: &Link, task: u64) {
+    let _ = to.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
+}
+
 /// Sends the end of a stream, which is the one result of the call.
 pub(super) fn reply_with_end(to: &Link, end: StreamEnd, mut result: Payloads) {
     let held = result.take_held();

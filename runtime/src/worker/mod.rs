@@ -25,7 +25,7 @@ use crate::process::termination::{self, Termination};
 use crate::runtime::{ProcessSettings, Runtime, current};
 use crate::wire::ToHead;
 
-pub(crate) use self::answer::{fail, reply};
+pub(crate) use self::answer::{fail, reply, say_begun};
 pub use self::owned_call::OwnedCall;
 
 /// Serves until the head ends the process or the session is over. Returns the process's exit code.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mobula_client::{Client, Handle};
 
-use super::answer::{fail, reply, reply_with_end};
+use super::answer::{fail, reply, reply_with_end, say_begun};
 use super::serve::end_forked_child;
 use super::stream::Items;
 use crate::call::payload::{self, Payload};
@@ -141,9 +141,6 @@ impl OwnedCall {
             runtime.answered(executor, &parts.from, task, &parts.under_way);
             return None;
         }
-        if parts.call.limits.is_some() {
-            let _ = parts.from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
-        }
         let caller = parts.from.peer;
         let run = RunBeside::new(&runtime.client, task, caller, || executor.name_of(parts.call.callee));
         parts.run = run.map(Arc::new);
@@ -154,6 +151,9 @@ impl OwnedCall {
 impl Parts {
     /// The call begins now.
     fn begin(&self) {
+        if self.call.limits.is_some() {
+            say_begun(&self.from, self.call.task);
+        }
         self.from.begin_beside(self.number);
         if let Some(run) = &self.run {
             run.begin();
@@ -177,7 +177,7 @@ impl Parts {
 
     fn reply(&self, runtime: &Runtime) -> Reply {
         let (client, from, call) = (runtime.client.clone(), self.from.clone(), self.under_way.clone());
-        Reply::new(client, from, self.number, self.call.task, self.call.returns, call, self.run.clone())
+        Reply::new(client, from, self.number, &self.call, call, self.run.clone())
     }
 
     fn with_invocation(

@@ -11,7 +11,7 @@ use crate::process::termination;
 use crate::record::{self, Run, Runs};
 use crate::runtime::Runtime;
 use crate::wire::{Call, Callee, NoResults, Returns, StreamEnd, ToHead};
-use crate::worker::answer::{fail, reply, reply_with_end};
+use crate::worker::answer::{fail, reply, reply_with_end, say_begun};
 use crate::worker::owned_call::OwnedCall;
 use crate::worker::stream::Items;
 
@@ -99,7 +99,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                 }
                 let Call { task, callee, returns, arguments: count, limits, attempt, .. } = call;
                 if limits.is_some() {
-                    let _ = from.send_with(Vec::new(), |record| NoResults::Begun { task }.append_to(record));
+                    say_begun(&from, task);
                 }
                 let items = match returns {
                     Returns::Stream(in_flight_max) => {
