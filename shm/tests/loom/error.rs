@@ -2,5 +2,5 @@
 
 pub(crate) enum Failure {
     #[expect(dead_code, reason = "no model reads it")]
-    Other(String),
+    ItemsLost { arrived: u64, made: Option<u64> },
 }
