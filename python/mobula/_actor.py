@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mobula import _ids, _mobula, _options, _session
-from mobula._methods import METHOD_OPTIONS, NO_LIMITS, Known, Limits, Methods, limits_of, read
+from mobula._methods import METHOD_OPTIONS, OF_CORE, Known, Methods, OfCore, of_core, read
 from mobula._session import ensure
 from mobula._signature import of_method, takes
 from mobula._stream import IN_FLIGHT_MAX, dynamic
@@ -154,7 +154,7 @@ class ActorClass(Generic[T]):
         about = _options.about(self._class, options, self._methods.groups)
         methods, most = self._methods, options.get("max_task_retries") or 0
         known = Known(methods.num_returns, methods.signatures, methods.retries, most)
-        known.in_flight, known.limits = methods.in_flight, methods.limits
+        known.in_flight, known.of_core = methods.in_flight, methods.of_core
         known.in_flight_max = options.get("_actor_generator_backpressure_num_objects")
         known.is_out_of_order = bool(options.get("allow_out_of_order_execution"))
         # Handles that are found by the name know the methods, too.
@@ -200,12 +200,12 @@ class ActorMethod:
         num_returns: int,
         in_flight_max: int = IN_FLIGHT_MAX,
         called: str | None = None,
-        limits: Limits = NO_LIMITS,
+        of_core: OfCore = OF_CORE,
     ) -> None:
         # This holds the actor, and not its handle: `Actor.remote().method.remote()` must keep the actor, and a circle
         # of a handle and its method would keep the actor until the garbage collector runs.
         self._actor, self._known, self._name = actor, known, name
-        self._num_returns, self._in_flight_max, self._limits = num_returns, in_flight_max, limits
+        self._num_returns, self._in_flight_max, self._of_core = num_returns, in_flight_max, of_core
         # The name, and after it the data about the call for the actor's process.
         self._called = called or name
 
@@ -222,7 +222,7 @@ class ActorMethod:
         is_dynamic = self._num_returns == _options.DYNAMIC
         num_returns = _options.STREAMING if is_dynamic else self._num_returns
         method = _mobula.PreparedMethod(
-            self._actor, self._called, num_returns, self._in_flight_max, self._limits, *fits
+            self._actor, self._called, num_returns, self._in_flight_max, self._of_core, *fits
         )
         call: Callable[..., Any] = method
         if is_dynamic:
@@ -256,15 +256,15 @@ class ActorMethod:
         exceptions = options.get("retry_exceptions", exceptions)
         most = options.get("max_task_retries", most)
         called = self._known.called(self._name, options.get("concurrency_group"), most, exceptions)
-        limits = limits_of(options, self._limits)
-        return ActorMethod(self._actor, self._known, self._name, wanted, in_flight_max, called, limits)
+        own = of_core(options, self._of_core)
+        return ActorMethod(self._actor, self._known, self._name, wanted, in_flight_max, called, own)
 
     def __reduce__(self) -> Any:
         return (
             ActorMethod,
             (
                 *(self._actor, self._known, self._name, self._num_returns, self._in_flight_max),
-                *(self._called, self._limits),
+                *(self._called, self._of_core),
             ),
         )
 
@@ -298,8 +298,8 @@ class ActorHandle:
             raise AttributeError(f"'{self._mobula_class_name}' object has no attribute '{name}'")
         in_flight_max = known.limited(_options.in_flight_max(known.in_flight.get(name), IN_FLIGHT_MAX))
         called = known.called_by_default(name)
-        limits = known.limits.get(name, NO_LIMITS)
-        method = self.__dict__[name] = ActorMethod(actor, known, name, num_returns, in_flight_max, called, limits)
+        own = known.of_core.get(name, OF_CORE)
+        method = self.__dict__[name] = ActorMethod(actor, known, name, num_returns, in_flight_max, called, own)
         return method
 
     def __dir__(self) -> list[str]:

@@ -21,21 +21,23 @@ METHOD_OPTIONS = "__mobula_method__"
 # The most characters of a description. It travels in one record.
 _DESCRIPTION_MAX = 8 << 10
 
-# The most seconds that a call may run, and that it may take from its making to its end.
-Limits = tuple[float | None, float | None]
-NO_LIMITS: Limits = (None, None)
+# What the core does for the calls of a method: the most seconds that a call may run, and that it may take from its
+# making to its end; and how often it is retried when its process dies.
+OfCore = tuple[float | None, float | None, int | None]
+OF_CORE: OfCore = (None, None, None)
 
 # The number of retries of a method, and the errors that are retried: all, or those of some classes.
 Retries = tuple[int | None, Any]
 
 
-def limits_of(options: dict[str, Any], defaults: Limits = NO_LIMITS) -> Limits:
-    """Return the limits of the time of calls, with defaults for those that the options do not name."""
+def of_core(options: dict[str, Any], defaults: OfCore = OF_CORE) -> OfCore:
+    """Return the options that the core has for methods, with defaults for those that are not named."""
+    *limits, most = defaults
     timeout, deadline = (
         _options.seconds_of(name, options[name]) if name in options else default
-        for name, default in zip(_options.LIMITS, defaults, strict=True)
+        for name, default in zip(_options.LIMITS, limits, strict=True)
     )
-    return timeout, deadline
+    return timeout, deadline, options.get("max_task_retries", most)
 
 
 class Methods:
@@ -50,8 +52,8 @@ class Methods:
         self.retries: dict[str, Retries | str] = {}
         # The limits of the streams that have one of their own: how many items are in flight.
         self.in_flight: dict[str, int] = {}
-        # The limits of the time of the methods that have some.
-        self.limits: dict[str, Limits] = {}
+        # The options for the core of the methods that have some.
+        self.of_core: dict[str, OfCore] = {}
         for name, function in inspect.getmembers(cls, callable):
             if name.startswith("__") and name != "__call__":
                 continue
@@ -62,8 +64,8 @@ class Methods:
                 self.retries[name] = (options.get("max_task_retries"), options["retry_exceptions"])
             if options.get("_generator_backpressure_num_objects"):
                 self.in_flight[name] = options["_generator_backpressure_num_objects"]
-            if any(limits := limits_of(options)):
-                self.limits[name] = limits
+            if (own := of_core(options)) != OF_CORE:
+                self.of_core[name] = own
             self.num_returns[name] = _options.num_returns_of(function, options.get("num_returns"))
             self.signatures[name] = of_method(cls, name)
 
@@ -85,7 +87,7 @@ class Known:
         # Of some streams, and of each stream of the actor: the most items in flight.
         self.in_flight: dict[str, int] = {}
         self.in_flight_max: int | None = None
-        self.limits: dict[str, Limits] = {}
+        self.of_core: dict[str, OfCore] = {}
         # A call does not wait for earlier ones whose arguments are not there.
         self.is_out_of_order = False
 
@@ -110,7 +112,7 @@ class Known:
     def description(self) -> str:
         """Return all of this as a text, for :func:`read`."""
         methods = {name: [count, *self._details(name)] for name, count in self.num_returns.items()}
-        others = [self.max_task_retries, self.in_flight, self.in_flight_max, self.is_out_of_order, self.limits]
+        others = [self.max_task_retries, self.in_flight, self.in_flight_max, self.is_out_of_order, self.of_core]
         found = _packed([methods, *others])
         if len(found) > _DESCRIPTION_MAX:
             # Arguments that do not fit are an error of the call then.
@@ -142,7 +144,7 @@ class Known:
 
     def __reduce__(self) -> Any:
         known = (self.num_returns, self.signatures, self.retries, self.max_task_retries)
-        return (_restored, (known, self.in_flight, self.in_flight_max, self.is_out_of_order, self.limits))
+        return (_restored, (known, self.in_flight, self.in_flight_max, self.is_out_of_order, self.of_core))
 
 
 def _restored(
@@ -150,11 +152,11 @@ def _restored(
     in_flight: dict[str, int],
     in_flight_max: int | None,
     is_out_of_order: bool,
-    limits: dict[str, Limits],
+    of_methods: dict[str, OfCore],
 ) -> Known:
     found = Known(*known)
     found.in_flight, found.in_flight_max, found.is_out_of_order = in_flight, in_flight_max, is_out_of_order
-    found.limits = {name: (timeout, deadline) for name, (timeout, deadline) in limits.items()}
+    found.of_core = {name: (timeout, deadline, most) for name, (timeout, deadline, most) in of_methods.items()}
     return found
 
 

@@ -60,7 +60,7 @@ class PreparedMethod:
         called: str,
         num_returns: int,
         in_flight_max: int,
-        limits: tuple[float | None, float | None],
+        options: tuple[float | None, float | None, int | None],
         least: int,
         most: int,
         check: Callable[..., None] | None,

@@ -30,7 +30,7 @@ import cloudpickle
 
 import mobula
 from mobula import _mobula
-from mobula._methods import NO_LIMITS
+from mobula._methods import OF_CORE
 from mobula.exceptions import ActorDiedError, RaySystemError, RayTaskError
 
 # Longer pickles of functions travel through the store.
@@ -153,7 +153,7 @@ class _Place:
 
     def __init__(self, actor: _mobula.Actor) -> None:
         self.actor, self.is_dead = actor, False
-        self.run = _mobula.PreparedMethod(actor, "run", 1, 1, NO_LIMITS, 0, sys.maxsize, None)
+        self.run = _mobula.PreparedMethod(actor, "run", 1, 1, OF_CORE, 0, sys.maxsize, None)
         # How many pieces it got, and the numbers of those that it has.
         self.calls = 0
         self.numbers: list[int] = []
@@ -237,7 +237,7 @@ class Processes:
 
     def wait_until_ready(self) -> None:
         """Wait until all processes are there, before they get work. An exception of an initializer is raised here."""
-        check = ("__ray_ready__", 1, 1, NO_LIMITS, 0, 0, None)
+        check = ("__ray_ready__", 1, 1, OF_CORE, 0, 0, None)
         ready = [_mobula.PreparedMethod(place.actor, *check) for place in self._idle]
         _mobula.get([is_ready() for is_ready in ready], None)
 

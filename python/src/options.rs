@@ -109,11 +109,16 @@ impl ActorOptions {
     }
 }
 
-/// The options of the calls of a method, with limits in seconds.
-pub(crate) fn method_options(timeout: Option<f64>, deadline: Option<f64>) -> mobula_runtime::MethodOptions {
+/// The options of the calls of a method: the most seconds that a call may run, the most that it may take from its making
+/// to its end, and how often it is retried when its process dies.
+pub(crate) type OfMethod = (Option<f64>, Option<f64>, Option<i64>);
+
+/// These options for the core.
+pub(crate) fn method_options((timeout, deadline, retries): OfMethod) -> mobula_runtime::MethodOptions {
     let mut options = mobula_runtime::MethodOptions::new();
     let [timeout, deadline] = [timeout, deadline].map(duration);
-    set_given!(options: timeout, deadline);
+    let max_task_retries = retries.map(times);
+    set_given!(options: timeout, deadline, max_task_retries);
     options
 }
 

@@ -16,7 +16,7 @@ use crate::actor::Actor;
 use crate::call::{Function, Wanted, push_arguments};
 use crate::error::raised;
 use crate::interpreter::Attribute;
-use crate::options::{TaskOptions, method_options};
+use crate::options::{OfMethod, TaskOptions, method_options};
 use crate::stream::Items;
 
 static GENERATOR: Attribute = Attribute::new("mobula._stream", "ObjectRefGenerator");
@@ -139,8 +139,7 @@ pub(crate) struct PreparedMethod {
     /// The name, and after it the data about the call for the actor's process.
     called: String,
     wanted: Wanted,
-    /// The most seconds that a call may run, and that it may take from its making to its end.
-    limits: (Option<f64>, Option<f64>),
+    options: OfMethod,
     takes: Takes,
 }
 
@@ -153,7 +152,7 @@ impl PreparedMethod {
         called: String,
         num_returns: i64,
         in_flight_max: u32,
-        limits: (Option<f64>, Option<f64>),
+        options: OfMethod,
         least: usize,
         most: usize,
         check: Option<Py<PyAny>>,
@@ -164,7 +163,7 @@ impl PreparedMethod {
             name: name.into(),
             called,
             wanted: Wanted::new(num_returns, in_flight_max)?,
-            limits,
+            options,
             takes: Takes { least, most, check },
         })
     }
@@ -184,9 +183,9 @@ impl PreparedMethod {
         let actor = self.actor.get().to();
         actor.check_pending(&name).map_err(|error| raised(py, error))?;
         let actor = actor.clone();
-        let actor = match self.limits {
-            (None, None) => actor,
-            (timeout, deadline) => actor.with_options(method_options(timeout, deadline)),
+        let actor = match self.options {
+            (None, None, None) => actor,
+            options => actor.with_options(method_options(options)),
         };
         match self.wanted {
             Wanted::Stream(in_flight_max) => {
@@ -209,10 +208,10 @@ impl PreparedMethod {
         let check = check.as_ref().map(|check| check.clone_ref(py));
         let actor = this.actor.clone_ref(py);
         let called = this.called.clone();
-        let parts = (actor, called, num_returns, in_flight_max, this.limits, *least, *most, check);
+        let parts = (actor, called, num_returns, in_flight_max, this.options, *least, *most, check);
         Ok((slf.get_type().into_any(), parts))
     }
 }
 
 /// The arguments of [`PreparedMethod::new`].
-type Parts = (Py<Actor>, String, i64, u32, (Option<f64>, Option<f64>), usize, usize, Option<Py<PyAny>>);
+type Parts = (Py<Actor>, String, i64, u32, OfMethod, usize, usize, Option<Py<PyAny>>);

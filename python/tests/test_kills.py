@@ -66,3 +66,26 @@ def test_every_call_has_its_result_while_processes_are_killed() -> None:
         assert ray.get(refs, timeout=120) == expected
     print(f"{kills} processes were killed")
     assert kills > 0
+
+
+@ray.remote(max_restarts=-1)
+class DiesOnce:
+    @ray.method(max_task_retries=1)
+    def seven(self, marker: Path) -> int:
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 7
+
+
+def test_a_method_has_a_number_of_retries_of_its_own(tmp_path: Path) -> None:
+    actor = DiesOnce.options(name="dies once").remote()
+    assert ray.get(actor.seven.remote(tmp_path / "one"), timeout=60) == 7
+    # Where the actor is found by its name, too.
+    assert ray.get(ray.get_actor("dies once").seven.remote(tmp_path / "two"), timeout=60) == 7
+    with pytest.raises(ray.exceptions.ActorUnavailableError):
+        ray.get(actor.seven.options(max_task_retries=0).remote(tmp_path / "three"), timeout=60)
+    # The number of the method is in place of the actor's.
+    generous = DiesOnce.options(max_task_retries=5).remote()
+    with pytest.raises(ray.exceptions.ActorUnavailableError):
+        ray.get(generous.seven.options(max_task_retries=0).remote(tmp_path / "four"), timeout=60)
