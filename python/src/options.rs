@@ -109,8 +109,8 @@ impl ActorOptions {
     }
 }
 
-/// The options of the calls of a method: the most seconds that a call may run, the most that it may take from its making
-/// to its end, and how often it is retried when its process dies.
+/// The options of the calls of a method: the most seconds that a call may run, the most that it may take from its
+/// making to its end, and how often it is retried when its process dies.
 pub(crate) type OfMethod = (Option<f64>, Option<f64>, Option<i64>);
 
 /// These options for the core.
