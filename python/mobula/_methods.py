@@ -21,8 +21,8 @@ METHOD_OPTIONS = "__mobula_method__"
 # The most characters of a description. It travels in one record.
 _DESCRIPTION_MAX = 8 << 10
 
-# What the core does for the calls of a method: the most seconds that a call may run, and that it may take from its
-# making to its end; and how often it is retried when its process dies.
+# The options of a method that the core has: the most seconds that a call may run, and that it may take from its making
+# to its end; and the number of retries when its process dies.
 OfCore = tuple[float | None, float | None, int | None]
 OF_CORE: OfCore = (None, None, None)
 

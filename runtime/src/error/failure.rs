@@ -206,7 +206,7 @@ pub enum Failure {
     },
     /// The operating system refused a thread or a descriptor that the call needs.
     System {
-        /// What was needed.
+        /// The thing that the call needs.
         needed: String,
         /// The error number of the system, if it gave one.
         errno: Option<i32>,

@@ -15,6 +15,7 @@
 //! for the next one. This file knows no links and no messages. `shm/tests/loom/cancel.rs` and `stream.rs` explore it.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -143,8 +144,10 @@ impl<W: Waits> Calls<W> {
     /// state of that attempt stays.
     pub(crate) fn answered(&self, call: CallId, state: &Arc<UnderWay>) {
         let mut queue = self.queue.lock();
-        let is_its = queue.under_way.get(&call).is_some_and(|known| Arc::ptr_eq(known, state));
-        let answered = if is_its { queue.under_way.remove(&call) } else { None };
+        let answered = match queue.under_way.entry(call) {
+            Entry::Occupied(known) if Arc::ptr_eq(known.get(), state) => Some(known.remove()),
+            _ => None,
+        };
         drop(queue);
         // Its wakers have destructors of executors, so the queue is not locked.
         drop(answered);

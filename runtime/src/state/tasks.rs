@@ -280,7 +280,7 @@ impl Snapshot {
             {
                 let call = calls.entry((run.caller, run.task)).or_default();
                 (call.is_running, call.at) = (true, process.owner.bits());
-                (call.started, call.ended) = ((run.since != 0).then(|| self.nanos(run.since)), None);
+                (call.started, call.ended) = (Some(self.nanos(run.since)), None);
                 name_it(call, process.name(run.name));
             }
         }

@@ -159,7 +159,7 @@ impl Snapshot {
             let waits = wait.filter(|wait| !matches!(wait.what, WaitFor::Memory | WaitFor::Restore));
             let wait_s = waits.map_or(0.0, |wait| self.for_s(wait.since));
             let runs = process.running();
-            let run = runs.iter().find(|run| run.since != 0);
+            let run = runs.first();
             let run_s = run.map_or(0.0, |run| self.for_s(run.since));
             if let Some(wait) = waits.filter(|_| wait_s >= LONG_S && process.is_worker()) {
                 let awaited = self.awaited(process.pid, wait.what, wait.values);

@@ -296,12 +296,7 @@ impl Walk<'_> {
             return match process.run {
                 Some(run) => {
                     let name = process.name(run.name).to_owned();
-                    self.add(
-                        "process",
-                        process.pid,
-                        format!("runs {name}"),
-                        (run.since != 0).then(|| snapshot.nanos(run.since)),
-                    );
+                    self.add("process", process.pid, format!("runs {name}"), Some(snapshot.nanos(run.since)));
                     Step::End(
                         "computes",
                         format!("{name} computes, or waits for something that is not Mobula's"),

@@ -118,7 +118,7 @@ impl Snapshot {
                 running: runs.len() as u64,
                 function: run.map(|run| process.name(run.name).to_owned()).or(told_function),
                 task: run.map(|run| format!("{}.{}", self.pid_of(run.caller), run.task)),
-                running_s: run.filter(|run| run.since != 0).map(|run| self.for_s(run.since)),
+                running_s: run.map(|run| self.for_s(run.since)),
                 waits,
                 queued: process.queue(Queue::Arrived),
                 waiting_calls: process

@@ -235,6 +235,24 @@ fn two_under_way(mistake: Mistake) {
     assert_eq!(process.calls.lock().count_under_way(), 0);
 }
 
+/// The caller has the failure of a call, and sends the call again, before the state of the first attempt is removed.
+fn sent_again() {
+    let process = Process::with([FIRST], Mistake::None);
+    process.calls.set_concurrent();
+    assert_eq!(process.next(), Some(FIRST));
+    let first = process.calls.under_way(FIRST).unwrap();
+    let thread = {
+        let process = process.clone();
+        spawn(move || process.calls.answered(FIRST, &first))
+    };
+    process.calls.lock().work.push_back(Call(FIRST));
+    assert_eq!(process.next(), Some(FIRST));
+    let second = process.calls.under_way(FIRST).expect("the second attempt is under way");
+    thread.join().unwrap();
+    assert_eq!(process.cancel(FIRST), Cancelled::Marked(2));
+    assert!(second.is_cancelled());
+}
+
 /// The caller of a call goes while a future waits for that.
 fn caller_goes(mistake: Mistake) {
     let process = Process::with([FIRST], mistake);
@@ -274,6 +292,7 @@ fn a_cancel_is_seen_by_its_call_and_by_no_other() {
     holds("a cancel, and the next call", || ends_by_itself(Mistake::None));
     holds("a cancel of one of two calls", || two_under_way(Mistake::None));
     holds("a caller that goes", || caller_goes(Mistake::None));
+    holds("a call that is sent again", sent_again);
 }
 
 /// Breaks: the cancel comes between the look and the registration.
