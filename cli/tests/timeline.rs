@@ -46,11 +46,13 @@ fn check_format(trace: &Value) {
     assert!(matches!(unit, Some("ms" | "ns")), "{unit:?}");
     let events = trace["traceEvents"].as_array().expect("a list of events");
     let mut parts: BTreeMap<(u64, u64), Vec<(f64, f64)>> = BTreeMap::new();
-    let mut arrows: HashMap<&str, [Vec<&Value>; 2]> = HashMap::new();
+    let mut arrows: HashMap<u64, [Vec<&Value>; 2]> = HashMap::new();
     let (mut named, mut used) = (HashSet::new(), HashSet::new());
     for event in events {
         let text = |name: &str| event[name].as_str().unwrap_or_else(|| panic!("no {name}: {event}"));
         let number = |name: &str| event[name].as_f64().unwrap_or_else(|| panic!("no {name}: {event}"));
+        // Perfetto reads no other ids.
+        let id = || event["id"].as_u64().filter(|id| *id > 0).unwrap_or_else(|| panic!("no number: {event}"));
         let (pid, tid) = (event["pid"].as_u64().expect("a pid"), event["tid"].as_u64().expect("a tid"));
         assert!(number("ts") >= 0.0 && !text("name").is_empty() && !text("cat").is_empty(), "{event}");
         assert!(event.get("args").is_none_or(Value::is_object), "{event}");
@@ -61,10 +63,10 @@ fn check_format(trace: &Value) {
                 used.insert((pid, tid));
             }
             "i" => assert!(matches!(text("s"), "g" | "p" | "t"), "{event}"),
-            "s" => arrows.entry(text("id")).or_default()[0].push(event),
+            "s" => arrows.entry(id()).or_default()[0].push(event),
             "f" => {
                 assert_eq!(text("bp"), "e", "{event}");
-                arrows.entry(text("id")).or_default()[1].push(event);
+                arrows.entry(id()).or_default()[1].push(event);
             }
             "C" => {
                 let numbers = event["args"].as_object().expect("its numbers");

@@ -123,7 +123,7 @@ fn timeline(look: &Look, request: &Request) -> Value {
     })
 }
 
-/// Where each call was made and where it ran, and where that was waited for: `[pid, when, pid, when, id]`.
+/// Where each call was made and where it ran, and where that was waited for: `[pid, when, pid, when]`.
 fn arrows(events: &[mobula_runtime::state::TraceEvent], from: f64, ago: impl Fn(f64) -> f64) -> Vec<Value> {
     let mut begun = std::collections::HashMap::new();
     let mut arrows = Vec::new();
@@ -131,11 +131,11 @@ fn arrows(events: &[mobula_runtime::state::TraceEvent], from: f64, ago: impl Fn(
     for event in events {
         match (event.ph, &event.id) {
             ("s", Some(id)) => {
-                begun.insert(id.as_str(), (event.pid, event.ts));
+                begun.insert(id, (event.pid, event.ts));
             }
             ("f", Some(id)) if event.ts >= from => {
-                if let Some((pid, at)) = begun.get(id.as_str()) {
-                    arrows.push(json!([pid, ago(*at), event.pid, ago(event.ts), id]));
+                if let Some((pid, at)) = begun.get(id) {
+                    arrows.push(json!([pid, ago(*at), event.pid, ago(event.ts)]));
                 }
             }
             _ => {}

@@ -417,7 +417,7 @@ impl Runtime {
     /// Waits for the head until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the session
     /// is over. A cancelled call waits too: the head answers at once, and its answer may contain a handle.
     pub(crate) fn wait_for_head<R>(&self, look: impl FnMut() -> Option<R>) -> Option<R> {
-        self.wait_to_the_end(None, || None, Awaited::default, || (WaitFor::Unknown, [0; 2]), look)
+        self.wait_to_the_end(None, || None, Awaited::default, || (WaitFor::Head, [0; 2]), look)
     }
 
     /// Calls `sleeps` each time before the thread sleeps. `sleeps` returns the latest time of its next call.

@@ -231,7 +231,8 @@ impl Snapshot {
             WaitFor::Call | WaitFor::Actor | WaitFor::Worker => format!("{pid}.{}", values[0]),
             WaitFor::Object | WaitFor::Restore => object_id(values).to_string(),
             WaitFor::Memory => format!("{} bytes of memory", values[0]),
-            WaitFor::Unknown => "unknown".to_owned(),
+            WaitFor::Head => "the head".to_owned(),
+            WaitFor::Unknown => "one of several results".to_owned(),
         }
     }
 

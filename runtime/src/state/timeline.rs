@@ -59,9 +59,9 @@ pub struct TraceEvent {
     pub pid: u32,
     /// The row in its track.
     pub tid: u32,
-    /// The id that both ends of an arrow share.
+    /// The number that both ends of an arrow share. Perfetto leaves out arrows whose id is another text.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
+    pub id: Option<u64>,
     /// An arrow ends at the event that encloses it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bp: Option<&'static str>,
@@ -296,19 +296,20 @@ impl Snapshot {
                 runs.insert(id, (run.pid, run.tid, run.ts, run.dur.unwrap_or(0.0)));
             }
         }
-        let arrow = |name: &'static str, id: String, from: (u32, u32, f64), to: (u32, u32, f64)| {
+        let mut arrows: Vec<TraceEvent> = Vec::new();
+        let mut arrow = |name: &'static str, from: (u32, u32, f64), to: (u32, u32, f64)| {
+            let id = Some(arrows.len() as u64 / 2 + 1);
             let mut begin = TraceEvent::new(name, "task", "s", from.2, from.0, from.1);
             let mut end = TraceEvent::new(name, "task", "f", to.2.max(from.2), to.0, to.1);
             end.bp = Some("e");
-            (begin.id, end.id) = (Some(id.clone()), Some(id));
-            [begin, end]
+            (begin.id, end.id) = (id, id);
+            arrows.extend([begin, end]);
         };
-        let mut arrows = Vec::new();
         for ((caller, number), call) in calls {
             let pid = self.pid_of(*caller);
             let id = format!("{pid}.{number}");
             if let (Some(created), Some((ran_in, tid, began, _))) = (call.created, runs.get(&id)) {
-                arrows.extend(arrow("call", id, (pid, MADE, self.micros(created)), (*ran_in, *tid, *began)));
+                arrow("call", (pid, MADE, self.micros(created)), (*ran_in, *tid, *began));
             }
         }
         for wait in trace.iter().filter(|event| event.cat == "wait") {
@@ -321,9 +322,7 @@ impl Snapshot {
                 continue;
             }
             let woke = (woke - 1.0).max(ended).max(wait.ts);
-            // Several threads may have waited for the result.
-            let id = format!("{id} to {}.{}.{:.0}", wait.pid, wait.tid, wait.ts);
-            arrows.extend(arrow("result", id, (*ran_in, *tid, ended), (wait.pid, wait.tid, woke)));
+            arrow("result", (*ran_in, *tid, ended), (wait.pid, wait.tid, woke));
         }
         trace.extend(arrows);
     }

@@ -289,7 +289,7 @@ impl Walk<'_> {
         let order = |what: WaitFor| match what {
             WaitFor::Memory | WaitFor::Restore => 0,
             WaitFor::Call | WaitFor::Actor | WaitFor::Worker | WaitFor::Object => 1,
-            WaitFor::Unknown => 2,
+            WaitFor::Head | WaitFor::Unknown => 2,
         };
         let wait = process.waits.iter().min_by_key(|wait| (order(wait.what), wait.since)).copied();
         let Some(wait) = wait else {
@@ -337,8 +337,11 @@ impl Walk<'_> {
             WaitFor::Restore => {
                 Step::End("disk", format!("object {awaited} is being restored from its spill file"))
             }
+            WaitFor::Head => {
+                Step::End("head", "an answer of the head, which starts and places processes".to_owned())
+            }
             WaitFor::Call | WaitFor::Actor | WaitFor::Worker | WaitFor::Unknown => {
-                Step::End("unknown", "one of several results, or the head".to_owned())
+                Step::End("unknown", "one of several results".to_owned())
             }
         }
     }

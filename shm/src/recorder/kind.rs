@@ -122,7 +122,7 @@ impl Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum WaitFor {
-    /// An unknown reason; 0, 0.
+    /// One of several results or items, or a reason that this build does not know; 0, 0.
     Unknown = 0,
     /// The result of a call that this process made; the call, the process that it was sent to (0: none is known).
     Call = 1,
@@ -136,6 +136,8 @@ pub enum WaitFor {
     Actor = 5,
     /// The result of a call that waits for a worker; the call, 0.
     Worker = 6,
+    /// An answer of the head; 0, 0.
+    Head = 7,
 }
 
 impl WaitFor {
@@ -148,6 +150,7 @@ impl WaitFor {
             4 => Self::Restore,
             5 => Self::Actor,
             6 => Self::Worker,
+            7 => Self::Head,
             _ => Self::Unknown,
         }
     }
