@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -17,6 +18,17 @@ import mobula
 @mobula.remote
 def says_hello() -> None:
     print("hello")
+
+
+@mobula.remote(max_concurrency=2)
+class Endless:
+    """Gives numbers until its process ends."""
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def numbers(self) -> Iterator[int]:
+        yield from itertools.count()
 
 
 @pytest.fixture
@@ -48,6 +60,26 @@ def test_a_session_is_started_looked_into_and_stopped(address: str) -> None:
         drivers = run("list", "drivers", "--json", "--socket", address)
         assert str(os.getpid()) in drivers.stdout, drivers.stderr
         del held
+    finally:
+        mobula.shutdown()
+
+
+def test_a_stream_of_a_process_that_died_has_a_name(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBULA_EVENTS", "all")
+    mobula.init(address=address)
+    try:
+        endless = Endless.remote()
+        pid = mobula.get(endless.pid.remote())
+        streams = [endless.numbers.options(num_returns="streaming").remote() for _ in range(2)]
+        assert [mobula.get(next(stream)) for stream in streams] == [0, 0]
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(mobula.exceptions.ActorDiedError):
+            mobula.get(endless.pid.remote())
+        found = run("postmortem", str(pid), "--json", "--socket", address)
+        assert found.returncode == 0, found.stderr
+        events = [event["text"] for event in json.loads(found.stdout)["events"]]
+        began = [what for what in events if what.startswith("began")]
+        assert sum(what.endswith(" of Endless::numbers") for what in began) == 2, events
     finally:
         mobula.shutdown()
 

@@ -406,16 +406,26 @@ impl RunBeside {
     /// The host says what runs: a function, or a method of a class.
     pub(crate) fn set_name(&self, class: &str, function: &str) {
         if self.name.load(Ordering::Relaxed) == 0 {
-            self.name.store(number_of(&self.recorder, class, function), Ordering::Relaxed);
+            let name = number_of(&self.recorder, class, function);
+            self.name.store(name, Ordering::Relaxed);
+            if self.since.load(Ordering::Relaxed) != 0 {
+                self.note_began(name);
+            }
         }
     }
 
-    /// The call begins.
+    /// The call begins. If its name is not known yet, it gets its event with the name.
     pub(crate) fn begin(&self) {
         if self.since.compare_exchange(0, clock::ticks(), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let name = self.name.load(Ordering::Relaxed);
-            self.recorder.note(Kind::Began, 0, name, [self.task, self.caller.bits(), 0, 0, 0, 0]);
+            if name != 0 {
+                self.note_began(name);
+            }
         }
+    }
+
+    fn note_began(&self, name: u16) {
+        self.recorder.note(Kind::Began, 0, name, [self.task, self.caller.bits(), 0, 0, 0, 0]);
     }
 
     /// The call is over. One that has not begun did not run.
