@@ -73,6 +73,12 @@ fn counts(path: String) -> u32 {
     std::process::id()
 }
 
+/// Its process ends after the call.
+#[mobula::remote(max_calls = 1)]
+fn counts_once(path: String) -> u32 {
+    counts(path)
+}
+
 #[mobula::remote]
 fn fails() -> Result<(), String> {
     Err("on purpose".to_owned())
@@ -206,6 +212,20 @@ fn metrics_of_the_program_are_added_up_over_processes_dead_ones_too() {
     }
     eventually("gauges of the dead are gone", || gauges() == 0);
     check(&watched.text(&["metrics"]));
+}
+
+#[test]
+fn processes_that_end_one_after_the_other_leave_few_files() {
+    let watched = session(2);
+    let pids: BTreeSet<u32> =
+        (0..20).map(|_| counts_once::remote("/users".to_owned()).get().unwrap()).collect();
+    assert_eq!(pids.len(), 20);
+    let values = parse(&watched.text(&["metrics"]));
+    assert_eq!((values["test_items_total{path=\"/users\"}"], values["test_sizes_sum"]), (20.0, 120.0));
+    let directory = Path::new(&watched.socket).parent().unwrap().join("metrics");
+    let files = std::fs::read_dir(directory).unwrap().count();
+    // Of those that are about to end, too.
+    assert!(files <= 10, "{files} files");
 }
 
 /// A command that serves the metrics of a session. It ends when this is dropped.

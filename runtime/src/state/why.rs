@@ -27,8 +27,8 @@ const LINKS_MAX: usize = 64;
 pub struct Why {
     /// Each waits for the next one.
     pub chain: Vec<WhyLink>,
-    /// The last cause: `computes`, `idle`, `worker`, `memory`, `disk`, `lock`, `deadlock`, `dead`, `over`, `actor`, `head`,
-    /// `unknown`.
+    /// The last cause: `computes`, `idle`, `worker`, `memory`, `disk`, `lock`, `deadlock`, `dead`, `over`, `actor`,
+    /// `head`, `unknown`.
     pub end: &'static str,
     /// The end in words.
     pub text: String,
