@@ -7,7 +7,6 @@
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::thread::available_parallelism;
 use std::time::Instant;
 
 use clap::Parser;
@@ -91,9 +90,9 @@ struct Options {
     #[arg(long, value_name = "S", default_value = "2")]
     servers: NonZeroUsize,
 
-    /// How many trainers there are. Default: one for each processor.
-    #[arg(long, value_name = "T")]
-    trainers: Option<NonZeroUsize>,
+    /// How many trainers there are.
+    #[arg(long, value_name = "T", default_value = "4")]
+    trainers: NonZeroUsize,
 
     /// How many steps all trainers make together.
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -115,9 +114,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Outcome {
     let _mobula = mobula::init()?;
     let (weights, rounds) = (options.bytes.0 as usize / size_of::<f32>(), options.rounds);
-    let trainer_count =
-        options.trainers.or_else(|| available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let trainers: Vec<_> = (0..trainer_count).map(Trainer::remote).collect();
+    let trainers: Vec<_> = (0..options.trainers.get()).map(Trainer::remote).collect();
 
     let servers = serve(weights, options.servers.get())?;
     let started = Instant::now();
@@ -125,7 +122,7 @@ fn run(options: &Options) -> Outcome {
     let seconds = started.elapsed().as_secs_f64();
     print(&format!("{weights} weights trained in {rounds} rounds in {seconds:.3} s\n"))?;
     if options.check {
-        check(trained.iter().map(Tensor::as_slice), trainer_count, rounds)?;
+        check(trained.iter().map(Tensor::as_slice), trainers.len(), rounds)?;
         print(&format!("check: weights {weights}: ok\n"))?;
     }
     drop((trained, servers));

@@ -443,7 +443,7 @@ fn a_killed_or_crashed_actor_fails_its_calls() {
     let counter = Counter::remote(0);
     let pid = counter.pid().get().unwrap();
     mobula::kill(&counter).unwrap();
-    check(counter.value().get(), "killed by `mobula::kill`");
+    check(counter.value().get(), "killed by `kill`");
     eventually("the actor's process is gone", || !is_running(pid));
     let counter = Counter::remote(0);
     let crash = counter.crash();

@@ -124,6 +124,7 @@ pub use crate::reply::{Caller, Reply};
 pub use crate::session::{Builder, init, init_or_join, stop};
 pub use crate::state::timeline;
 pub use crate::takeover::become_worker;
+pub use crate::util::map;
 
 /// Items that the macros' code refers to. They are not for use by hand, and change without notice.
 #[doc(hidden)]

@@ -272,9 +272,6 @@ _KINDS: dict[str, type[Exception]] = {
 
 def _of_kind(kind: str, text: str) -> Exception:
     """The exception for an error of the core."""
-    if kind == "ActorDiedError" and "`mobula.kill`" in text:
-        # Programs look for Ray's words.
-        text += ". The actor is dead because it was killed by `ray.kill`."
     if kind == "TaskCancelledError":
         # Programs catch it by either class.
         return RayTaskError("", text, TaskCancelledError(text)).as_instanceof_cause()

@@ -54,14 +54,12 @@ fn of_failure(py: Python<'_>, failure: &Failure) -> PyResult<PyErr> {
         Failure::ActorDied { cause: ActorEnd::PlacementGroupRemoved, .. } => "ActorPlacementGroupRemoved",
         Failure::WorkerDied { .. } | Failure::NoWorkers { .. } => "WorkerCrashedError",
         Failure::ActorDied { cause: ActorEnd::Killed, .. } => {
-            let text = text.replace("`mobula::kill`", "`mobula.kill`");
+            // Programs look for Ray's words.
+            let text = format!("{text}. The actor is dead because it was killed by `ray.kill`.");
             return of_kind(py, "ActorDiedError", &text);
         }
         Failure::ActorDied { cause: ActorEnd::Exited, .. } => {
-            let text = text.replace(
-                "`mobula::exit_actor` or `mobula::terminate`",
-                "`exit_actor` or `__ray_terminate__`",
-            );
+            let text = text.replace("`terminate`", "`__ray_terminate__`");
             return of_kind(py, "ActorDiedError", &text);
         }
         Failure::Deadlock { .. } => "DeadlockError",

@@ -33,7 +33,7 @@ const IN_FLIGHT_MIN: usize = 32;
 ///
 /// let _mobula = init()?;
 /// let text = "one line\nand another\n";
-/// let lengths = mobula::util::map(text.lines(), |line| length::remote(line.to_owned()));
+/// let lengths = mobula::map(text.lines(), |line| length::remote(line.to_owned()));
 /// assert_eq!(lengths.collect::<Result<Vec<_>>>()?, [8, 11]);
 /// # Ok::<(), mobula::Error>(())
 /// ```
@@ -57,7 +57,7 @@ where
 ///
 /// ```
 /// use mobula::prelude::*;
-/// use mobula::util::{Map, map};
+/// use mobula::{map, util::Map};
 ///
 /// #[remote]
 /// fn double(x: u64) -> u64 {
@@ -96,7 +96,7 @@ impl<I: Iterator, F, T> Map<I, F, T> {
     ///
     /// let _mobula = init()?;
     /// // At most four frames are in memory.
-    /// for (number, frame) in mobula::util::map(0..20, |n| frame::remote(n)).in_flight(4).enumerate() {
+    /// for (number, frame) in mobula::map(0..20, |n| frame::remote(n)).in_flight(4).enumerate() {
     ///     assert_eq!(frame?[0], number as u8);
     /// }
     /// # Ok::<(), mobula::Error>(())
@@ -122,7 +122,7 @@ impl<I: Iterator, F, T> Map<I, F, T> {
     ///
     /// let _mobula = init()?;
     /// let mut doubled: Vec<u64> =
-    ///     mobula::util::map(0..100, |x| double::remote(x)).unordered().collect::<Result<_>>()?;
+    ///     mobula::map(0..100, |x| double::remote(x)).unordered().collect::<Result<_>>()?;
     /// doubled.sort();
     /// assert!(doubled.into_iter().eq((0..100).map(|x| 2 * x)));
     /// # Ok::<(), mobula::Error>(())
@@ -144,7 +144,7 @@ impl<I: Iterator, F, T> Map<I, F, T> {
     /// }
     ///
     /// let _mobula = init()?;
-    /// let frames = mobula::util::map(0..100, |frame| render::remote(frame)).progress("frames");
+    /// let frames = mobula::map(0..100, |frame| render::remote(frame)).progress("frames");
     /// assert_eq!(frames.count(), 100);
     /// # Ok::<(), mobula::Error>(())
     /// ```

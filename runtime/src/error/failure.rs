@@ -360,8 +360,8 @@ impl fmt::Display for ActorEnd {
         match self {
             Self::Process { reason, restarts: 0 } => reason.fmt(f),
             Self::Process { reason, restarts } => write!(f, "{reason}, after {restarts} restarts"),
-            Self::Killed => f.write_str("it was killed by `mobula::kill`"),
-            Self::Exited => f.write_str("it ended itself, by `mobula::exit_actor` or `mobula::terminate`"),
+            Self::Killed => f.write_str("it was killed by `kill`"),
+            Self::Exited => f.write_str("it ended itself, by `exit_actor` or `terminate`"),
             Self::LastHandleGone => f.write_str("its last handle is gone"),
             Self::CreatorDied => f.write_str("its creator died before it was started"),
             Self::PlacementGroupRemoved => f.write_str("its placement group was removed"),
@@ -448,13 +448,13 @@ impl fmt::Display for Failure {
             Self::ProcessLimit { limit, in_use } => write!(
                 f,
                 "{in_use} of at most {limit} processes are in use, and none of them will be free for this one: calls \
-                 wait for others, or actors have them; allow more with `Builder::max_processes`, and by the driver's \
+                 wait for others, or actors have them; allow more by the session's option `max_processes`, and by the driver's \
                  limit of open descriptors (RLIMIT_NOFILE), or nest and keep fewer"
             ),
             Self::NeverFits { function, demand, offer } => write!(
                 f,
                 "{function} demands {demand}, and the session has {offer}: demand less, or start the session with more \
-                 (`Builder::num_cpus`, `memory` and `resources`)"
+                 (its options `num_cpus`, `memory` and `resources`)"
             ),
             Self::BadOption { option, value, expected } => write!(f, "{option} cannot be {value}: {expected}"),
             Self::TaskCancelled { function, by } => {
@@ -479,13 +479,13 @@ impl fmt::Display for Failure {
                  larger bundles"
             ),
             Self::WorkerInitFailed { error } => {
-                write!(f, "no worker can begin, because a function with `#[worker_init]` failed: {error}")
+                write!(f, "no worker can begin, because its initialization failed: {error}")
             }
             Self::Deadlock { cycle } => fmt_cycle(cycle, f),
             Self::PendingCallsLimitExceeded { class, method, limit } => write!(
                 f,
                 "{class}::{method} was not called: {limit} calls of this handle are pending, which is its actor's \
-                 limit (`ActorOptions::max_pending_calls`); wait for some of their results first"
+                 limit (its option `max_pending_calls`); wait for some of their results first"
             ),
             Self::OtherBuild { class } => write!(
                 f,
@@ -494,8 +494,7 @@ impl fmt::Display for Failure {
             ),
             Self::NameTaken { name } => write!(
                 f,
-                "the actor name {name:?} is taken by a living actor: choose another name, or find that actor by \
-                 `mobula::get_actor`"
+                "the actor name {name:?} is taken by a living actor: choose another name, or find that actor by `get_actor`"
             ),
             Self::TooManyArguments { function, count } => write!(
                 f,

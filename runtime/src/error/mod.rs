@@ -71,13 +71,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// There is no session in this process.
     #[error(
-        "mobula is not initialized: call `let _mobula = mobula::init()?` first, and keep the guard while you use it"
+        "mobula is not initialized: call `init` first, and keep what it returns while you use the session"
     )]
     NotInitialized,
     /// This process has a session already.
     #[error(
-        "mobula is already initialized in this process: drop the first session's guard before starting another, or \
-         share it by mobula::init_or_join()"
+        "mobula is already initialized in this process: end the first session before you start another, or share it by \
+         `init_or_join`"
     )]
     AlreadyInitialized,
     /// A worker process starts no session of its own.

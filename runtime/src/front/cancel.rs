@@ -96,7 +96,7 @@ pub fn cancel(runtime: &Runtime, refs: &[Ref], options: CancelOptions) -> Result
             .submitter
             .any(&|task| tasks.contains(&task.id) && matches!(task.target, Target::Method { .. }))
     {
-        let expected = "false where calls of actors are cancelled: end the actor instead (`mobula::kill`)";
+        let expected = "false where calls of actors are cancelled: end the actor instead (`kill`)";
         return Err(Error::Config { field: "force", value: "true".into(), expected: expected.into() });
     }
     if !tasks.is_empty() {

@@ -504,7 +504,7 @@ impl State {
             tracing::warn!(blocked, in_use, limit, "processes are there only because calls wait for others");
             output::say(format_args!(
                 "{blocked} of the session's {in_use} processes are there only because their calls wait for others; \
-                 there may be {limit} (`Builder::max_processes`)"
+                 there may be {limit} (the session's option `max_processes`)"
             ));
         }
     }
