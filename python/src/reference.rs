@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use mobula_runtime::{CancelOptions, Error, Ref, RefId, Result, WaitInSlices};
+use mobula_runtime::{CancelOptions, Error, Ref, RefId, WaitInSlices};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -170,7 +170,7 @@ pub(crate) fn get<'py>(refs: &Bound<'py, PyAny>, timeout: Option<f64>) -> PyResu
     if let Ok(reference) = refs.cast_exact::<ObjectRef>() {
         let to = &reference.get().to;
         if !to.is_ready() {
-            wait_interruptibly(py, std::slice::from_ref(to), timeout)?;
+            wait_for_all(py, std::slice::from_ref(to), timeout)?;
         }
         return resolve(py, to);
     }
@@ -178,7 +178,7 @@ pub(crate) fn get<'py>(refs: &Bound<'py, PyAny>, timeout: Option<f64>) -> PyResu
     let refs: Vec<Ref> =
         refs.iter().map(|item| Ok(item.cast::<ObjectRef>()?.get().to.clone())).collect::<PyResult<_>>()?;
     if !refs.iter().all(Ref::is_ready) {
-        wait_interruptibly(py, &refs, timeout)?;
+        wait_for_all(py, &refs, timeout)?;
     }
     let values = PyList::empty(py);
     for to in &refs {
@@ -198,23 +198,35 @@ pub(crate) fn resolve<'py>(py: Python<'py>, to: &Ref) -> PyResult<Bound<'py, PyA
     value::of_resolved(py, runtime.client(), resolved.map_err(|failure| raised(py, failure))?)
 }
 
-/// Waits for all, and lets signal handlers run meanwhile: Ctrl-C ends the wait.
-fn wait_interruptibly(py: Python<'_>, refs: &[Ref], timeout: Option<f64>) -> PyResult<()> {
+fn wait_for_all(py: Python<'_>, refs: &[Ref], timeout: Option<f64>) -> PyResult<()> {
     let started = Instant::now();
-    let limit = timeout.map(duration).transpose()?;
+    if wait_interruptibly(py, refs, None, timeout.map(duration).transpose()?)? {
+        return Ok(());
+    }
+    let (waited, wanted) = (started.elapsed(), refs.len());
+    let ready = refs.iter().filter(|to| to.is_ready()).count();
+    Err(raised(py, Error::Timeout { waited, ready, wanted }))
+}
+
+/// Waits for all, or for `num_ready` of them, and lets signal handlers run meanwhile: Ctrl-C ends the wait. Returns
+/// whether they are ready before the time has passed.
+fn wait_interruptibly(
+    py: Python<'_>,
+    refs: &[Ref],
+    num_ready: Option<usize>,
+    limit: Option<Duration>,
+) -> PyResult<bool> {
+    let started = Instant::now();
     let done = py.detach(|| {
         let runtime = mobula_runtime::runtime()?;
-        let slices = WaitInSlices::new(&runtime, refs, limit.is_none());
+        let slices = WaitInSlices::new(&runtime, refs, num_ready, limit.is_none());
         loop {
             let left = limit.map_or(SIGNALS_INTERVAL, |limit| limit.saturating_sub(started.elapsed()));
-            match slices.wait(left.min(SIGNALS_INTERVAL)) {
-                Err(Error::Timeout { ready, wanted, .. }) => {
-                    let waited = started.elapsed();
-                    if limit.is_some_and(|limit| waited >= limit) {
-                        return Err(Error::Timeout { waited, ready, wanted });
-                    }
-                }
-                done => return done.map(Ok),
+            if slices.wait(left.min(SIGNALS_INTERVAL))? {
+                return Ok(Ok(true));
+            }
+            if limit.is_some_and(|limit| started.elapsed() >= limit) {
+                return Ok(Ok(false));
             }
             // Python notes signals, and only a thread with the interpreter's lock can raise what they mean.
             if let Err(raised) = Python::attach(|py| py.check_signals()) {
@@ -222,38 +234,13 @@ fn wait_interruptibly(py: Python<'_>, refs: &[Ref], timeout: Option<f64>) -> PyR
             }
         }
     });
-    done.map_err(|error| raised(py, error))?
-}
-
-/// Waits in slices, between which signal handlers run, until there is an outcome.
-fn in_slices<R>(
-    py: Python<'_>,
-    limit: Option<Duration>,
-    mut wait: impl FnMut(Duration) -> PyResult<Option<R>>,
-) -> PyResult<R> {
-    let started = Instant::now();
-    loop {
-        let left = limit.map_or(SIGNALS_INTERVAL, |limit| limit.saturating_sub(started.elapsed()));
-        if let Some(outcome) = wait(left.min(SIGNALS_INTERVAL))? {
-            return Ok(outcome);
-        }
-        py.check_signals()?;
-    }
+    done.map_err(|error: Error| raised(py, error))?
 }
 
 pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| {
         PyValueError::new_err(format!("timeout cannot be {seconds}: a number of seconds, at least 0"))
     })
-}
-
-/// A reference, and where it stands in the list that was given.
-struct At(usize, Ref);
-
-impl AsRef<Ref> for At {
-    fn as_ref(&self) -> &Ref {
-        &self.1
-    }
 }
 
 /// Waits until `num_returns` references are ready, or the time has passed. Returns the ready ones and the others, both
@@ -268,24 +255,11 @@ pub(crate) fn wait<'py>(
     let limit = timeout.map(duration).transpose()?;
     let all: Vec<Ref> =
         refs.iter().map(|item| Ok(item.cast::<ObjectRef>()?.get().to.clone())).collect::<PyResult<_>>()?;
-    let started = Instant::now();
-    let ready = in_slices(py, limit, |slice| {
-        let at = all.iter().cloned().enumerate().map(|(at, to)| At(at, to)).collect();
-        let waited: Result<_> = py.detach(|| {
-            let runtime = mobula_runtime::runtime()?;
-            mobula_runtime::wait(&runtime, at, num_returns, Some(slice))
-        });
-        let (ready, _) = waited.map_err(|error| raised(py, error))?;
-        let is_over = limit.is_some_and(|limit| started.elapsed() >= limit);
-        Ok((ready.len() >= num_returns || is_over).then_some(ready))
-    })?;
+    wait_interruptibly(py, &all, Some(num_returns), limit)?;
     let (found, rest) = (PyList::empty(py), PyList::empty(py));
-    let mut ready = ready.iter().map(|At(at, _)| *at).peekable();
-    for (at, item) in refs.iter().enumerate() {
-        match ready.next_if_eq(&at) {
-            Some(_) => found.append(item)?,
-            None => rest.append(item)?,
-        }
+    for (to, item) in all.iter().zip(refs) {
+        let is_found = found.len() < num_returns && to.is_ready();
+        if is_found { &found } else { &rest }.append(item)?;
     }
     Ok((found, rest))
 }

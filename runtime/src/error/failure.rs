@@ -448,8 +448,8 @@ impl fmt::Display for Failure {
             Self::ProcessLimit { limit, in_use } => write!(
                 f,
                 "{in_use} of at most {limit} processes are in use, and none of them will be free for this one: calls \
-                 wait for others, or actors have them; allow more by the session's option `max_processes`, and by the driver's \
-                 limit of open descriptors (RLIMIT_NOFILE), or nest and keep fewer"
+                 wait for others, or actors have them; allow more by the session's option `max_processes`, and by the \
+                 driver's limit of open descriptors (RLIMIT_NOFILE), or nest and keep fewer"
             ),
             Self::NeverFits { function, demand, offer } => write!(
                 f,
@@ -494,7 +494,8 @@ impl fmt::Display for Failure {
             ),
             Self::NameTaken { name } => write!(
                 f,
-                "the actor name {name:?} is taken by a living actor: choose another name, or find that actor by `get_actor`"
+                "the actor name {name:?} is taken by a living actor: choose another name, or find that actor by \
+                 `get_actor`"
             ),
             Self::TooManyArguments { function, count } => write!(
                 f,

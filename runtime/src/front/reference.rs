@@ -249,29 +249,43 @@ pub fn wait_all<R: AsRef<Ref>>(runtime: &Runtime, refs: &[R], timeout: Option<Du
     wait_all_with(runtime, refs, timeout, &reporter)
 }
 
-/// A wait for all references that is split into slices, between which a front does other work.
+/// A wait that is split into slices, between which a front does other work. For observers it is one wait.
 pub struct WaitInSlices<'a, R> {
     runtime: &'a Runtime,
     refs: &'a [R],
+    /// `None`: all of them, or a failure.
+    num_ready: Option<usize>,
     reporter: WaitReporter<'a, Box<dyn Fn() -> Option<Awaits> + 'a>>,
 }
 
 impl<'a, R: AsRef<Ref>> WaitInSlices<'a, R> {
-    /// A wait that `is_endless` if nothing but the results ends it.
+    /// A wait for all references, as [`wait_all`], or for `num_ready` of them, as [`wait()`]. It `is_endless` if nothing
+    /// but the results ends it.
     #[track_caller]
-    pub fn new(runtime: &'a Runtime, refs: &'a [R], is_endless: bool) -> Self {
+    pub fn new(runtime: &'a Runtime, refs: &'a [R], num_ready: Option<usize>, is_endless: bool) -> Self {
         let at = Location::caller();
-        let reporter =
-            WaitReporter::new(runtime, is_endless, Box::new(move || awaits_all(refs, at)) as Box<_>);
-        Self { runtime, refs, reporter }
+        let awaits = move || match num_ready {
+            None => awaits_all(refs, at),
+            Some(num_ready) => awaits_some(refs, num_ready, at),
+        };
+        let reporter = WaitReporter::new(runtime, is_endless, Box::new(awaits) as Box<_>);
+        Self { runtime, refs, num_ready, reporter }
     }
 
-    /// Waits for one slice.
+    /// Waits for one slice. Returns whether the wait is over: the references are ready.
     ///
     /// # Errors
-    /// As [`wait_all`]. Behind [`Error::Timeout`], the next slice may follow.
-    pub fn wait(&self, slice: Duration) -> Result<()> {
-        wait_all_with(self.runtime, self.refs, Some(slice), &self.reporter)
+    /// As [`wait_all`] and [`wait()`], but for [`Error::Timeout`].
+    pub fn wait(&self, slice: Duration) -> Result<bool> {
+        let slice = Some(slice);
+        let Some(num_ready) = self.num_ready else {
+            return match wait_all_with(self.runtime, self.refs, slice, &self.reporter) {
+                Err(Error::Timeout { .. }) => Ok(false),
+                done => done.map(|()| true),
+            };
+        };
+        let ready = wait_some_with(self.runtime, self.refs, num_ready, slice, &self.reporter)?;
+        Ok(ready.len() == num_ready)
     }
 }
 
@@ -286,6 +300,17 @@ fn awaits_all<R: AsRef<Ref>>(refs: &[R], at: &'static Location<'static>) -> Opti
     let results = refs.iter().filter_map(|reference| reference.as_ref().awaited());
     let results: Vec<_> = results.take(RESULTS_MAX).collect();
     Some(Awaits { needed: results.len(), results, at })
+}
+
+/// The reason of a wait for so many of the references.
+fn awaits_some<R: AsRef<Ref>>(
+    refs: &[R],
+    num_ready: usize,
+    at: &'static Location<'static>,
+) -> Option<Awaits> {
+    let results: Vec<_> = refs.iter().filter_map(|reference| reference.as_ref().awaited()).collect();
+    let needed = num_ready.checked_sub(refs.len() - results.len())?;
+    (results.len() <= RESULTS_MAX).then_some(Awaits { needed, results, at })
 }
 
 fn wait_all_with<R: AsRef<Ref>>(
@@ -353,51 +378,9 @@ pub fn wait<R: AsRef<Ref>>(
     timeout: Option<Duration>,
 ) -> Result<(Vec<R>, Vec<R>)> {
     let at = Location::caller();
-    if num_ready > rest.len() {
-        let expected = format!("at most the {} references that were given", rest.len());
-        return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
-    }
-    // The positions of the first references that are ready. References that are not ready are checked again. The
-    // session is checked with each, not beforehand: that would cost as much for all as the wait for one that is ready.
-    let mut positions = SmallVec::<[usize; 8]>::new();
-    let mut has_ended = false;
-    let mut enough = || {
-        positions.clear();
-        for (position, reference) in rest.iter().map(AsRef::as_ref).enumerate() {
-            if positions.len() == num_ready {
-                break;
-            }
-            has_ended |= !runtime.is_of(reference.session());
-            if reference.is_ready() {
-                positions.push(position);
-            }
-        }
-        (has_ended || positions.len() == num_ready).then_some(())
-    };
-    if enough().is_none() {
-        let _watches = watches(&rest)?;
-        // As likely as not, the results come in the order of the references.
-        let behind = || {
-            let ready = rest.iter().filter(|reference| reference.as_ref().is_ready()).count();
-            let missing = num_ready.saturating_sub(ready + 1);
-            let mut pending = rest.iter().filter_map(|reference| reference.as_ref().pending_cell());
-            pending.nth(missing).map_or(Behind::Unknown, Behind::Likely)
-        };
-        let awaits = || {
-            let results: Vec<_> = rest.iter().filter_map(|reference| reference.as_ref().awaited()).collect();
-            let ready = rest.len() - results.len();
-            let needed = num_ready.checked_sub(ready)?;
-            (results.len() <= RESULTS_MAX).then_some(Awaits { needed, results, at })
-        };
-        let reporter = WaitReporter::new(runtime, timeout.is_none(), awaits);
-        let found = runtime.wait_for_results(deadline(timeout), &reporter, behind, enough)?;
-        if found.is_none() && runtime.is_cancelled() {
-            return Err(Failure::Cancelled.into());
-        }
-    }
-    if has_ended {
-        return Err(Failure::SessionOver.into());
-    }
+    let reporter = WaitReporter::new(runtime, timeout.is_none(), || awaits_some(&rest, num_ready, at));
+    let positions = wait_some_with(runtime, &rest, num_ready, timeout, &reporter)?;
+    drop(reporter);
     let ready = match positions[..] {
         // Most loops wait for one reference at a time.
         [position] => vec![rest.remove(position)],
@@ -411,6 +394,55 @@ pub fn wait<R: AsRef<Ref>>(
         }
     };
     Ok((ready, rest))
+}
+
+/// The positions of the first references that are ready, at most `num_ready` of them.
+fn wait_some_with<R: AsRef<Ref>>(
+    runtime: &Runtime,
+    refs: &[R],
+    num_ready: usize,
+    timeout: Option<Duration>,
+    reporter: &WaitReporter<'_, impl Fn() -> Option<Awaits>>,
+) -> Result<SmallVec<[usize; 8]>> {
+    if num_ready > refs.len() {
+        let expected = format!("at most the {} references that were given", refs.len());
+        return Err(Error::Config { field: "num_ready", value: num_ready.to_string(), expected });
+    }
+    // References that are not ready are checked again. The session is checked with each, not beforehand: that would
+    // cost as much for all as the wait for one that is ready.
+    let mut positions = SmallVec::new();
+    let mut has_ended = false;
+    let mut enough = || {
+        positions.clear();
+        for (position, reference) in refs.iter().map(AsRef::as_ref).enumerate() {
+            if positions.len() == num_ready {
+                break;
+            }
+            has_ended |= !runtime.is_of(reference.session());
+            if reference.is_ready() {
+                positions.push(position);
+            }
+        }
+        (has_ended || positions.len() == num_ready).then_some(())
+    };
+    if enough().is_none() {
+        let _watches = watches(refs)?;
+        // As likely as not, the results come in the order of the references.
+        let behind = || {
+            let ready = refs.iter().filter(|reference| reference.as_ref().is_ready()).count();
+            let missing = num_ready.saturating_sub(ready + 1);
+            let mut pending = refs.iter().filter_map(|reference| reference.as_ref().pending_cell());
+            pending.nth(missing).map_or(Behind::Unknown, Behind::Likely)
+        };
+        let found = runtime.wait_for_results(deadline(timeout), reporter, behind, enough)?;
+        if found.is_none() && runtime.is_cancelled() {
+            return Err(Failure::Cancelled.into());
+        }
+    }
+    if has_ended {
+        return Err(Failure::SessionOver.into());
+    }
+    Ok(positions)
 }
 
 /// Waits until one of the references is ready.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use mobula_client::internal::recorder::WaitFor;
+use mobula_client::internal::recorder::{WaitFor, WaitGuard};
 use mobula_client::{Client, ClientError, Event, Events, Handle};
 
 use self::told::{Awaits, Told, WaitReporter};
@@ -24,7 +24,7 @@ use crate::call::result_cell::ResultCell;
 use crate::demand::Demand;
 use crate::environment::Environment;
 use crate::error::{Error, Failure};
-use crate::executor::{Cancelled, Executor, Ordered};
+use crate::executor::{Cancelled, Executor, Ordered, Waiting};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::mail::waiters::{Awaited, Mail, Waiters};
@@ -60,6 +60,13 @@ pub struct Runtime {
     links: Arc<Links>,
     waiters: Arc<Waiters>,
     events: Events,
+}
+
+/// A thread that sleeps in a wait. A worker that waits for other processes gives its place to them, and others can see
+/// what it waits for, until this is dropped.
+struct BegunWait<'a> {
+    _place: Option<Waiting<'a>>,
+    _recorded: Option<WaitGuard<'a>>,
 }
 
 /// The settings of a session for one of its processes.
@@ -407,7 +414,7 @@ impl Runtime {
         let ends = || self.is_cancelled() || reporter.is_deadlocked();
         let found_or_ended = || look().map(Some).or_else(|| ends().then_some(None));
         let found =
-            self.wait_to_the_end(deadline, || reporter.sleeps(), awaited, what, found_or_ended).flatten();
+            self.wait_to_the_end(deadline, || reporter.sleeps(what), awaited, found_or_ended).flatten();
         match reporter.deadlock() {
             Some(failure) if found.is_none() => Err(failure),
             _ => Ok(found),
@@ -417,7 +424,12 @@ impl Runtime {
     /// Waits for the head until `look` returns `Some`, and handles the mail meanwhile. Returns `None` when the session
     /// is over. A cancelled call waits too: the head answers at once, and its answer may contain a handle.
     pub(crate) fn wait_for_head<R>(&self, look: impl FnMut() -> Option<R>) -> Option<R> {
-        self.wait_to_the_end(None, || None, Awaited::default, || (WaitFor::Head, [0; 2]), look)
+        let begun = OnceCell::new();
+        let sleeps = || {
+            begun.get_or_init(|| self.begin_wait((WaitFor::Head, [0; 2])));
+            None
+        };
+        self.wait_to_the_end(None, sleeps, Awaited::default, look)
     }
 
     /// Calls `sleeps` each time before the thread sleeps. `sleeps` returns the latest time of its next call.
@@ -426,11 +438,10 @@ impl Runtime {
         deadline: Option<Instant>,
         sleeps: impl Fn() -> Option<Instant>,
         awaited: impl Fn() -> Awaited,
-        what: impl Fn() -> (WaitFor, [u64; 2]),
         mut look: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let mut found = None;
-        self.wait_until(deadline, &sleeps, &awaited, &what, &mut || {
+        self.wait_until(deadline, &sleeps, &awaited, &mut || {
             found = look();
             found.is_some()
         });
@@ -443,26 +454,18 @@ impl Runtime {
         deadline: Option<Instant>,
         sleeps: &dyn Fn() -> Option<Instant>,
         awaited: &dyn Fn() -> Awaited,
-        what: &dyn Fn() -> (WaitFor, [u64; 2]),
         is_found: &mut dyn FnMut() -> bool,
     ) {
-        // A worker that waits for other processes gives its place to them once it sleeps. From then on others can see
-        // what it waits for.
-        let waiting = OnceCell::new();
-        let sleeps = || {
-            waiting.get_or_init(|| {
-                warn_on_async_thread();
-                let place =
-                    self.executor.as_ref().zip(self.head()).map(|(executor, head)| executor.wait(head));
-                let recorded = self.client.recorder().map(|recorder| {
-                    let (what, values) = what();
-                    recorder.wait(what, values)
-                });
-                (place, recorded)
-            });
-            sleeps()
-        };
         self.waiters.wait(self, deadline, sleeps, awaited, || is_found().then_some(()));
+    }
+
+    /// A thread sleeps for the first time in a wait.
+    fn begin_wait(&self, (what, values): (WaitFor, [u64; 2])) -> BegunWait<'_> {
+        warn_on_async_thread();
+        BegunWait {
+            _place: self.executor.as_ref().zip(self.head()).map(|(executor, head)| executor.wait(head)),
+            _recorded: self.client.recorder().map(|recorder| recorder.wait(what, values)),
+        }
     }
 
     /// Handles the mail for a future that is about to wait. If no other future waits, it spins for a moment: a result

@@ -9,10 +9,11 @@ use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use mobula_client::internal::recorder::WaitFor;
 use mobula_client::{ObjectId, OwnerId};
 use parking_lot::Mutex;
 
-use super::Runtime;
+use super::{BegunWait, Runtime};
 use crate::error::{Failure, WaitingCall};
 use crate::submit::Awaited;
 use crate::wire::{Need, ToHead, Waits};
@@ -143,6 +144,8 @@ pub(crate) struct WaitReporter<'a, F> {
     next: Cell<Option<(Instant, Duration)>>,
     /// The number of the wait, once it is reported.
     number: Cell<Option<u64>>,
+    /// Made when the thread sleeps for the first time.
+    begun: OnceCell<BegunWait<'a>>,
 }
 
 impl<'a, F: Fn() -> Option<Awaits>> WaitReporter<'a, F> {
@@ -152,11 +155,19 @@ impl<'a, F: Fn() -> Option<Awaits>> WaitReporter<'a, F> {
         if !is_endless || runtime.executor.is_none() {
             let _ = may_tell.set(false);
         }
-        Self { runtime, awaits, may_tell, next: Cell::new(None), number: Cell::new(None) }
+        Self {
+            runtime,
+            awaits,
+            may_tell,
+            next: Cell::new(None),
+            number: Cell::new(None),
+            begun: OnceCell::new(),
+        }
     }
 
-    /// The thread is about to sleep. Returns the time at which it must wake to report.
-    pub(super) fn sleeps(&self) -> Option<Instant> {
+    /// The thread is about to sleep, for `what`. Returns the time at which it must wake to report.
+    pub(super) fn sleeps(&self, what: impl Fn() -> (WaitFor, [u64; 2])) -> Option<Instant> {
+        self.begun.get_or_init(|| self.runtime.begin_wait(what()));
         let is_bound = || self.runtime.executor.as_ref().is_some_and(|executor| executor.is_bound_to_wait());
         if !self.may_tell.get_or_init(is_bound) {
             return None;
