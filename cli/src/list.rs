@@ -217,7 +217,7 @@ fn summary_row(function: &FunctionSummary) -> [String; 10] {
     [
         printable(&function.function),
         function.made.to_string(),
-        function.pending.to_string(),
+        function.pending.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         function.running.to_string(),
         function.finished.to_string(),
         function.failed.to_string(),

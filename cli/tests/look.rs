@@ -585,3 +585,45 @@ fn what_is_not_there_is_an_error_in_one_line() {
         &["no task"],
     );
 }
+
+#[test]
+fn calls_that_wait_are_counted_by_default_too_and_what_is_not_counted_is_unknown() {
+    let watched = session_with(1, None);
+    let gate = Gate::closed();
+    let actor = Slow::remote();
+    let running = actor.run(gate.path());
+    let waiting: Vec<_> = (0..3).map(|_| actor.pid()).collect();
+    let mut top = Value::Null;
+    eventually("the calls wait", || {
+        top = watched.ask(&["top", "--interval", "0.1"]);
+        top["actors"][0]["queue"] == 3
+    });
+    assert_eq!(top["actors"][0]["in_flight"], 1, "{top}");
+    assert_eq!(top["figures"]["pending"], 3, "{top}");
+    assert_eq!(watched.ask(&["list", "actors"])["actors"][0]["queued"], 3);
+    let metrics = watched.text(&["metrics"]);
+    let pending = metrics.lines().find(|line| line.starts_with("mobula_actor_pending_tasks{"));
+    assert!(pending.is_some_and(|line| line.ends_with(" 3") || line.ends_with(" 3.0")), "{metrics}");
+    let summary = watched.summary("Slow::run");
+    assert_eq!((&summary["running"], &summary["pending"]), (&1.into(), &Value::Null), "{summary}");
+    drop(gate);
+    running.get().unwrap();
+    mobula::get(&waiting).unwrap();
+}
+
+#[test]
+fn a_process_that_is_stopped_is_the_end_of_the_chain() {
+    let watched = session(1);
+    let actor = Slow::remote();
+    let pid = actor.pid().get().unwrap();
+    kill(Pid::from_raw(pid as i32), Signal::SIGSTOP).unwrap();
+    let waiting = actor.pid();
+    let mut why = Value::Null;
+    eventually("the process is stopped", || {
+        why = watched.ask(&["why", &pid.to_string()]);
+        why["end"] == "stopped"
+    });
+    assert!(why["text"].as_str().unwrap().contains(&format!("kill -CONT {pid}")), "{why}");
+    kill(Pid::from_raw(pid as i32), Signal::SIGCONT).unwrap();
+    assert_eq!(waiting.get().unwrap(), pid);
+}

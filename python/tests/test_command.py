@@ -8,7 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +65,33 @@ def test_a_session_is_started_looked_into_and_stopped(address: str) -> None:
         assert str(os.getpid()) in drivers.stdout, drivers.stderr
         del held
     finally:
+        mobula.shutdown()
+
+
+@mobula.remote
+def waits_for_a_file(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("way", [mobula.get, lambda ref: mobula.wait([ref])])
+def test_a_long_wait_is_seen_as_one(address: str, tmp_path: Path, way: Callable[[Any], Any]) -> None:
+    mobula.init(address=address)
+    file = tmp_path / "end"
+    ref = waits_for_a_file.remote(str(file))
+    thread = threading.Thread(target=way, args=(ref,))
+    thread.start()
+    try:
+        end = time.monotonic() + 60
+        waited = 0.0
+        # It lasts for much longer than the pause between two looks at signals.
+        while waited < 0.3 and time.monotonic() < end:
+            drivers = json.loads(run("list", "drivers", "--json", "--socket", address).stdout)["drivers"]
+            waited = max([seconds for driver in drivers for _, seconds in driver["waits"]], default=0.0)
+        assert waited >= 0.3, drivers
+    finally:
+        file.touch()
+        thread.join()
         mobula.shutdown()
 
 

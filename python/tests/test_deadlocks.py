@@ -23,6 +23,10 @@ class Node:
     def around(self, steps: int) -> int:
         return 1 + int(ray.get(self.next.around.remote(steps - 1))) if steps else 0
 
+    def around_by_wait(self) -> int:
+        ready, _ = ray.wait([self.next.around_by_wait.remote()])
+        return len(ready)
+
     def for_a_while(self) -> str:
         try:
             return str(ray.get(self.next.around.remote(0), timeout=0.7))
@@ -42,6 +46,13 @@ def test_actors_that_wait_for_each_other_get_an_error(size: int) -> None:
     with pytest.raises(DeadlockError, match="calls wait for each other"):
         ray.get(nodes[0].around.remote(size))
     assert ray.get(nodes[0].around.remote(size - 1)) == size - 1
+    ray.get([node.join.remote(None) for node in nodes])
+
+
+def test_wait_without_a_timeout_gets_the_error_too() -> None:
+    nodes = ring(1)
+    with pytest.raises(DeadlockError, match="calls wait for each other"):
+        ray.get(nodes[0].around_by_wait.remote())
     ray.get([node.join.remote(None) for node in nodes])
 
 

@@ -61,7 +61,8 @@ impl Calls {
         let name = self.name(&task.target);
         self.recorder.count(name, Counter::Made);
         self.recorder.count(name, Counter::Sent);
-        self.record(Kind::Sent, 0, name, [task.id, task.parent, to.bits(), 0, 0, sizes(task)]);
+        let to = to.bits();
+        self.record(Kind::Sent, 0, name, [task.id, task.parent, to, actor_of(task), 0, sizes(task)]);
     }
 
     /// A call was made, and waits for a worker or for its actor.

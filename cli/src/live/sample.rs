@@ -104,7 +104,8 @@ pub(crate) struct FunctionRow {
     /// The function, or the class and the method.
     pub(crate) function: String,
     pub(crate) made: u64,
-    pub(crate) pending: u64,
+    /// `None`: the callers do not count them.
+    pub(crate) pending: Option<u64>,
     pub(crate) running: u64,
     pub(crate) finished: u64,
     pub(crate) failed: u64,

@@ -73,10 +73,10 @@ impl Sampler {
         let tasks = snapshot.tasks();
         let functions = self.functions(snapshot.summary(), now);
         let workers = self.workers(&snapshot, now);
-        let is_counted = !functions.is_empty();
-        let actors = actors(snapshot.actors(), &tasks, is_counted);
+        let actors = actors(snapshot.actors(), &tasks);
         let store = store(&snapshot, &workers);
-        let figures = self.figures(&functions, &workers, now);
+        let pending = snapshot.queues().iter().map(|queue| queue.calls).sum();
+        let figures = self.figures(&functions, &workers, pending, now);
         let sample = Sample {
             number: self.number,
             at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
@@ -181,7 +181,13 @@ impl Sampler {
         }
     }
 
-    fn figures(&mut self, functions: &[FunctionRow], workers: &[WorkerRow], now: Instant) -> Figures {
+    fn figures(
+        &mut self,
+        functions: &[FunctionRow],
+        workers: &[WorkerRow],
+        pending: u64,
+        now: Instant,
+    ) -> Figures {
         let sum = |of: fn(&FunctionRow) -> u64| {
             functions.iter().map(of).fold(0, |sum: u64, count| sum.saturating_add(count))
         };
@@ -193,7 +199,7 @@ impl Sampler {
             calls_per_s: self.rates.of(Key::AllOver, over, now).filter(|_| is_counted),
             failures_per_s: self.rates.of(Key::AllFailed, failed, now).filter(|_| is_counted),
             running: is_counted.then(|| sum(|row| row.running)),
-            pending: is_counted.then(|| sum(|row| row.pending)),
+            pending: Some(pending),
             cpu_percent: (!cpu.is_empty()).then(|| cpu.iter().sum()),
             memory_bytes: living().filter_map(|row| row.memory_bytes).sum(),
             processes: living().count() as u64,
@@ -219,7 +225,7 @@ fn held(clients: &[ClientInfo]) -> HashMap<u32, Held> {
     held
 }
 
-fn actors(actors: Vec<ActorState>, tasks: &[TaskState], is_counted: bool) -> Vec<ActorRow> {
+fn actors(actors: Vec<ActorState>, tasks: &[TaskState]) -> Vec<ActorRow> {
     let row = |actor: ActorState| {
         let is_its = |task: &&TaskState| actor.pid.is_some() && task.worker_pid == actor.pid;
         let calls = || tasks.iter().filter(is_its);
@@ -231,8 +237,8 @@ fn actors(actors: Vec<ActorState>, tasks: &[TaskState], is_counted: bool) -> Vec
             name: actor.name,
             state: actor.state,
             pid: actor.pid,
-            queue: is_counted.then(|| count(TaskPhase::Pending)),
-            in_flight: is_counted.then(|| count(TaskPhase::Running)),
+            queue: actor.queued.map(|queued| queued.max(count(TaskPhase::Pending))),
+            in_flight: actor.queued.map(|_| actor.running.max(count(TaskPhase::Running))),
             function: actor.function,
             callers: callers.into_iter().collect(),
             restarts: actor.restarts,

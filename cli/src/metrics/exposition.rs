@@ -159,10 +159,15 @@ fn functions(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
         let values = sample.functions.iter().map(|row| (labels([("function", &row.function)]), of(row)));
         values.collect::<Values>()
     };
-    to.counter("mobula_tasks_made", "Calls that were made", None, all(|row| row.made as f64))?;
+    let made = "Calls that were made, or that have begun where the callers do not count them";
+    to.counter("mobula_tasks_made", made, None, all(|row| row.made as f64))?;
     to.counter("mobula_tasks_finished", "Calls that have succeeded", None, all(|row| row.finished as f64))?;
     to.counter("mobula_tasks_failed", "Calls that have failed", None, all(|row| row.failed as f64))?;
-    to.gauge("mobula_tasks_pending", "Calls that wait", None, all(|row| row.pending as f64))?;
+    let pending = sample.functions.iter().filter_map(|row| {
+        let pending = row.pending?;
+        Some((labels([("function", &row.function)]), pending as f64))
+    });
+    to.gauge("mobula_tasks_pending", "Calls that wait", None, pending.collect())?;
     to.gauge("mobula_tasks_running", "Calls that run", None, all(|row| row.running as f64))?;
     let help = "Time for which calls have run";
     to.counter("mobula_task_run", help, Some(&Unit::Seconds), all(|row| row.total_s))?;

@@ -130,7 +130,7 @@ fn function(row: &FunctionRow) -> Row {
             Cell::number(row.calls_per_s, rate),
             Cell::number(row.failures_per_s, rate),
             Cell::number(Some(row.running as f64), whole),
-            Cell::number(Some(row.pending as f64), whole),
+            Cell::number(row.pending.map(|count| count as f64), whole),
             Cell::number(row.p50_s, seconds),
             Cell::number(row.p99_s, seconds),
             Cell::number(Some(row.failed as f64), whole),

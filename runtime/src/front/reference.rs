@@ -259,8 +259,8 @@ pub struct WaitInSlices<'a, R> {
 }
 
 impl<'a, R: AsRef<Ref>> WaitInSlices<'a, R> {
-    /// A wait for all references, as [`wait_all`], or for `num_ready` of them, as [`wait()`]. It `is_endless` if nothing
-    /// but the results ends it.
+    /// A wait for all references, as [`wait_all`], or for `num_ready` of them, as [`wait()`]. It `is_endless` if
+    /// nothing but the results ends it.
     #[track_caller]
     pub fn new(runtime: &'a Runtime, refs: &'a [R], num_ready: Option<usize>, is_endless: bool) -> Self {
         let at = Location::caller();

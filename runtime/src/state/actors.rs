@@ -1,5 +1,6 @@
 //! The actors of a session, as the head knows them.
 
+use mobula_client::internal::recorder::Queue;
 use serde::Serialize;
 
 use super::snapshot::{Process, Snapshot};
@@ -48,6 +49,8 @@ pub struct ActorState {
     pub demand: String,
     /// How it ended.
     pub death: Option<String>,
+    /// The number of calls that have arrived at its process and have not begun; `None` if that is not recorded.
+    pub queued: Option<u64>,
     /// The number of calls that run: of an actor with several at a time, it may be more than one.
     pub running: u64,
     /// The method that runs; of several, the one that began first.
@@ -105,6 +108,7 @@ impl Snapshot {
                     restarts: actor.restarts,
                     demand: actor.demand.clone(),
                     death: actor.failure.clone(),
+                    queued: process.map(|process| process.queue(Queue::Arrived)),
                     running: runs.len() as u64,
                     function: run.map(|(process, run)| process.name(run.name).to_owned()),
                 }

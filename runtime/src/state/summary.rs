@@ -30,8 +30,8 @@ pub struct FunctionSummary {
     pub function: String,
     /// Calls that were made; if the callers do not count them, calls that have begun.
     pub made: u64,
-    /// Calls that wait for arguments, for a worker, or for calls before them.
-    pub pending: u64,
+    /// Calls that wait for arguments, for a worker, or for calls before them; `None` if the callers do not count them.
+    pub pending: Option<u64>,
     /// Calls that run.
     pub running: u64,
     /// Calls that have succeeded.
@@ -79,8 +79,14 @@ impl Sum {
             before += count;
             before >= rank
         })?;
-        let (start, end) = (bucket_start(bucket) as f64, bucket_start(bucket + 1) as f64);
-        Some(((start + end) / 2.0).min(self.of(Counter::TicksMax) as f64))
+        let (start, max) = (bucket_start(bucket) as f64, self.of(Counter::TicksMax) as f64);
+        if bucket + 1 == HISTOGRAM {
+            // All longer times are in the last one, so its middle says nothing. They are taken as evenly spread.
+            let count = self.histogram[bucket];
+            let part = (rank + count).saturating_sub(before) as f64 / count as f64;
+            return Some(start + (max - start).max(0.0) * part);
+        }
+        Some(((start + bucket_start(bucket + 1) as f64) / 2.0).min(max))
     }
 }
 
@@ -150,7 +156,7 @@ impl Snapshot {
         FunctionSummary {
             function: name.to_owned(),
             made,
-            pending: sum.open.saturating_sub(sum.running),
+            pending: (sum.of(Counter::Made) > 0).then(|| sum.open.saturating_sub(sum.running)),
             running: sum.running,
             finished,
             failed,

@@ -1,6 +1,6 @@
 //! The recent calls, and the outcome of each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use mobula_client::OwnerId;
@@ -285,7 +285,21 @@ impl Snapshot {
                 name_it(call, process.name(run.name));
             }
         }
+        self.end_calls_of_dead_actors(&mut calls);
         calls
+    }
+
+    /// The event of a call's failure may be overwritten while that of its making is there. No call of an actor that has
+    /// ended waits.
+    fn end_calls_of_dead_actors(&self, calls: &mut HashMap<CallId, Call>) {
+        let actors = self.head.iter().flat_map(|head| &head.actors);
+        let dead: HashSet<u64> =
+            actors.filter(|actor| actor.stage == "dead").map(|actor| actor.actor).collect();
+        for call in calls.values_mut().filter(|call| dead.contains(&call.actor)) {
+            if matches!(call.phase(), TaskPhase::Pending | TaskPhase::PendingArguments) {
+                call.cause = Some(Cause::Died);
+            }
+        }
     }
 
     fn add_made(&self, calls: &mut HashMap<CallId, Call>, process: &Process, event: &Event) {
@@ -298,7 +312,7 @@ impl Snapshot {
                 call.blocked = None;
                 call.arguments = Some(ArgumentSizes::from_bits(sixth));
                 match event.kind {
-                    Kind::Sent => call.at = third,
+                    Kind::Sent => (call.at, call.actor) = (third, fourth),
                     Kind::Made => call.actor = third,
                     _ => call.blocked = Some((WaitFor::from_bits(event.detail), [third, fourth])),
                 }

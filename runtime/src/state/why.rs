@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::snapshot::{Process, Snapshot};
 use super::tasks::{Call, CallId, TaskPhase, object_id};
+use super::unusual::is_stopped;
 
 /// The most links of a chain.
 const LINKS_MAX: usize = 64;
@@ -28,7 +29,7 @@ pub struct Why {
     /// Each waits for the next one.
     pub chain: Vec<WhyLink>,
     /// The last cause: `computes`, `idle`, `worker`, `memory`, `disk`, `lock`, `deadlock`, `dead`, `over`, `actor`,
-    /// `head`, `unknown`.
+    /// `head`, `stopped`, `unknown`.
     pub end: &'static str,
     /// The end in words.
     pub text: String,
@@ -209,7 +210,11 @@ impl Walk<'_> {
         let phase = call.phase();
         // If a wait names a call without recorded events, the function of the call is not known.
         let called = if call.name == "?" { "a call" } else { call.name.as_str() };
-        let since = if phase == TaskPhase::Running { call.started } else { call.created };
+        let since = match phase {
+            TaskPhase::Running => call.started,
+            TaskPhase::PendingArguments | TaskPhase::Pending => call.created,
+            TaskPhase::Finished | TaskPhase::Failed => call.ended,
+        };
         let verb = match phase {
             TaskPhase::PendingArguments => "waits for an argument",
             TaskPhase::Pending => "has not begun",
@@ -284,6 +289,10 @@ impl Walk<'_> {
                 "dead",
                 format!("the process has ended: `mobula postmortem {}` says more", process.pid),
             );
+        }
+        if is_stopped(process.pid) {
+            self.add("process", process.pid, format!("{} is stopped by a signal", process.label), None);
+            return Step::End("stopped", format!("`kill -CONT {}` lets the process continue", process.pid));
         }
         // Memory and disks first: they hold up whatever else the process does.
         let order = |what: WaitFor| match what {

@@ -12,7 +12,7 @@ pub enum Kind {
     /// arguments: bytes in the call (32 bits), objects that they name (16), results of other calls (16).
     Made = 1,
     /// A call was made, and sent at once. Name: its function. Values: the first two of `Made`, the process that it went
-    /// to, 0, 0, the sizes.
+    /// to, its actor, 0, the sizes.
     Sent = 2,
     /// A call was made, and waits for an argument. Name: its function. Detail: what the argument is, as in
     /// [`WaitFor`]. Values: the first two of `Made`, the two of the argument, its actor, the sizes.

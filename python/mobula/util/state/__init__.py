@@ -375,7 +375,7 @@ def summarize_tasks(
     classes = {actor["class"] for actor in _look("actors")}
     for function in _look("summary"):
         counts = {
-            "PENDING_NODE_ASSIGNMENT": function["pending"],
+            "PENDING_NODE_ASSIGNMENT": function["pending"] or 0,
             "RUNNING": function["running"],
             "FINISHED": function["finished"],
             "FAILED": function["failed"],
