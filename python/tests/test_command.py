@@ -68,6 +68,35 @@ def test_a_session_is_started_looked_into_and_stopped(address: str) -> None:
         mobula.shutdown()
 
 
+def test_the_resources_of_a_shared_session_are_used_only_by_what_runs(address: str, tmp_path: Path) -> None:
+    def used() -> float:
+        status = json.loads(run("status", "--json", "--socket", address).stdout)
+        return next(float(use["used"]) for use in status["session"]["resources"] if use["name"] == "CPU")
+
+    def until(expected: float) -> None:
+        end = time.monotonic() + 60
+        while (now := used()) != expected:
+            assert time.monotonic() < end, now
+
+    mobula.init(address=address)
+    try:
+        endless = Endless.remote()
+        mobula.get(endless.pid.remote())
+        until(0)
+        running = waits_for_a_file.remote(str(tmp_path / "end"))
+        until(1)
+        (tmp_path / "end").touch()
+        mobula.get(running)
+        until(0)
+        mobula.kill(endless)
+        with pytest.raises(mobula.exceptions.ActorDiedError):
+            mobula.get(endless.pid.remote())
+        actors = json.loads(run("list", "actors", "--json", "--socket", address).stdout)["actors"]
+        assert [actor["death"].split(" is gone: ")[0] for actor in actors] == ["the actor of class Endless"], actors
+    finally:
+        mobula.shutdown()
+
+
 @mobula.remote
 def waits_for_a_file(path: str) -> None:
     while not os.path.exists(path):

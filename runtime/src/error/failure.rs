@@ -428,7 +428,15 @@ impl fmt::Display for Failure {
                 fmt_postmortem(*pid, f)
             }
             Self::ActorDied { class, method, pid, cause } => {
-                write!(f, "{class}::{method} was not carried out: its actor (process {pid}) is gone: {cause}")?;
+                match method.as_str() {
+                    // No call: the actor's own end.
+                    "" => write!(f, "the actor of class {class}")?,
+                    method => write!(f, "{class}::{method} was not carried out: its actor")?,
+                }
+                if *pid != 0 {
+                    write!(f, " (process {pid})")?;
+                }
+                write!(f, " is gone: {cause}")?;
                 fmt_postmortem(*pid, f)
             }
             Self::ActorUnavailable { class, method, pid, reason } => {

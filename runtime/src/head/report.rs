@@ -35,7 +35,7 @@ impl State {
         });
         HeadState {
             resources: amounts(&self.pool.total()),
-            free: amounts(&self.pool.free()),
+            used: amounts(&self.pool.used()),
             processes: processes.collect(),
             wants: wants.collect(),
             actors: self.actors.report(),

@@ -223,12 +223,13 @@ impl Snapshot {
 
     fn resources(&self) -> Vec<ResourceUse> {
         let Some(head) = &self.head else { return Vec::new() };
-        let free = |name: &str| head.free.iter().find(|(its, _)| its == name).map_or(0.0, |(_, free)| *free);
-        let used = |(name, total): &(String, f64)| {
-            let free = free(name);
-            ResourceUse { name: name.clone(), total: *total, used: total - free, free }
+        let used = |((name, total), (_, free)): (&(String, f64), (String, f64))| ResourceUse {
+            name: name.clone(),
+            total: *total,
+            used: total - free,
+            free,
         };
-        head.resources.iter().map(used).collect()
+        head.resources.iter().zip(head.free()).map(used).collect()
     }
 
     /// The programs that started the session, or joined it, in the order of joining.

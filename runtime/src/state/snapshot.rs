@@ -334,11 +334,7 @@ impl Snapshot {
             workers: want.workers,
             waited_s: want.waited_nanos as f64 / 1e9,
         });
-        Some(HeadReport {
-            resources: head.resources.clone(),
-            free: head.free.clone(),
-            wanted: wanted.collect(),
-        })
+        Some(HeadReport { resources: head.resources.clone(), free: head.free(), wanted: wanted.collect() })
     }
 
     /// The store in numbers.

@@ -259,7 +259,7 @@ impl Walk<'_> {
         if wanted.is_empty() {
             return Step::End("worker", "the workers of its caller have calls before it".to_owned());
         }
-        let free: Vec<String> = head.free.iter().map(|(name, amount)| format!("{amount} {name}")).collect();
+        let free: Vec<String> = head.free().iter().map(|(name, amount)| format!("{amount} {name}")).collect();
         let holders: Vec<String> = head
             .processes
             .iter()

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The state of a head.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct HeadState {
-    /// All resources, and those that are free.
+    /// All resources of the session, and those that this head's processes have.
     pub(crate) resources: Vec<(String, f64)>,
-    pub(crate) free: Vec<(String, f64)>,
+    pub(crate) used: Vec<(String, f64)>,
     pub(crate) processes: Vec<ProcessRecord>,
     pub(crate) wants: Vec<WantRecord>,
     pub(crate) actors: Vec<ActorRecord>,
@@ -18,11 +18,24 @@ pub(crate) struct HeadState {
 impl HeadState {
     /// Adds the state of another head of the session. Both have the same resources, those of the session.
     pub(crate) fn and(mut self, other: Self) -> Self {
+        for (name, amount) in other.used {
+            match self.used.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, used)) => *used += amount,
+                None => self.used.push((name, amount)),
+            }
+        }
         self.processes.extend(other.processes);
         self.wants.extend(other.wants);
         self.actors.extend(other.actors);
         self.actor_processes.extend(other.actor_processes);
         self
+    }
+
+    /// The resources that no process has.
+    pub(crate) fn free(&self) -> Vec<(String, f64)> {
+        let used = |name: &str| self.used.iter().find(|(its, _)| its == name).map_or(0.0, |(_, used)| *used);
+        let free = self.resources.iter().map(|(name, total)| (name.clone(), (total - used(name)).max(0.0)));
+        free.collect()
     }
 }
 

@@ -58,6 +58,11 @@ impl Ledger {
         self.free_with_gpus().of_session()
     }
 
+    /// The resources that the processes of this driver have.
+    pub(super) fn used(&self) -> Resources {
+        self.used.less(&self.elsewhere).of_session()
+    }
+
     /// The resources that are free, with single GPUs.
     pub(super) fn free_with_gpus(&self) -> Resources {
         self.total.less(&self.used)

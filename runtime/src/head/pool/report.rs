@@ -13,6 +13,11 @@ impl<C: Caller> Pool<C> {
         self.ledger.total().clone().of_session()
     }
 
+    /// The resources that the processes of this driver have.
+    pub(in crate::head) fn used(&self) -> Resources {
+        self.ledger.used()
+    }
+
     /// All processes.
     pub(in crate::head) fn all(&self) -> impl Iterator<Item = &Worker<C>> {
         self.workers.all().map(|(_, worker)| worker)
