@@ -2,6 +2,7 @@
 //! its calls would have ended.
 
 use std::path::PathBuf;
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
 use mobula::prelude::*;
@@ -62,6 +63,10 @@ impl Node {
         one_of::remote(self.next.as_ref().expect("it is given").clone()).get()
     }
 
+    fn one_of_wide(&self, wide: ActorHandle<Wide>) -> mobula::Result<u32> {
+        wide.one().get()
+    }
+
     /// Waits for a call that another process has made.
     fn of_another(&self, results: Vec<ObjectRef<u32>>) -> mobula::Result<u32> {
         results[0].get()
@@ -71,6 +76,70 @@ impl Node {
     fn of_another_begun(&self, results: Vec<ObjectRef<u32>>, begun: PathBuf) -> mobula::Result<u32> {
         std::fs::write(begun, "").expect("the directory is there");
         results[0].get()
+    }
+}
+
+/// Runs two calls at a time.
+struct Wide {
+    own: Mutex<Option<ActorHandle<Wide>>>,
+    node: Mutex<Option<ActorHandle<Node>>>,
+    both: Barrier,
+}
+
+#[mobula::remote(max_concurrency = 2)]
+impl Wide {
+    fn new() -> Self {
+        Self { own: Mutex::default(), node: Mutex::default(), both: Barrier::new(2) }
+    }
+
+    fn join(&self, own: ActorHandle<Wide>, node: ActorHandle<Node>) {
+        *self.own.lock().unwrap() = Some(own);
+        *self.node.lock().unwrap() = Some(node);
+    }
+
+    fn leave(&self) {
+        *self.own.lock().unwrap() = None;
+        *self.node.lock().unwrap() = None;
+    }
+
+    fn own(&self) -> ActorHandle<Wide> {
+        self.own.lock().unwrap().clone().expect("it is given")
+    }
+
+    fn one(&self) -> u32 {
+        1
+    }
+
+    fn alone(&mut self) -> u32 {
+        1
+    }
+
+    /// Waits for itself, when both places are taken.
+    fn waits_for_itself(&self) -> mobula::Result<u32> {
+        self.both.wait();
+        self.own().one().get()
+    }
+
+    /// The same, through another actor.
+    fn waits_for_a_node(&self) -> mobula::Result<u32> {
+        self.both.wait();
+        let node = self.node.lock().unwrap().clone().expect("it is given");
+        node.one_of_wide(self.own()).get()
+    }
+
+    /// Has the other place meanwhile.
+    fn waits_for_a_file(&self, file: PathBuf) -> mobula::Result<u32> {
+        self.both.wait();
+        waits_for::remote(file).get()
+    }
+
+    /// While it runs, no method with `&mut self` does.
+    fn waits_for_one_alone(&self) -> mobula::Result<u32> {
+        self.own().alone().get()
+    }
+
+    fn waits_beside_itself(&self) -> mobula::Result<u32> {
+        self.own().one().get()
     }
 }
 
@@ -221,4 +290,59 @@ fn what_may_still_come_is_no_deadlock() {
     assert_eq!(behind.get_timeout(PATIENCE).unwrap(), 3);
     assert_eq!(mobula::get(&around).unwrap(), [1, 1, 1]);
     part(&[a, b]);
+}
+
+fn wide() -> (ActorHandle<Wide>, ActorHandle<Node>) {
+    let (wide, node) = (Wide::remote(), Node::remote());
+    wide.join(wide.clone(), node.clone()).get().unwrap();
+    (wide, node)
+}
+
+fn functions(cycle: &[WaitingCall]) -> Vec<&str> {
+    cycle.iter().map(|call| call.function.strip_prefix("deadlocks::").unwrap_or(&call.function)).collect()
+}
+
+#[test]
+fn an_actor_all_of_whose_places_wait_for_it_gets_an_error_in_each() {
+    let _session = session(1);
+    let (wide, _node) = wide();
+    let waits = [wide.waits_for_itself(), wide.waits_for_itself()];
+    for result in waits {
+        let cycle = cycle_of(result.get());
+        assert_eq!(functions(&cycle), ["Wide::waits_for_itself"; 2], "{cycle:?}");
+        assert!(cycle.iter().all(|call| call.pid == cycle[0].pid), "{cycle:?}");
+        assert!(cycle.iter().all(|call| call.waits_for.ends_with("Wide::one")), "{cycle:?}");
+    }
+    // Both places are free again.
+    assert_eq!(wide.waits_beside_itself().get().unwrap(), 1);
+    let waits = [wide.waits_for_a_node(), wide.waits_for_a_node()];
+    for result in waits {
+        let cycle = cycle_of(result.get());
+        let mut functions = functions(&cycle);
+        functions.sort_unstable();
+        assert!(
+            functions.contains(&"Node::one_of_wide") && functions.contains(&"Wide::waits_for_a_node"),
+            "{cycle:?}"
+        );
+    }
+    let cycle = cycle_of(wide.waits_for_one_alone().get());
+    assert_eq!(functions(&cycle), ["Wide::waits_for_one_alone"], "{cycle:?}");
+    assert!(cycle[0].waits_for.ends_with("Wide::alone"), "{cycle:?}");
+    wide.leave().get().unwrap();
+}
+
+#[test]
+fn a_place_that_comes_free_is_no_deadlock() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let _session = session(1);
+    let (wide, _node) = wide();
+    // One place waits for the other, and that one for a function.
+    let waits = wide.waits_for_itself();
+    let other = wide.waits_for_a_file(file.clone());
+    assert!(matches!(waits.get_timeout(Duration::from_millis(1500)), Err(Error::Timeout { .. })));
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(other.get_timeout(PATIENCE).unwrap(), 3);
+    assert_eq!(waits.get_timeout(PATIENCE).unwrap(), 1);
+    wide.leave().get().unwrap();
 }

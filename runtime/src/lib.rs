@@ -88,7 +88,7 @@ pub use crate::front::resources::{available_resources, cluster_resources, gpu_id
 pub use crate::front::stream::{ItemStream, call_streaming};
 pub use crate::host::invocation::Invocation;
 pub use crate::host::reply::Reply;
-pub use crate::host::{Host, Instance};
+pub use crate::host::{Host, Instance, PlacedWait, Places};
 pub use crate::launch::Launch;
 pub use crate::process::output::{OutputSink, label};
 pub use crate::process::role::ROLE;

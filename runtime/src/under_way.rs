@@ -37,6 +37,8 @@ pub(crate) struct UnderWay {
     /// How many calls of the process had begun with it. The calls that it makes have this number as their parent.
     number: AtomicU64,
     is_cancelled: AtomicBool,
+    /// Its answer may come from another thread than the one that runs it.
+    may_be_later: AtomicBool,
     /// How many items of its stream the caller has taken.
     items_taken: AtomicU64,
     /// Woken when it is cancelled, when its caller is gone, and when items are taken.
@@ -50,6 +52,7 @@ impl UnderWay {
         Self {
             number: AtomicU64::new(number),
             is_cancelled: AtomicBool::new(false),
+            may_be_later: AtomicBool::new(false),
             items_taken: AtomicU64::new(0),
             wakers: Mutex::new(Vec::new()),
             has_wakers: AtomicBool::new(false),
@@ -81,6 +84,16 @@ impl UnderWay {
     pub(crate) fn cancel(&self) -> Vec<Waker> {
         self.is_cancelled.store(true, Ordering::Relaxed);
         self.take_wakers()
+    }
+
+    /// From now on, any thread may answer the call.
+    pub(crate) fn set_may_be_later(&self) {
+        self.may_be_later.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another thread than the one that runs the call may answer it.
+    pub(crate) fn may_be_later(&self) -> bool {
+        self.may_be_later.load(Ordering::Relaxed)
     }
 
     /// How many items of its stream the caller has taken. Costs one load.

@@ -10,11 +10,11 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use mobula_runtime::{Failure, Instance, Invocation, OwnedCall};
+use mobula_runtime::{Failure, Instance, Invocation, OwnedCall, PlacedWait, Places, TaskId};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::call_span::in_span;
-use super::lanes::{Begun, Lanes};
+use super::lanes::{Begun, LaneWait, Lanes};
 use super::user_code::{drop_guarded, guarded, not_registered};
 use crate::invocation::Arguments;
 use crate::registry::{Calling, Class, Concurrency, Method, SharedState};
@@ -101,6 +101,10 @@ impl Instance for ConcurrentActor {
         true
     }
 
+    fn places(&self) -> Option<Arc<dyn Places>> {
+        Some(self.0.clone())
+    }
+
     fn begin(&mut self, method: u32, call: OwnedCall) {
         let Some(method) = self.0.class.methods.get(method as usize) else {
             return call.fail(not_registered("method"));
@@ -109,6 +113,18 @@ impl Instance for ConcurrentActor {
         let (lane, access) = (method.lane(), method.access());
         gate.lanes.push(lane, access, Job { method, call });
         self.0.begin_calls(&mut gate, false);
+    }
+}
+
+impl Places for Shared {
+    fn behind(&self, call: TaskId, waits: &[PlacedWait]) -> Vec<Vec<u64>> {
+        let waits = waits.iter().filter_map(|PlacedWait { wait, method, .. }| {
+            let method = self.class.methods.get(*method as usize)?;
+            Some(LaneWait { lane: method.lane(), access: method.access(), wait: *wait })
+        });
+        let waits: Vec<_> = waits.collect();
+        let is_it = |job: &Job| job.call.id().is_some_and(|(id, _)| id == call);
+        self.gate.lock().lanes.behind(is_it, &waits)
     }
 }
 

@@ -26,6 +26,14 @@ pub(crate) struct Begun<J> {
     pub(crate) job: J,
 }
 
+/// A running call whose thread waits, and the number of the wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LaneWait {
+    pub(crate) lane: usize,
+    pub(crate) access: Access,
+    pub(crate) wait: u64,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Lanes<J> {
@@ -103,6 +111,29 @@ impl<J> Lanes<J> {
         }
     }
 
+    /// The waits that hold back a call which has not begun: it does not begin before one of each set is over. No set:
+    /// it has begun, or may begin. All calls that can begin have begun.
+    pub(crate) fn behind(&self, is_it: impl Fn(&J) -> bool, waits: &[LaneWait]) -> Vec<Vec<u64>> {
+        let has_it = |lane: &Lane<J>| lane.waiting.iter().any(|call| is_it(&call.job));
+        let Some(lane) = self.lanes.iter().position(has_it) else { return Vec::new() };
+        let numbers = |of: &dyn Fn(&LaneWait) -> bool| -> Vec<u64> {
+            waits.iter().filter(|wait| of(wait)).map(|wait| wait.wait).collect()
+        };
+        let Lane { places, running, .. } = self.lanes[lane];
+        if self.is_alone {
+            let alone = numbers(&|wait| wait.access == Access::Alone);
+            if alone.is_empty() { Vec::new() } else { vec![alone] }
+        } else if running == places {
+            // One of them ends first, which may be a call that does not wait.
+            let in_places = numbers(&|wait| wait.lane == lane);
+            if in_places.len() == places { vec![in_places] } else { Vec::new() }
+        } else {
+            // The lane has a place. So its first call, or an earlier one of another lane, is to run alone, and waits
+            // for each call that runs.
+            numbers(&|wait| wait.access == Access::Beside).into_iter().map(|wait| vec![wait]).collect()
+        }
+    }
+
     /// How many calls run in these lanes.
     pub(crate) fn running(&self, lanes: impl IntoIterator<Item = usize>) -> usize {
         lanes.into_iter().map(|lane| self.lanes[lane].running).sum()
@@ -161,6 +192,37 @@ mod tests {
     }
 
     #[test]
+    fn a_call_does_not_begin_while_the_waits_last_that_it_is_behind() {
+        let mut lanes = Lanes::new([2, 1]);
+        for (lane, access, job) in [(0, Beside, 1), (1, Beside, 2), (0, Beside, 3), (0, Beside, 4)] {
+            lanes.push(lane, access, job);
+        }
+        assert_eq!(begin(&mut lanes), [1, 2, 3]);
+        let wait = |lane, access, wait| LaneWait { lane, access, wait };
+        let (one, two, three) = (wait(0, Beside, 1), wait(1, Beside, 2), wait(0, Beside, 3));
+        let behind = |lanes: &Lanes<u32>, job, waits: &[LaneWait]| lanes.behind(|its| *its == job, waits);
+        let none: [Vec<u64>; 0] = [];
+        // It has begun; one of the places may come free; both do not.
+        assert_eq!(behind(&lanes, 1, &[one, two, three]), none);
+        assert_eq!(behind(&lanes, 4, &[one, two]), none);
+        assert_eq!(behind(&lanes, 4, &[one, two, three]), [[1, 3]]);
+        // One that runs alone waits for each call, and so do those that come after it.
+        lanes.over(0, Beside);
+        assert_eq!(begin(&mut lanes), [4]);
+        lanes.over(0, Beside);
+        lanes.push(0, Alone, 5);
+        lanes.push(1, Beside, 6);
+        assert_eq!(begin(&mut lanes), [0_u32; 0]);
+        assert_eq!(behind(&lanes, 5, &[one, two]), [[1], [2]]);
+        assert_eq!(behind(&lanes, 6, &[one, two]), [[2]]);
+        lanes.over(0, Beside);
+        lanes.over(1, Beside);
+        assert_eq!(begin(&mut lanes), [5]);
+        assert_eq!(behind(&lanes, 6, &[]), none);
+        assert_eq!(behind(&lanes, 6, &[wait(0, Alone, 5)]), [[5]]);
+    }
+
+    #[test]
     fn random_calls_all_run_in_order_and_never_beside_one_alone() {
         // A small linear congruential generator: the same numbers each time.
         let mut seed = 0x2545_f491_4f6c_dd1d_u64;
@@ -171,7 +233,9 @@ mod tests {
         for _ in 0..200 {
             let places: Vec<usize> = (0..1 + random(3)).map(|_| 1 + random(3) as usize).collect();
             let mut lanes = Lanes::new(places.clone());
-            let (mut running, mut begun) = (Vec::new(), vec![Vec::new(); places.len()]);
+            let (mut running, mut begun) = (Vec::<Begun<u64>>::new(), vec![Vec::new(); places.len()]);
+            // The sets that each call was behind. Each call waits all the time that it runs.
+            let mut behind: Vec<(u64, Vec<u64>)> = Vec::new();
             let (mut came, mut over) = (0_u64, 0);
             while over < 100 {
                 if came < 100 && random(2) == 0 {
@@ -179,18 +243,30 @@ mod tests {
                     let access = if random(3) == 0 { Alone } else { Beside };
                     lanes.push(random(places.len() as u64) as usize, access, came);
                 } else if !running.is_empty() && random(3) > 0 {
-                    let (lane, access) = running.swap_remove(random(running.len() as u64) as usize);
+                    let Begun { lane, access, job } =
+                        running.swap_remove(random(running.len() as u64) as usize);
                     lanes.over(lane, access);
+                    behind.retain(|(_, set)| !set.contains(&job));
                     over += 1;
                 }
                 while let Some(call) = lanes.next() {
-                    running.push((call.lane, call.access));
                     begun[call.lane].push(call.job);
+                    assert!(behind.iter().all(|(waiting, _)| *waiting != call.job), "{call:?} begins early");
+                    running.push(call);
                 }
-                let alone = running.iter().filter(|(_, access)| *access == Alone).count();
+                let wait =
+                    |call: &Begun<u64>| LaneWait { lane: call.lane, access: call.access, wait: call.job };
+                let waits: Vec<_> = running.iter().map(wait).collect();
+                for job in (1..=came).filter(|_| random(8) == 0) {
+                    let sets = lanes.behind(|its| *its == job, &waits);
+                    let is_waiting = !begun.iter().flatten().any(|begun| *begun == job);
+                    assert_eq!(is_waiting, !sets.is_empty(), "{job}: {sets:?}");
+                    behind.extend(sets.into_iter().map(|set| (job, set)));
+                }
+                let alone = running.iter().filter(|call| call.access == Alone).count();
                 assert!(alone == 0 || running.len() == 1, "{running:?}");
                 for (lane, places) in places.iter().enumerate() {
-                    assert!(running.iter().filter(|(of, _)| *of == lane).count() <= *places);
+                    assert!(running.iter().filter(|call| call.lane == lane).count() <= *places);
                 }
                 // If calls wait and none runs, nothing would ever run.
                 assert!(!running.is_empty() || lanes.lanes.iter().all(|lane| lane.waiting.is_empty()));

@@ -12,6 +12,7 @@
 //! When a caller is gone, its calls that have not begun are removed, and its running call is cancelled. Its detached
 //! calls stay, and are not declined any more: no process would send them elsewhere, and no process waits for them.
 
+mod deadlocks;
 mod progress;
 mod queue;
 mod work;
@@ -21,14 +22,16 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::thread::ThreadId;
 
+use mobula_client::Client;
 use mobula_client::internal::recorder::{self, Recorder};
-use mobula_client::{Client, OwnerId};
 
 use crate::call::payload;
 use crate::definition::Key;
+pub(crate) use crate::executor::deadlocks::WaitingCall;
 use crate::executor::queue::Calls;
 pub(crate) use crate::executor::work::{Cancelled, Ordered, Work};
 use crate::executor::work::{Taken, decline, may_be_declined};
+use crate::host::Places;
 use crate::mail::link::Link;
 use crate::record;
 use crate::under_way::UnderWay;
@@ -64,6 +67,8 @@ pub(crate) struct Executor {
     is_actor: AtomicBool,
     /// The actor, and how often it was restarted.
     actor: OnceLock<(u64, u32, Key)>,
+    /// What decides when a call of an actor with several at a time begins.
+    places: OnceLock<Arc<dyn Places>>,
     /// The thread that runs the calls.
     serving: OnceLock<ThreadId>,
     /// The actor ends itself behind the running call, which is not answered.
@@ -87,6 +92,7 @@ impl Executor {
             recorder,
             is_actor: AtomicBool::new(false),
             actor: OnceLock::new(),
+            places: OnceLock::new(),
             serving: OnceLock::new(),
             exits: AtomicBool::new(false),
             terminates: AtomicBool::new(false),
@@ -203,8 +209,11 @@ impl Executor {
         self.calls.with_running(UnderWay::number).unwrap_or_default()
     }
 
-    /// From now on, calls may be answered later.
-    pub(crate) fn set_concurrent(&self) {
+    /// From now on, calls may be answered later. `places` decides when each begins; `None`: that is not known.
+    pub(crate) fn set_concurrent(&self, places: Option<Arc<dyn Places>>) {
+        if let Some(places) = places {
+            let _ = self.places.set(places);
+        }
         self.calls.set_concurrent();
     }
 
@@ -352,28 +361,11 @@ impl Executor {
         self.calls.lock().count_under_way() > 1
     }
 
-    // ---- for the search for deadlocks ----
+    // ---- for the search for deadlocks: see `deadlocks` ----
 
     /// From now on, this thread runs the calls.
     pub(crate) fn set_serving(&self) {
         let _ = self.serving.set(std::thread::current().id());
-    }
-
-    /// Whether this thread runs a call that no time limit ends, and no other call runs beside it.
-    pub(crate) fn is_bound_to_wait(&self) -> bool {
-        let is_serving = self.serving.get() == Some(&std::thread::current().id());
-        let has_limits = || self.calls.lock().taken().is_some_and(|taken| taken.has_limits);
-        is_serving && !self.is_concurrent() && self.calls.progress.runs() && !has_limits()
-    }
-
-    /// The name of the function that runs, on the thread that runs it; empty if the host does not know.
-    pub(crate) fn running_name(&self) -> String {
-        let callee = self.calls.lock().taken().map(|taken| taken.callee);
-        match (callee, self.actor.get()) {
-            (Some(callee), _) => self.name_of(callee),
-            (None, Some((_, _, class))) => self.language.method_name(*class, None),
-            (None, None) => String::new(),
-        }
     }
 
     /// The name of a function, or of a method of this actor; empty if the host does not know.
@@ -383,24 +375,6 @@ impl Executor {
             (Callee::Method(method), Some((_, _, class))) => self.language.method_name(*class, Some(method)),
             (Callee::Method(_), None) => String::new(),
         }
-    }
-
-    /// Those of the calls that are with this process, and not answered: the running one, and those that wait in an
-    /// actor. Each is named by the process that made it, and its number. Calls of functions that have not begun go
-    /// elsewhere.
-    pub(crate) fn holds(&self, calls: Vec<(OwnerId, u64)>) -> Vec<(OwnerId, u64)> {
-        let is_actor = self.is_actor();
-        let queue = self.calls.lock();
-        let runs = queue.taken().filter(|_| self.calls.progress.runs());
-        let runs = runs.map(|taken| (taken.caller, taken.id.task));
-        let waits = |(caller, task): (OwnerId, u64)| {
-            let is_it = |work: &Work| match work {
-                Work::Call { from, call, .. } => from.peer == caller && call.task == task,
-                _ => false,
-            };
-            is_actor && queue.work.iter().any(is_it)
-        };
-        calls.into_iter().filter(|call| runs == Some(*call) || waits(*call)).collect()
     }
 
     /// Whether the process is to end.

@@ -54,7 +54,7 @@ pub(crate) struct Queue<W: Waits> {
     /// The call that was taken last, which may be over, and the facts about it.
     taken: Option<(CallId, W::Taken)>,
     /// The calls under way in an actor that may have several.
-    under_way: FxHashMap<CallId, Arc<UnderWay>>,
+    under_way: FxHashMap<CallId, (Arc<UnderWay>, W::Taken)>,
 }
 
 /// The calls of a process, from their arrival to their end.
@@ -78,6 +78,11 @@ impl<W: Waits> Queue<W> {
         let before = self.work.len();
         self.work.retain(|work| work.call() != Some(call));
         self.work.len() < before
+    }
+
+    /// The calls that are under way in an actor that may have several, with the facts about them.
+    pub(crate) fn all_under_way(&self) -> impl Iterator<Item = (&Arc<UnderWay>, &W::Taken)> {
+        self.under_way.values().map(|(call, taken)| (call, taken))
     }
 
     /// How many calls are under way in an actor that may have several.
@@ -121,9 +126,9 @@ impl<W: Waits> Calls<W> {
         let number = self.progress.begun() + 1;
         queue.taken = work.call().zip(work.taken());
         if self.is_concurrent()
-            && let Some((call, _)) = &queue.taken
+            && let Some((call, taken)) = work.call().zip(work.taken())
         {
-            queue.under_way.insert(*call, Arc::new(UnderWay::new(number)));
+            queue.under_way.insert(call, (Arc::new(UnderWay::new(number)), taken));
         }
         let of_last_call = self.only.restart(number);
         self.progress.begin();
@@ -137,7 +142,7 @@ impl<W: Waits> Calls<W> {
 
     /// A call of an actor that may have several under way. It has been taken, and is not answered.
     pub(crate) fn under_way(&self, call: CallId) -> Option<Arc<UnderWay>> {
-        self.queue.lock().under_way.get(&call).cloned()
+        self.queue.lock().under_way.get(&call).map(|(state, _)| state.clone())
     }
 
     /// A call that may be answered later is answered. Its caller may have sent it again by now, because it failed: the
@@ -145,7 +150,7 @@ impl<W: Waits> Calls<W> {
     pub(crate) fn answered(&self, call: CallId, state: &Arc<UnderWay>) {
         let mut queue = self.queue.lock();
         let answered = match queue.under_way.entry(call) {
-            Entry::Occupied(known) if Arc::ptr_eq(known.get(), state) => Some(known.remove()),
+            Entry::Occupied(known) if Arc::ptr_eq(&known.get().0, state) => Some(known.remove()),
             _ => None,
         };
         drop(queue);
@@ -158,7 +163,7 @@ impl<W: Waits> Calls<W> {
     /// The call, if it runs. The queue is locked, so it is not mistaken for the next call.
     pub(crate) fn find<'a>(&'a self, queue: &'a Queue<W>, call: CallId) -> Option<&'a UnderWay> {
         if self.is_concurrent() {
-            return queue.under_way.get(&call).map(Arc::as_ref);
+            return queue.under_way.get(&call).map(|(state, _)| state.as_ref());
         }
         let is_taken = queue.taken.as_ref().is_some_and(|(taken, _)| *taken == call);
         (is_taken && self.progress.runs()).then_some(&self.only)
@@ -176,8 +181,11 @@ impl<W: Waits> Calls<W> {
     /// locked. Returns their wakers.
     #[must_use]
     pub(crate) fn wakers_of(&self, queue: &Queue<W>, link: u64) -> Vec<Waker> {
-        let of_link =
-            queue.under_way.iter().filter(|(call, _)| call.link == link).map(|(_, call)| call.as_ref());
+        let of_link = queue
+            .under_way
+            .iter()
+            .filter(|(call, _)| call.link == link)
+            .map(|(_, (state, _))| state.as_ref());
         let only = queue.taken.as_ref().filter(|(call, _)| call.link == link).map(|_| &self.only);
         of_link.chain(only).flat_map(UnderWay::take_wakers).collect()
     }

@@ -224,16 +224,12 @@ impl State {
                 Some(foreign) if foreign.is_elsewhere(actor) => foreign.await_end(from, request, actor),
                 _ => self.ends.ask(from, request, actor),
             },
-            ToHead::Waits { round: 0, waits, .. } => {
-                self.deadlocks.on_told(from.peer, waits, Instant::now());
+            ToHead::Waits(waits) => self.on_waits(from, waits),
+            ToHead::WaitOver { wait } => self.deadlocks.on_over(from.peer, wait),
+            ToHead::AllWaits { round, waits, holds } => self.on_all_waits(from, round, waits, holds),
+            ToHead::PromiseNeeds { round, object, needs } => {
+                self.on_promise_needs(from, round, object, needs)
             }
-            ToHead::Waits { round, waits, holds } => {
-                self.deadlocks.on_answer(from.peer, round, waits, holds);
-            }
-            ToHead::PromiseNeeds { round, object, needs } if object.owner() == from.peer => {
-                self.deadlocks.on_promise(object, round, needs);
-            }
-            ToHead::PromiseNeeds { .. } => from.close(),
             ToHead::ActorExits { actor } => self.on_actor_exits(from, actor),
             ToHead::KillActor { actor, restarts } => match &mut self.foreign {
                 Some(foreign) if foreign.is_elsewhere(actor) => foreign.kill(actor, restarts),

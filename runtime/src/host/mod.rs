@@ -5,8 +5,10 @@ pub(crate) mod invocation;
 pub(crate) mod reply;
 
 use std::any::Any;
+use std::sync::Arc;
 
 use self::invocation::Invocation;
+use crate::call::task_id::TaskId;
 use crate::definition::Key;
 use crate::error::{Failure, TaskError};
 use crate::executor::Language;
@@ -102,6 +104,12 @@ pub trait Instance: Any {
         false
     }
 
+    /// For the search for deadlocks: what decides when a call of a concurrent instance begins; `None`: calls may begin
+    /// at any time. Asked once.
+    fn places(&self) -> Option<Arc<dyn Places>> {
+        None
+    }
+
     /// Whether the instance wants to be told of callers that are gone. Then all calls of a process run, also those that
     /// were waiting when it died, and [`caller_gone`](Self::caller_gone) is called after the last one. Asked once.
     fn watches_callers(&self) -> bool {
@@ -116,5 +124,28 @@ pub trait Instance: Any {
     /// Begins a call of an instance that is concurrent. The next call of the actor begins when this returns.
     fn begin(&mut self, method: u32, call: OwnedCall) {
         call.run(|on| self.call(method, on));
+    }
+}
+
+/// The places for calls of a concurrent [`Instance`]. Any thread may ask.
+pub trait Places: Send + Sync {
+    /// The waits that hold a call back which has not begun: it does not begin before one wait of each set is over. No
+    /// set: it has begun, or may begin. `waits` are waits of calls that have begun.
+    fn behind(&self, call: TaskId, waits: &[PlacedWait]) -> Vec<Vec<u64>>;
+}
+
+/// A thread of a concurrent [`Instance`] waits, and its call keeps its place meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlacedWait {
+    /// The number of the wait.
+    pub wait: u64,
+    /// The method that waits.
+    pub method: u32,
+}
+
+impl PlacedWait {
+    pub(crate) fn new(wait: u64, method: u32) -> Self {
+        Self { wait, method }
     }
 }

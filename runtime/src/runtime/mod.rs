@@ -296,7 +296,7 @@ impl Runtime {
                 }
             }
             (FromHead::Exit, Some(executor)) => executor.stop(),
-            (FromHead::AskWait { round, calls }, _) => self.answer_wait(round, calls),
+            (FromHead::AskWaits { round, calls }, _) => self.answer_waits(round, &calls),
             (FromHead::AskPromise { round, object }, _) => self.answer_promise(round, object),
             (FromHead::Deadlock { wait, cycle }, _) => self.on_deadlock(wait, cycle),
             (record, _) => self.submitter.on_head(record),

@@ -1,10 +1,11 @@
-//! The report of this process to the head about its wait, so that the head finds deadlocks.
+//! The reports of this process to the head about its waits, so that the head finds deadlocks.
 //!
-//! Only the wait of the thread that runs the calls is reported, and only if nothing else can end it: the process runs
-//! one call at a time, and neither the wait nor the call has a time limit. The wait is reported when it has lasted for
-//! [`TELL_AFTER`], because most waits are over before. Later changes are reported too, at growing intervals.
+//! Only the waits of threads that run calls are reported, and only if nothing else can end them: neither the wait nor
+//! the call has a time limit. A wait is reported when it has lasted for [`TELL_AFTER`], because most waits are over
+//! before. Later changes are reported too, at growing intervals.
 
 use std::cell::{Cell, OnceCell};
+use std::collections::BTreeMap;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,15 +16,15 @@ use parking_lot::Mutex;
 
 use super::{BegunWait, Runtime};
 use crate::error::{Failure, WaitingCall};
+use crate::executor;
 use crate::submit::Awaited;
-use crate::wire::{Need, ToHead, Waits};
+pub(crate) use crate::wire::RESULTS_MAX;
+use crate::wire::{Held, Need, ToHead, WAITS_MAX, Waits};
 
 /// How long a wait lasts before it is reported to the head.
 const TELL_AFTER: Duration = Duration::from_millis(100);
 /// The longest pause between two checks for changes.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// The most results of a wait that are reported.
-pub(crate) const RESULTS_MAX: usize = 64;
 
 /// The reason of a wait.
 #[derive(Debug, Clone)]
@@ -35,20 +36,21 @@ pub(crate) struct Awaits {
     pub(crate) at: &'static Location<'static>,
 }
 
-/// The wait of the thread that runs the calls, as it was reported.
+/// The waits of the threads that run calls, as they were reported.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    current: Mutex<Option<Current>>,
+    /// By their numbers.
+    current: Mutex<BTreeMap<u64, Current>>,
     number_last: AtomicU64,
-    /// The number of the wait that is known to be a deadlock, and the circle.
-    deadlock: Mutex<Option<(u64, Vec<WaitingCall>)>>,
+    /// The circles of the waits that are known to be deadlocks, by the numbers of the waits.
+    deadlocks: Mutex<BTreeMap<u64, Vec<WaitingCall>>>,
     /// To be read without the lock.
     has_deadlock: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Current {
-    number: u64,
+    call: executor::WaitingCall,
     function: String,
     waits_for: String,
     awaits: Awaits,
@@ -58,20 +60,31 @@ struct Current {
 
 impl Runtime {
     /// The head asks what this process waits for. Any thread answers.
-    pub(super) fn answer_wait(&self, round: u64, calls: Vec<(OwnerId, u64)>) {
+    pub(super) fn answer_waits(&self, round: u64, calls: &[(OwnerId, u64)]) {
         let (Some(head), Some(executor)) = (self.head(), &self.executor) else { return };
-        // First: the wait that is told then began before, and has not ended since.
-        let mut holds = executor.holds(calls.clone());
-        let me = self.client.id();
-        let own = calls.into_iter().filter(|(caller, task)| *caller == me && self.is_to_itself(*task));
-        holds.extend(own);
+        // First which waits there are, then which calls they hold up, then which of them are not over: a wait that is
+        // in the answer has held up its calls throughout.
+        let waits: Vec<_> =
+            self.told.current.lock().iter().map(|(number, current)| (*number, current.call)).collect();
+        let mut holds = executor.holds(calls, &waits);
+        if !executor.is_concurrent() {
+            let me = self.client.id();
+            let own = calls.iter().filter(|(caller, task)| *caller == me && self.is_to_itself(*task));
+            let behind: Vec<Vec<u64>> = waits.iter().map(|(number, _)| vec![*number]).collect();
+            holds.extend(own.map(|(caller, task)| Held {
+                caller: *caller,
+                task: *task,
+                behind: behind.clone(),
+            }));
+        }
         let mut current = self.told.current.lock();
-        let waits = current.as_mut().map(|current| {
-            let waits = self.waits(current);
+        let waits = current.iter_mut().map(|(number, current)| {
+            let waits = self.waits(*number, current);
             current.told = Some(waits.clone());
             waits
         });
-        let _ = head.send(&ToHead::Waits { round, waits, holds }, Vec::new());
+        let waits = waits.collect();
+        let _ = head.send(&ToHead::AllWaits { round, waits, holds }, Vec::new());
     }
 
     /// The head asks what a promise of this process needs.
@@ -85,11 +98,13 @@ impl Runtime {
 
     /// The wait of this number can never end.
     pub(super) fn on_deadlock(&self, wait: u64, cycle: Vec<WaitingCall>) {
-        if self.told.current.lock().as_ref().is_none_or(|current| current.number != wait) {
+        let current = self.told.current.lock();
+        if !current.contains_key(&wait) {
             return;
         }
-        *self.told.deadlock.lock() = Some((wait, cycle));
+        self.told.deadlocks.lock().insert(wait, cycle);
         self.told.has_deadlock.store(true, Ordering::SeqCst);
+        drop(current);
         // The thread sleeps for a result, and this is a failure of it.
         self.waiters.add_failure();
         self.waiters.announce();
@@ -116,18 +131,20 @@ impl Runtime {
         matches!(need, Need::Actor { actor } if Some(*actor) == own)
     }
 
-    fn waits(&self, current: &Current) -> Waits {
-        let Current { number, function, waits_for, awaits, .. } = current;
+    fn waits(&self, number: u64, current: &Current) -> Waits {
+        let Current { function, waits_for, awaits, .. } = current;
         let needs = |result: &Awaited| match result {
             Awaited::Call(call) => self.needs(*call),
             Awaited::Promise(object) => vec![Need::Promise { object: *object }],
         };
-        let has_places = self.executor.as_ref().is_some_and(|executor| executor.has_places());
+        let executor = self.executor.as_ref();
+        let has_places = executor.is_some_and(|executor| executor.has_places());
         Waits {
-            number: *number,
+            number,
             function: function.clone(),
             waits_for: waits_for.clone(),
             at: has_places.then(|| awaits.at.to_string()),
+            is_only: executor.is_some_and(|executor| !executor.is_concurrent()),
             needed: awaits.needed as u32,
             results: awaits.results.iter().map(needs).collect(),
         }
@@ -168,8 +185,8 @@ impl<'a, F: Fn() -> Option<Awaits>> WaitReporter<'a, F> {
     /// The thread is about to sleep, for `what`. Returns the time at which it must wake to report.
     pub(super) fn sleeps(&self, what: impl Fn() -> (WaitFor, [u64; 2])) -> Option<Instant> {
         self.begun.get_or_init(|| self.runtime.begin_wait(what()));
-        let is_bound = || self.runtime.executor.as_ref().is_some_and(|executor| executor.is_bound_to_wait());
-        if !self.may_tell.get_or_init(is_bound) {
+        let runs_here = || self.runtime.executor.as_ref().is_some_and(|executor| executor.runs_here());
+        if !self.may_tell.get_or_init(runs_here) {
             return None;
         }
         let now = Instant::now();
@@ -187,33 +204,35 @@ impl<'a, F: Fn() -> Option<Awaits>> WaitReporter<'a, F> {
     fn tell(&self) {
         let (Some(head), Some(executor)) = (self.runtime.head(), &self.runtime.executor) else { return };
         let Some(awaits) = (self.awaits)().filter(|awaits| !awaits.results.is_empty()) else { return };
+        let Some(call) = executor.waiting_call() else { return };
         let told = &self.runtime.told;
         let number =
             self.number.get().unwrap_or_else(|| told.number_last.fetch_add(1, Ordering::Relaxed) + 1);
-        self.number.set(Some(number));
         let waits_for = awaits.results.iter().find_map(|result| match result {
             Awaited::Call(call) => self.runtime.submitter.name_of(*call),
             Awaited::Promise(_) => None,
         });
-        let function = executor.running_name();
+        let function = executor.waiting_name(&call);
         let mut current = told.current.lock();
-        let before = current.take().and_then(|current| current.told);
+        let before = current.remove(&number).and_then(|current| current.told);
+        if current.len() >= WAITS_MAX {
+            return;
+        }
+        self.number.set(Some(number));
         let waits_for = waits_for.unwrap_or_default();
-        let mut now = Current { number, function, waits_for, awaits, told: None };
-        let waits = self.runtime.waits(&now);
+        let mut now = Current { call, function, waits_for, awaits, told: None };
+        let waits = self.runtime.waits(number, &now);
         if before.as_ref() != Some(&waits) {
-            let record = ToHead::Waits { round: 0, waits: Some(waits.clone()), holds: Vec::new() };
-            let _ = head.send(&record, Vec::new());
+            let _ = head.send(&ToHead::Waits(waits.clone()), Vec::new());
         }
         now.told = Some(waits);
-        *current = Some(now);
+        current.insert(number, now);
     }
 
     /// Whether the wait is a deadlock. Costs one load while none is known.
     pub(super) fn is_deadlocked(&self) -> bool {
         let told = &self.runtime.told;
-        let is_it =
-            || told.deadlock.lock().as_ref().is_some_and(|(wait, _)| Some(*wait) == self.number.get());
+        let is_it = || self.number.get().is_some_and(|wait| told.deadlocks.lock().contains_key(&wait));
         told.has_deadlock.load(Ordering::SeqCst) && is_it()
     }
 
@@ -222,21 +241,30 @@ impl<'a, F: Fn() -> Option<Awaits>> WaitReporter<'a, F> {
         if !self.is_deadlocked() {
             return None;
         }
-        let (_, cycle) = self.runtime.told.deadlock.lock().take()?;
-        self.runtime.told.has_deadlock.store(false, Ordering::SeqCst);
+        let cycle = self.runtime.told.take_deadlock(self.number.get()?)?;
         Some(Failure::Deadlock { cycle })
+    }
+}
+
+impl Told {
+    fn take_deadlock(&self, wait: u64) -> Option<Vec<WaitingCall>> {
+        let mut deadlocks = self.deadlocks.lock();
+        let cycle = deadlocks.remove(&wait);
+        self.has_deadlock.store(!deadlocks.is_empty(), Ordering::SeqCst);
+        cycle
     }
 }
 
 impl<F> Drop for WaitReporter<'_, F> {
     fn drop(&mut self) {
-        if self.number.get().is_none() {
-            return;
+        let Some(wait) = self.number.get() else { return };
+        let told = &self.runtime.told;
+        let is_told = told.current.lock().remove(&wait).is_some();
+        if told.has_deadlock.load(Ordering::SeqCst) {
+            let _ = told.take_deadlock(wait);
         }
-        let is_told = self.runtime.told.current.lock().take().is_some();
         if let Some(head) = self.runtime.head().filter(|_| is_told) {
-            let over = ToHead::Waits { round: 0, waits: None, holds: Vec::new() };
-            let _ = head.send(&over, Vec::new());
+            let _ = head.send(&ToHead::WaitOver { wait }, Vec::new());
         }
     }
 }

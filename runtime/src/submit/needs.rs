@@ -8,13 +8,10 @@ use mobula_client::{ObjectId, OwnerId};
 use super::Submitter;
 use crate::call::result_cell::ResultCell;
 use crate::call::task::Task;
-use crate::wire::Need;
+use crate::wire::{NEEDS_MAX, Need};
 
 /// The greatest length of a chain of calls in which each is an argument of the next.
 const CHAIN_MAX: usize = 64;
-/// The most needs of one result that are reported.
-const NEEDS_MAX: usize = 32;
-
 impl Submitter {
     /// The name of the function of a call, while it is not over.
     pub(crate) fn name_of(&self, call: u64) -> Option<String> {

@@ -9,7 +9,7 @@ use crate::error::{ExitReason, Failure, TaskError, WaitingCall};
 use crate::resources::{GroupState, Resources, Strategy};
 use crate::wire::call::CallContext;
 use crate::wire::state::HeadState;
-use crate::wire::waits::{Need, Waits};
+use crate::wire::waits::{Held, Need, Waits};
 
 /// A record from any process of the session to the head.
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,9 +83,12 @@ pub(crate) enum ToHead<'a> {
     ListActors { request: u64, namespace: Option<&'a str> },
     /// Asks to be told when the process of an actor that ends has ended. Answered by `ActorEnded`.
     AwaitActorEnd { request: u64, actor: u64 },
-    /// The wait of this process, reported by itself (`round` is 0), or as an answer to `AskWait`, with those of the
-    /// calls that it has; `None`: it does not wait.
-    Waits { round: u64, waits: Option<Waits>, holds: Vec<(OwnerId, u64)> },
+    /// A wait of this process, which has lasted for a while, or has changed.
+    Waits(Waits),
+    /// A wait that was reported is over.
+    WaitOver { wait: u64 },
+    /// All waits of this process that it reports, and those of the calls that it has. Answers `AskWaits`.
+    AllWaits { round: u64, waits: Vec<Waits>, holds: Vec<Held> },
     /// The needs of a promise of this process. Answers `AskPromise`.
     PromiseNeeds { round: u64, object: ObjectId, needs: Vec<Need> },
     /// The actor in this process ends itself, after the running call and permanently.
@@ -270,9 +273,9 @@ pub(crate) enum FromHead<'a> {
         request: u64,
         cancel: CancelCall,
     },
-    /// Asks a process that waits whether it still waits, and which of these calls it has and has not answered. A call
-    /// is named by the process that made it, and its number. Answered by `Waits`.
-    AskWait {
+    /// Asks a process that waits for all its waits, and which of these calls it has and has not answered. A call is
+    /// named by the process that made it, and its number. Answered by `AllWaits`.
+    AskWaits {
         round: u64,
         calls: Vec<(OwnerId, u64)>,
     },

@@ -25,4 +25,4 @@ pub(crate) use self::head::{
     ToHead,
 };
 pub(crate) use self::state::{ActorProcess, ActorRecord, HeadState, ProcessRecord, ToldWait, WantRecord};
-pub(crate) use self::waits::{Need, Waits};
+pub(crate) use self::waits::{Held, NEEDS_MAX, Need, RESULTS_MAX, WAITS_MAX, Waits};

@@ -147,6 +147,7 @@ fn records() -> Vec<Vec<u8>> {
         function: "f".to_owned(),
         waits_for: "g".to_owned(),
         at: Some("src/main.rs:1:2".to_owned()),
+        is_only: true,
         needed: 1,
         results: vec![needs, vec![Need::Worker { demand: Demand::default() }]],
     };
@@ -165,7 +166,13 @@ fn records() -> Vec<Vec<u8>> {
         ToHead::ListActors { request: 1, namespace: Some("s") },
         ToHead::AwaitActorEnd { request: 1, actor: 2 },
         ToHead::ActorExits { actor: 1 },
-        ToHead::Waits { round: 1, waits: Some(waits), holds: vec![(owner, 3)] },
+        ToHead::Waits(waits.clone()),
+        ToHead::WaitOver { wait: 1 },
+        ToHead::AllWaits {
+            round: 1,
+            waits: vec![waits],
+            holds: vec![Held { caller: owner, task: 3, behind: vec![vec![1, 2], vec![3]] }],
+        },
         ToHead::PromiseNeeds { round: 1, object, needs: vec![Need::Actor { actor: 1 }] },
         ToHead::Constructed { actor: 1, result: Err(failure.clone()) },
     ] {
@@ -202,7 +209,7 @@ fn records() -> Vec<Vec<u8>> {
         FromHead::ActorFound { request: 1, actor: Ok(Some(found)) },
         FromHead::ActorNames { request: 1, names, is_last: true },
         FromHead::ActorEnded { request: 1 },
-        FromHead::AskWait { round: 1, calls: vec![(owner, 3)] },
+        FromHead::AskWaits { round: 1, calls: vec![(owner, 3)] },
         FromHead::AskPromise { round: 1, object },
         FromHead::Deadlock { wait: 1, cycle },
         FromHead::ActorAt { actor: 1, process: owner, max_task_retries: 3 },

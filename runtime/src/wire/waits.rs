@@ -5,7 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::demand::Demand;
 
-/// The wait of a process: the only thread that runs its calls waits for results, without a time limit.
+/// The most waits of a process that are reported.
+pub(crate) const WAITS_MAX: usize = 256;
+/// The most results of a wait that are reported.
+pub(crate) const RESULTS_MAX: usize = 64;
+/// The most needs of one result that are reported.
+pub(crate) const NEEDS_MAX: usize = 32;
+
+/// A wait of a process: a thread that runs a call waits for results, without a time limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waits {
     /// The number of the wait, as the process counts.
@@ -16,10 +23,38 @@ pub(crate) struct Waits {
     pub(crate) waits_for: String,
     /// The place in the program.
     pub(crate) at: Option<String>,
+    /// The process runs no call beside the one that waits, so it keeps its resources as long as the wait lasts.
+    pub(crate) is_only: bool,
     /// How many of the results must come.
     pub(crate) needed: u32,
     /// The needs of each result that is not there. All needs of a result must be met.
     pub(crate) results: Vec<Vec<Need>>,
+}
+
+impl Waits {
+    /// Whether a process may report so much. A faulty one may write anything.
+    pub(crate) fn is_within_limits(&self) -> bool {
+        let is_short = |needs: &Vec<Need>| needs.len() <= NEEDS_MAX;
+        self.results.len() <= RESULTS_MAX && self.results.iter().all(is_short)
+    }
+}
+
+/// A call that a process has, and has not answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// The process that made it.
+    pub(crate) caller: OwnerId,
+    /// Its number, as its caller counts.
+    pub(crate) task: u64,
+    /// The call is not answered before, of each of these sets, one wait of the process is over. No set: it may be.
+    pub(crate) behind: Vec<Vec<u64>>,
+}
+
+impl Held {
+    /// Whether a process may report so much.
+    pub(crate) fn is_within_limits(&self) -> bool {
+        self.behind.len() <= WAITS_MAX && self.behind.iter().map(Vec::len).sum::<usize>() <= WAITS_MAX
+    }
 }
 
 /// The needs of a result.

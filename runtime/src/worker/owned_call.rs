@@ -176,6 +176,7 @@ impl Parts {
     }
 
     fn reply(&self, runtime: &Runtime) -> Reply {
+        self.under_way.set_may_be_later();
         let (client, from, call) = (runtime.client.clone(), self.from.clone(), self.under_way.clone());
         Reply::new(client, from, self.number, &self.call, call, self.run.clone())
     }

@@ -58,7 +58,7 @@ pub(super) fn serve(runtime: &Runtime, executor: &Executor, host: &'static dyn H
                 on.set_context(context);
                 let result = host.construct(class, &mut on).map(|made| {
                     if made.is_concurrent() {
-                        executor.set_concurrent();
+                        executor.set_concurrent(made.places());
                     }
                     if made.watches_callers() {
                         executor.set_watches_callers();

@@ -1,18 +1,24 @@
-//! Deadlocks: calls that wait for each other in a circle. Each process in the circle gets an error, and continues.
+//! Deadlocks: calls that wait for each other in a circle. Each call in the circle gets an error, and continues.
 //!
-//! A process reports its wait when it has waited for a while ([`Waits`]), and the end of that wait. From these reports,
-//! the head knows which processes may be *stuck*: the greatest set of processes each of which waits for something that
-//! only processes of the set can bring. This set may be too large, because the reports are not of one moment: a result
-//! may be on its way. So the head asks all of them again. Each may answer that it is still in the same wait, and that
-//! it still has the calls that were sent to it. The reports came before the question and the answers after it. If they
-//! agree, the state held at the question. None of these processes can continue before another one does, so none ever
-//! will.
+//! A process reports a wait of a call when it has lasted for a while ([`Waits`]), and the end of that wait. From these
+//! reports, the head knows which waits may be *stuck*: the greatest set of waits each of which needs something that
+//! does not come before another wait of the set is over. This set may be too large, because the reports are not of one
+//! moment: a result may be on its way. So the head asks all of these processes again. Each may answer that it is still
+//! in the same waits, and that it still has the calls that were sent to it ([`Held`]). The reports came before the
+//! question and the answers after it. If they agree, the state held at the question. None of these waits can end before
+//! another one does, so none ever will.
+//!
+//! A process that runs one call at a time does not answer its calls before the wait of the running one is over. In an
+//! actor that runs several at a time, a call that waits is not answered before its own wait is over. A call that has
+//! not begun is not answered before one of the calls ends that have the places of its lane. So it never is if all of
+//! these calls wait, and are stuck. The process says this of each of its calls, because it knows its lanes. The head
+//! only deals in sets of waits, of each of which one must end.
 //!
 //! A wait that could end in another way is not part of a deadlock. The wait, the waiting call or the awaited call may
-//! have a time limit. The actor may run several calls at a time. The waiting thread may not be the one that runs the
-//! process's calls. The next item of a stream may be on its way. A promise may have no call. Such a process reports
-//! nothing, or that it does not know. So each deadlock that the head finds is real, and the head does not find a
-//! deadlock with such a wait in it. It does not matter that a program could cancel a call or kill an actor.
+//! have a time limit. The waiting thread may not be one that runs calls. The next item of a stream may be on its way. A
+//! promise may have no call. Such a process reports nothing, or that it does not know. So each deadlock that the head
+//! finds is real, and the head does not find a deadlock with such a wait in it. It does not matter that a program could
+//! cancel a call or kill an actor.
 //!
 //! This part knows no links. The [state](super::state) sends its questions, and tells it which processes hold what
 //! ([`World`]). A process in a circle of waits that has not reported, such as the driver, needs no report: it gets the
@@ -30,7 +36,7 @@ use mobula_client::{ObjectId, OwnerId};
 
 pub(super) use self::known::Known;
 use crate::demand::Demand;
-use crate::wire::{Need, ToldWait, Waits};
+use crate::wire::{Held, Need, ToldWait, WAITS_MAX, Waits};
 
 /// The pause between two rounds of questions, if the first has confirmed nothing. It doubles, up to `PAUSE_MAX`, until
 /// a process reports something new.
@@ -63,8 +69,8 @@ pub(super) enum ActorIs {
 /// Something for the state to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Asks a process whether it still waits, and which of these calls it has and has not answered. A call is
-    /// identified by the process that made it and its number.
+    /// Asks a process for its waits, and which of these calls it has and has not answered. A call is identified by
+    /// the process that made it and its number.
     Ask { process: OwnerId, round: u64, calls: Vec<(OwnerId, u64)> },
     /// The owner of a promise is asked what it needs.
     AskPromise { object: ObjectId, round: u64 },
@@ -72,20 +78,29 @@ pub(super) enum Step {
     Report(Deadlocked),
 }
 
-/// A process in a circle.
+/// A wait in a circle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Deadlocked {
     pub(super) process: OwnerId,
     /// The number of its wait.
     pub(super) wait: u64,
-    /// The processes of the circle with their waits, of which the process is the first.
+    /// The waits of the circle, of which this one is the first. Behind them are those that have the other places of an
+    /// actor in the circle.
     pub(super) cycle: Vec<(OwnerId, Waits)>,
 }
+
+/// A wait: its process, and its number there.
+type WaitId = (OwnerId, u64);
+
+/// The name of a call: the process that made it, and its number.
+type CallName = (OwnerId, u64);
 
 /// See the module's documentation.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Deadlocks {
-    waiting: BTreeMap<OwnerId, Told>,
+    waiting: BTreeMap<WaitId, Told>,
+    /// The calls that each process had in the last round.
+    holds: BTreeMap<OwnerId, Holds>,
     promises: BTreeMap<ObjectId, Promised>,
     round: Option<Round>,
     /// The number of the last round.
@@ -96,13 +111,19 @@ pub(super) struct Deadlocks {
     pause: Duration,
 }
 
-/// The wait that a process has reported.
+/// A wait that a process has reported.
 #[derive(Debug, Clone)]
 struct Told {
     waits: Waits,
-    /// The calls that were with the process in the last round.
-    holds: BTreeSet<(OwnerId, u64)>,
-    /// The round in which it confirmed this.
+    /// The round in which the process confirmed it.
+    confirmed: u64,
+}
+
+/// The answer of a process about the calls that it has.
+#[derive(Debug, Clone, Default)]
+struct Holds {
+    /// The sets of waits that hold each call back.
+    behind: BTreeMap<CallName, Vec<Vec<u64>>>,
     confirmed: u64,
 }
 
@@ -122,12 +143,20 @@ struct Round {
     promises: BTreeSet<ObjectId>,
 }
 
-/// The waits from which a set of stuck processes is computed.
+/// The waits from which a set of stuck waits is computed.
 struct View<'a, W> {
     of: &'a Deadlocks,
     world: &'a W,
     /// Only waits that were confirmed in this round count. `None`: reported waits count.
     round: Option<u64>,
+}
+
+/// The waits that are stuck.
+#[derive(Default)]
+struct Stuck {
+    waits: BTreeSet<WaitId>,
+    /// The processes whose waits are stuck, and that keep their resources as long as they are.
+    holders: BTreeSet<OwnerId>,
 }
 
 impl Deadlocks {
@@ -137,38 +166,54 @@ impl Deadlocks {
         Some(until.saturating_duration_since(now))
     }
 
-    /// A process reports, without a question, its wait or the end of its wait.
-    pub(super) fn on_told(&mut self, process: OwnerId, waits: Option<Waits>, now: Instant) {
-        let Some(waits) = waits else { return self.forget(process) };
-        let is_new = self.waiting.get(&process).is_none_or(|told| told.waits != waits);
-        if is_new {
-            self.waiting.insert(process, Told { waits, holds: BTreeSet::new(), confirmed: 0 });
+    /// A process reports a wait, without a question.
+    pub(super) fn on_told(&mut self, process: OwnerId, waits: Waits, now: Instant) {
+        let id = (process, waits.number);
+        let is_known = self.waiting.contains_key(&id);
+        if !is_known && self.of_process(process).count() >= WAITS_MAX {
+            return;
+        }
+        if self.waiting.get(&id).is_none_or(|told| told.waits != waits) {
+            self.waiting.insert(id, Told { waits, confirmed: 0 });
             // Many processes that begin to wait one after the other cost one look.
             let look_at = self.looked.map_or(now, |looked| now.max(looked + PAUSE));
             (self.look_at, self.pause) = (Some(look_at), PAUSE);
         }
     }
 
-    /// A process answers a question.
-    pub(super) fn on_answer(
-        &mut self,
-        process: OwnerId,
-        round: u64,
-        waits: Option<Waits>,
-        holds: Vec<(OwnerId, u64)>,
-    ) {
-        let Some(asked) = self.round.as_mut().filter(|asked| asked.number == round) else { return };
-        asked.processes.remove(&process);
-        let Some(waits) = waits else { return self.forget(process) };
-        let is_same = self.waiting.get(&process).is_some_and(|told| told.waits == waits);
-        let (holds, confirmed) = (holds.into_iter().collect(), if is_same { round } else { 0 });
-        self.waiting.insert(process, Told { waits, holds, confirmed });
+    /// A wait that was reported is over.
+    pub(super) fn on_over(&mut self, process: OwnerId, wait: u64) {
+        self.waiting.remove(&(process, wait));
     }
 
-    /// The last reported wait of a process.
+    /// A process answers a question: all its waits, and those of the calls that it has.
+    pub(super) fn on_answer(&mut self, process: OwnerId, round: u64, waits: Vec<Waits>, holds: Vec<Held>) {
+        let Some(asked) = self.round.as_mut().filter(|asked| asked.number == round) else { return };
+        if !asked.processes.remove(&process) {
+            return;
+        }
+        let before: Vec<WaitId> = self.of_process(process).map(|(id, _)| *id).collect();
+        let mut before: BTreeMap<WaitId, Told> =
+            before.into_iter().filter_map(|id| Some((id, self.waiting.remove(&id)?))).collect();
+        for waits in waits.into_iter().take(WAITS_MAX) {
+            let id = (process, waits.number);
+            let is_same = before.remove(&id).is_some_and(|told| told.waits == waits);
+            self.waiting.insert(id, Told { waits, confirmed: if is_same { round } else { 0 } });
+        }
+        let behind = holds.into_iter().map(|held| ((held.caller, held.task), held.behind)).collect();
+        self.holds.insert(process, Holds { behind, confirmed: round });
+    }
+
+    /// A wait that a process has reported, the oldest.
     pub(super) fn told(&self, process: OwnerId) -> Option<ToldWait> {
-        let Told { waits: Waits { function, waits_for, at, .. }, .. } = self.waiting.get(&process)?;
+        let (_, Told { waits: Waits { function, waits_for, at, .. }, .. }) =
+            self.of_process(process).next()?;
         Some(ToldWait { function: function.clone(), waits_for: waits_for.clone(), at: at.clone() })
+    }
+
+    /// The waits that a process has reported.
+    fn of_process(&self, process: OwnerId) -> impl Iterator<Item = (&WaitId, &Told)> {
+        self.waiting.range((process, 0)..=(process, u64::MAX))
     }
 
     /// The owner of a promise answers a question.
@@ -178,9 +223,10 @@ impl Deadlocks {
         self.promises.insert(object, Promised { needs, confirmed: round });
     }
 
-    /// A process no longer waits, or is gone.
+    /// A process is gone.
     pub(super) fn forget(&mut self, process: OwnerId) {
-        self.waiting.remove(&process);
+        self.waiting.retain(|(its, _), _| *its != process);
+        self.holds.remove(&process);
         if let Some(round) = &mut self.round {
             round.processes.remove(&process);
             round.promises.retain(|object| object.owner() != process);
@@ -207,26 +253,28 @@ impl Deadlocks {
 
     fn begin_round(&mut self, world: &impl World, now: Instant) -> Vec<Step> {
         let view = View { of: self, world, round: None };
-        let suspects: BTreeSet<OwnerId> = view.stuck().into_keys().collect();
+        let suspects: Vec<WaitId> = view.stuck().into_keys().collect();
         let mut promises = BTreeSet::new();
-        let mut calls: BTreeMap<OwnerId, BTreeSet<(OwnerId, u64)>> = BTreeMap::new();
-        for process in &suspects {
-            let needs = self.waiting[process].waits.results.iter().flatten();
-            needs.for_each(|need| self.find_questions(*process, need, &mut promises, &mut calls));
+        let mut calls: BTreeMap<OwnerId, BTreeSet<CallName>> = BTreeMap::new();
+        for wait in &suspects {
+            let needs = self.waiting[wait].waits.results.iter().flatten();
+            needs.for_each(|need| self.find_questions(wait.0, need, &mut promises, &mut calls));
         }
         // Answers about other promises are dropped: they are not asked for again, and do not count again.
         self.promises.retain(|object, _| promises.contains(object));
+        self.holds.clear();
         if suspects.is_empty() {
             return Vec::new();
         }
         self.rounds += 1;
         let round = self.rounds;
+        let processes: BTreeSet<OwnerId> = suspects.into_iter().map(|(process, _)| process).collect();
         let of = |process: &OwnerId| calls.get(process).into_iter().flatten().copied().collect();
-        let asks = suspects.iter().map(|process| Step::Ask { process: *process, round, calls: of(process) });
+        let asks = processes.iter().map(|process| Step::Ask { process: *process, round, calls: of(process) });
         let asks = asks.chain(promises.iter().map(|object| Step::AskPromise { object: *object, round }));
         let steps = asks.collect();
         let until = now + ROUND_PATIENCE;
-        self.round = Some(Round { number: round, until, processes: suspects, promises });
+        self.round = Some(Round { number: round, until, processes, promises });
         steps
     }
 
@@ -236,7 +284,7 @@ impl Deadlocks {
         owner: OwnerId,
         need: &Need,
         promises: &mut BTreeSet<ObjectId>,
-        calls: &mut BTreeMap<OwnerId, BTreeSet<(OwnerId, u64)>>,
+        calls: &mut BTreeMap<OwnerId, BTreeSet<CallName>>,
     ) {
         match need {
             Need::Call { process, task } => _ = calls.entry(*process).or_default().insert((owner, *task)),
@@ -254,11 +302,12 @@ impl Deadlocks {
         let circles = circles::circles(&stuck);
         let reports: Vec<_> = circles
             .into_iter()
-            .map(|circle| {
-                let waits_of = |process: &OwnerId| (*process, self.waiting[process].waits.clone());
+            .map(|mut circle| {
+                add_places(&mut circle, &stuck);
+                let waits_of = |wait: &WaitId| (wait.0, self.waiting[wait].waits.clone());
                 let cycle: Vec<_> = circle.iter().map(waits_of).collect();
-                let (process, wait) = (cycle[0].0, cycle[0].1.number);
-                Step::Report(Deadlocked { process, wait, cycle })
+                let (process, wait) = circle[0];
+                Deadlocked { process, wait, cycle }
             })
             .collect();
         if reports.is_empty() {
@@ -266,50 +315,68 @@ impl Deadlocks {
             self.look_at = Some(now + self.pause);
             self.pause = (self.pause * 2).clamp(PAUSE, PAUSE_MAX);
         } else {
-            for report in &reports {
-                if let Step::Report(Deadlocked { process, .. }) = report {
-                    self.waiting.remove(process);
-                }
+            for Deadlocked { process, wait, .. } in &reports {
+                self.waiting.remove(&(*process, *wait));
             }
             (self.look_at, self.pause) = (Some(now + PAUSE), PAUSE);
         }
-        reports
+        reports.into_iter().map(Step::Report).collect()
+    }
+}
+
+/// Adds the waits that have the other places of an actor in the circle.
+fn add_places(circle: &mut Vec<WaitId>, stuck: &BTreeMap<WaitId, Vec<WaitId>>) {
+    let size = circle.len();
+    for position in 0..size {
+        let next = circle[(position + 1) % size];
+        for target in &stuck[&circle[position]] {
+            if target.0 == next.0 && !circle.contains(target) {
+                circle.push(*target);
+            }
+        }
     }
 }
 
 impl<W: World> View<'_, W> {
-    /// The processes that are stuck, each with those that it waits for.
-    fn stuck(&self) -> BTreeMap<OwnerId, Vec<OwnerId>> {
+    /// The waits that are stuck, each with those that it needs the end of.
+    fn stuck(&self) -> BTreeMap<WaitId, Vec<WaitId>> {
         let counts = |told: &Told| self.round.is_none_or(|round| told.confirmed == round);
-        let told = self.of.waiting.iter().filter(|(_, told)| counts(told));
-        let mut set: BTreeSet<OwnerId> = told.map(|(process, _)| *process).collect();
+        let mut set = Stuck::default();
+        for (id, told) in self.of.waiting.iter().filter(|(_, told)| counts(told)) {
+            set.waits.insert(*id);
+            if told.waits.is_only {
+                set.holders.insert(id.0);
+            }
+        }
         let mut edges = BTreeMap::new();
-        // A process stays in the set as long as those that it waits for do. So when one leaves, only those that wait
-        // for it are looked at again: the time does not grow with the square of a chain's length.
-        let mut waiters: BTreeMap<OwnerId, Vec<OwnerId>> = BTreeMap::new();
-        let mut to_look_at: Vec<OwnerId> = set.iter().copied().collect();
-        while let Some(process) = to_look_at.pop() {
-            if !set.contains(&process) {
+        // A wait stays in the set as long as those that it needs do. So when one leaves, only those that need it are
+        // looked at again: the time does not grow with the square of a chain's length.
+        let mut waiters: BTreeMap<WaitId, Vec<WaitId>> = BTreeMap::new();
+        let mut to_look_at: Vec<WaitId> = set.waits.iter().copied().collect();
+        while let Some(wait) = to_look_at.pop() {
+            if !set.waits.contains(&wait) {
                 continue;
             }
-            if let Some(targets) = self.waits_for(process, &set) {
-                targets.iter().for_each(|target| waiters.entry(*target).or_default().push(process));
-                edges.insert(process, targets);
+            if let Some(targets) = self.waits_for(wait, &set) {
+                targets.iter().for_each(|target| waiters.entry(*target).or_default().push(wait));
+                edges.insert(wait, targets);
             } else {
-                set.remove(&process);
-                edges.remove(&process);
-                to_look_at.extend(waiters.remove(&process).into_iter().flatten());
+                set.waits.remove(&wait);
+                // A process of which `is_only` holds has one wait.
+                set.holders.remove(&wait.0);
+                edges.remove(&wait);
+                to_look_at.extend(waiters.remove(&wait).into_iter().flatten());
             }
         }
         edges
     }
 
-    /// The stuck processes that a process waits for, if it cannot continue without them.
-    fn waits_for(&self, process: OwnerId, stuck: &BTreeSet<OwnerId>) -> Option<Vec<OwnerId>> {
-        let waits = &self.of.waiting[&process].waits;
+    /// The stuck waits of which one must end before this one can.
+    fn waits_for(&self, wait: WaitId, stuck: &Stuck) -> Option<Vec<WaitId>> {
+        let waits = &self.of.waiting[&wait].waits;
         let (mut targets, mut never) = (Vec::new(), 0);
         for needs in &waits.results {
-            if let Some(found) = self.never(process, needs, stuck, 0) {
+            if let Some(found) = self.never(wait.0, needs, stuck, 0) {
                 targets.extend(found);
                 never += 1;
             }
@@ -318,22 +385,12 @@ impl<W: World> View<'_, W> {
         (may_come < waits.needed as usize).then_some(targets)
     }
 
-    /// The stuck processes that prevent the result of a call of `owner`; `None`: the result may come.
-    fn never(
-        &self,
-        owner: OwnerId,
-        needs: &[Need],
-        stuck: &BTreeSet<OwnerId>,
-        promises: usize,
-    ) -> Option<Vec<OwnerId>> {
-        let mut found: Option<Vec<OwnerId>> = None;
+    /// The stuck waits that prevent the result of a call of `owner`; `None`: the result may come.
+    fn never(&self, owner: OwnerId, needs: &[Need], stuck: &Stuck, promises: usize) -> Option<Vec<WaitId>> {
+        let mut found: Option<Vec<WaitId>> = None;
         for need in needs {
             let never = match need {
-                Need::Call { process, task } => {
-                    let is_with_it = || self.of.waiting[process].holds.contains(&(owner, *task));
-                    let is_stuck = stuck.contains(process) && (self.round.is_none() || is_with_it());
-                    is_stuck.then(|| vec![*process])
-                }
+                Need::Call { process, task } => self.never_answers(*process, (owner, *task), stuck),
                 // Its owner is asked in each round.
                 Need::Promise { .. } if self.round.is_none() => Some(Vec::new()),
                 Need::Promise { object } => {
@@ -344,11 +401,11 @@ impl<W: World> View<'_, W> {
                         .and_then(|promised| self.never(object.owner(), &promised.needs, stuck, promises + 1))
                 }
                 Need::Actor { actor } => match self.world.actor(*actor) {
-                    ActorIs::Constructed(process) => stuck.contains(&process).then(|| vec![process]),
-                    ActorIs::Waiting(demand) => self.world.holders(&demand, stuck),
+                    ActorIs::Constructed(process) => self.waits_of(process, stuck),
+                    ActorIs::Waiting(demand) => self.never_fits(&demand, stuck),
                     ActorIs::There => None,
                 },
-                Need::Worker { demand } => self.world.holders(demand, stuck),
+                Need::Worker { demand } => self.never_fits(demand, stuck),
                 Need::Unknown => None,
             };
             if let Some(never) = never {
@@ -356,5 +413,31 @@ impl<W: World> View<'_, W> {
             }
         }
         found
+    }
+
+    /// The stuck waits of which one must end before a process answers a call.
+    fn never_answers(&self, process: OwnerId, call: CallName, stuck: &Stuck) -> Option<Vec<WaitId>> {
+        let Some(round) = self.round else { return self.waits_of(process, stuck) };
+        let holds = self.of.holds.get(&process).filter(|holds| holds.confirmed == round)?;
+        let mut found: Option<Vec<WaitId>> = None;
+        for set in holds.behind.get(&call)? {
+            let mut waits = set.iter().map(|wait| (process, *wait));
+            if !set.is_empty() && waits.clone().all(|wait| stuck.waits.contains(&wait)) {
+                found.get_or_insert_default().extend(&mut waits);
+            }
+        }
+        found
+    }
+
+    /// The stuck processes that hold what a demand needs, as their waits.
+    fn never_fits(&self, demand: &Demand, stuck: &Stuck) -> Option<Vec<WaitId>> {
+        let holders = self.world.holders(demand, &stuck.holders)?;
+        Some(holders.into_iter().filter_map(|process| self.waits_of(process, stuck)).flatten().collect())
+    }
+
+    /// The stuck waits of a process; `None`: it has none.
+    fn waits_of(&self, process: OwnerId, stuck: &Stuck) -> Option<Vec<WaitId>> {
+        let waits: Vec<_> = stuck.waits.range((process, 0)..=(process, u64::MAX)).copied().collect();
+        (!waits.is_empty()).then_some(waits)
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A driver calls actors and functions. These run random scripts: they call others, pass references on, and wait for
 //! all or for any of their results, some for a limited time. Functions hold a resource, of which there are few units.
+//! Actors run one call at a time or several, of which some run alone.
 //! Records between two processes stay in order, and the seed decides how late they arrive.
 //!
 //! The head's answers are compared with a model that has no sets and no circles: it runs a copy of the whole session,
@@ -41,7 +42,7 @@ fn every_deadlock_is_reported_and_nothing_else() {
 #[derive(Debug)]
 enum Op {
     /// Makes a call, and passes on references that it has. The call may need one of them as an argument.
-    Call { target: Target, script: Script, given: Vec<usize>, argument: Option<usize> },
+    Call { target: Target, is_alone: bool, script: Script, given: Vec<usize>, argument: Option<usize> },
     /// Waits for these results that it has: for all, or for any of them.
     Wait { of: Vec<usize>, all: bool, timed: bool },
 }
@@ -59,6 +60,8 @@ enum Target {
 struct Call {
     caller: usize,
     target: Target,
+    /// No other call of the actor runs beside it.
+    is_alone: bool,
     script: Script,
     /// References that it has: calls.
     refs: Vec<usize>,
@@ -75,8 +78,8 @@ enum Kind {
     Driver,
     /// Runs one call at a time.
     Serial,
-    /// Runs several at a time, none of which waits.
-    Concurrent,
+    /// Runs so many calls at a time. Those that run alone wait until no other one runs, and later ones wait for them.
+    Wide(usize),
     /// Runs one call of a function, which holds this many units.
     Worker(u32),
 }
@@ -85,10 +88,16 @@ enum Kind {
 struct Process {
     kind: Kind,
     queue: VecDeque<usize>,
-    /// The running call, and its next step.
-    running: Option<(usize, usize)>,
-    wait: Option<Wait>,
+    running: Vec<Running>,
     waits_last: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Running {
+    call: usize,
+    /// The next step.
+    op: usize,
+    wait: Option<Wait>,
 }
 
 #[derive(Debug, Clone)]
@@ -105,9 +114,10 @@ struct Wait {
 enum Record {
     Call(usize),
     Result(usize, bool),
-    Told(Option<Waits>),
+    Told(Waits),
+    Over(u64),
     Ask(u64, Vec<(OwnerId, u64)>),
-    Answer(u64, Option<Waits>, Vec<(OwnerId, u64)>),
+    Answer(u64, Vec<Waits>, Vec<Held>),
     AskPromise(u64, ObjectId),
     Promise(u64, ObjectId, Vec<Need>),
     Deadlock(u64),
@@ -139,6 +149,37 @@ fn demand(units: u32) -> Demand {
     Demand::of(Amounts { resources: Some(unit), ..amounts }.resolve(0.0).expect("it can be"))
 }
 
+impl Process {
+    fn new(kind: Kind) -> Self {
+        Self { kind, queue: VecDeque::new(), running: Vec::new(), waits_last: 0 }
+    }
+
+    /// The sets of running calls that hold back a call which has not begun, if any do: of each set, one must end.
+    fn held_back(&self, call: usize, calls: &[Call]) -> Option<Vec<Vec<usize>>> {
+        let places = if let Kind::Wide(places) = self.kind { places } else { 1 };
+        let is_alone = |running: &Running| calls[running.call].is_alone;
+        let all: Vec<usize> = (0..self.running.len()).collect();
+        if all.len() == places || self.running.iter().any(is_alone) {
+            return Some(vec![all]);
+        }
+        // The first of the queue waits until none runs, or begins before this one.
+        let front = *self.queue.front()?;
+        let is_held = calls[front].is_alone && !all.is_empty();
+        (is_held || front != call)
+            .then(|| all.into_iter().filter(|_| is_held).map(|place| vec![place]).collect())
+    }
+
+    fn place_of(&self, wait: u64) -> Option<usize> {
+        let is_it = |running: &Running| running.wait.as_ref().is_some_and(|now| now.number == wait);
+        self.running.iter().position(is_it)
+    }
+
+    /// The waits that only results end.
+    fn untimed(&self) -> impl Iterator<Item = &Wait> {
+        self.running.iter().filter_map(|running| running.wait.as_ref()).filter(|wait| !wait.timed)
+    }
+}
+
 /// The head's knowledge of the simulated session.
 struct Known<'a>(&'a Session);
 
@@ -167,13 +208,11 @@ impl Session {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let kinds: Vec<Kind> = (0..1 + random.below(5))
-            .map(|_| if random.below(4) == 0 { Kind::Concurrent } else { Kind::Serial })
+            .map(|_| if random.below(3) == 0 { Kind::Wide(1 + random.below(3)) } else { Kind::Serial })
             .collect();
         let units = 1 + random.below(3) as u32;
-        let process =
-            |kind| Process { kind, queue: VecDeque::new(), running: None, wait: None, waits_last: 0 };
         let mut session = Self {
-            processes: std::iter::once(Kind::Driver).chain(kinds).map(process).collect(),
+            processes: std::iter::once(Kind::Driver).chain(kinds).map(Process::new).collect(),
             calls: Vec::new(),
             wires: BTreeMap::new(),
             free: units,
@@ -186,8 +225,8 @@ impl Session {
         };
         for _ in 0..1 + session.random.below(4) {
             let target = session.target();
-            let script = session.script(target, 0);
-            session.call(DRIVER, target, script, Vec::new(), None);
+            let (is_alone, script) = (session.random.below(4) == 0, session.script(0));
+            session.call(DRIVER, target, is_alone, script, Vec::new(), None);
         }
         session
     }
@@ -199,21 +238,19 @@ impl Session {
         }
     }
 
-    /// The script of a call of this target.
-    fn script(&mut self, target: Target, depth: usize) -> Script {
-        let is_leaf =
-            matches!(target, Target::Actor(actor) if self.processes[actor].kind == Kind::Concurrent);
+    /// The script of a call.
+    fn script(&mut self, depth: usize) -> Script {
         let mut ops = Vec::new();
-        if is_leaf || depth > 3 {
+        if depth > 3 {
             return ops.into();
         }
         for _ in 0..self.random.below(4) {
             let of = (0..1 + self.random.below(2)).map(|_| self.random.below(8)).collect();
             if self.random.below(5) < 3 {
                 let target = self.target();
-                let script = self.script(target, depth + 1);
+                let (is_alone, script) = (self.random.below(4) == 0, self.script(depth + 1));
                 let argument = (self.random.below(4) == 0).then(|| self.random.below(8));
-                ops.push(Op::Call { target, script, given: of, argument });
+                ops.push(Op::Call { target, is_alone, script, given: of, argument });
             } else {
                 let (all, timed) = (self.random.below(3) > 0, self.random.below(8) == 0);
                 ops.push(Op::Wait { of, all, timed });
@@ -260,13 +297,14 @@ impl Session {
         &mut self,
         caller: usize,
         target: Target,
+        is_alone: bool,
         script: Script,
         refs: Vec<usize>,
         argument: Option<usize>,
     ) -> usize {
         let number = self.calls.len();
         let (at, is_over, has_failed) = (None, false, false);
-        self.calls.push(Call { caller, target, script, refs, argument, at, is_over, has_failed });
+        self.calls.push(Call { caller, target, is_alone, script, refs, argument, at, is_over, has_failed });
         self.send_if_ready(number);
         number
     }
@@ -293,42 +331,51 @@ impl Session {
         let Some(number) = self.random.any(&waiting) else { return false };
         let Target::Function(units) = self.calls[number].target else { unreachable!("a function") };
         self.free -= units;
-        let (kind, queue) = (Kind::Worker(units), VecDeque::new());
-        self.processes.push(Process { kind, queue, running: None, wait: None, waits_last: 0 });
+        self.processes.push(Process::new(Kind::Worker(units)));
         let (caller, worker) = (self.calls[number].caller, self.processes.len() - 1);
         self.calls[number].at = Some(worker);
         self.send(caller, worker, Record::Call(number));
         true
     }
 
+    /// A process begins a call, or one of its calls does a step.
     fn step(&mut self, number: usize) -> bool {
         let process = &mut self.processes[number];
         if process.kind == Kind::Driver {
             return false;
         }
-        let Some((call, op)) = process.running else {
-            let Some(next) = process.queue.pop_front() else { return false };
-            process.running = Some((next, 0));
+        if let Some(next) = process.queue.front()
+            && process.held_back(*next, &self.calls).is_none()
+        {
+            let running = Running { call: *next, op: 0, wait: None };
+            process.queue.pop_front();
+            process.running.push(running);
             return true;
-        };
-        if process.wait.is_some() {
-            return self.step_wait(number);
+        }
+        if process.running.is_empty() {
+            return false;
+        }
+        let place = self.random.below(process.running.len());
+        let Running { call, op, wait } = &mut process.running[place];
+        let call = *call;
+        if wait.is_some() {
+            return self.step_wait(number, place);
         }
         let script = self.calls[call].script.clone();
-        let Some(op_now) = script.get(op) else {
-            self.finish(number, false);
+        let Some(op_now) = script.get(*op) else {
+            self.finish(number, place, false);
             return true;
         };
-        self.processes[number].running = Some((call, op + 1));
+        *op += 1;
         let refs = self.calls[call].refs.clone();
         let of = |positions: &[usize]| -> Vec<usize> {
             let found: BTreeSet<usize> = positions.iter().filter_map(|at| refs.get(*at).copied()).collect();
             found.into_iter().collect()
         };
         match op_now {
-            Op::Call { target, script, given, argument } => {
+            Op::Call { target, is_alone, script, given, argument } => {
                 let argument = argument.and_then(|at| refs.get(at).copied());
-                let made = self.call(number, *target, script.clone(), of(given), argument);
+                let made = self.call(number, *target, *is_alone, script.clone(), of(given), argument);
                 self.calls[call].refs.insert(0, made);
             }
             Op::Wait { of: positions, all, timed } => {
@@ -337,52 +384,53 @@ impl Session {
                     let process = &mut self.processes[number];
                     process.waits_last += 1;
                     let (all, timed, told) = (*all, *timed, None);
-                    process.wait = Some(Wait { number: process.waits_last, of, all, timed, told });
+                    process.running[place].wait =
+                        Some(Wait { number: process.waits_last, of, all, timed, told });
                 }
             }
         }
         true
     }
 
-    /// A process that waits looks, tells the head, or gives up.
-    fn step_wait(&mut self, number: usize) -> bool {
-        let wait = self.processes[number].wait.clone().expect("it waits");
+    /// A call that waits looks, tells the head, or gives up.
+    fn step_wait(&mut self, number: usize, place: usize) -> bool {
+        let wait = self.processes[number].running[place].wait.clone().expect("it waits");
         let over = wait.of.iter().filter(|call| self.calls[**call].is_over);
         let (count, has_failed) =
             (over.clone().count(), over.clone().any(|call| self.calls[*call].has_failed));
         let is_over = if wait.all { count == wait.of.len() || has_failed } else { count > 0 };
         if is_over {
-            self.end_wait(number);
+            self.end_wait(number, place);
             // A call that gets a failure fails, mostly.
             if wait.all && has_failed {
-                self.finish(number, true);
+                self.finish(number, place, true);
             }
             return true;
         }
         if wait.timed {
-            self.end_wait(number);
+            self.end_wait(number, place);
             return true;
         }
         if self.tells && self.random.below(3) == 0 {
-            let waits = self.waits_of(number);
-            if wait.told != waits {
+            let waits = self.waits_of(number, &wait);
+            if wait.told.as_ref() != Some(&waits) {
                 self.send(number, HEAD, Record::Told(waits.clone()));
-                self.processes[number].wait.as_mut().expect("it waits").told = waits;
+                self.processes[number].running[place].wait.as_mut().expect("it waits").told = Some(waits);
                 return true;
             }
         }
         false
     }
 
-    fn end_wait(&mut self, number: usize) {
-        let wait = self.processes[number].wait.take();
-        if wait.is_some_and(|wait| wait.told.is_some()) {
-            self.send(number, HEAD, Record::Told(None));
+    fn end_wait(&mut self, number: usize, place: usize) {
+        let wait = self.processes[number].running[place].wait.take();
+        if let Some(wait) = wait.filter(|wait| wait.told.is_some()) {
+            self.send(number, HEAD, Record::Over(wait.number));
         }
     }
 
-    fn finish(&mut self, number: usize, has_failed: bool) {
-        let Some((call, _)) = self.processes[number].running.take() else { return };
+    fn finish(&mut self, number: usize, place: usize, has_failed: bool) {
+        let Running { call, .. } = self.processes[number].running.remove(place);
         if let Kind::Worker(units) = self.processes[number].kind {
             self.free += units;
             self.processes[number].kind = Kind::Worker(0);
@@ -403,10 +451,6 @@ impl Session {
         }
         let (from, to) = wire;
         match record {
-            Record::Call(call) if self.processes[to].kind == Kind::Concurrent => {
-                let caller = self.calls[call].caller;
-                self.send(to, caller, Record::Result(call, false));
-            }
             Record::Call(call) => self.processes[to].queue.push_back(call),
             Record::Result(call, has_failed) => {
                 (self.calls[call].is_over, self.calls[call].has_failed) = (true, has_failed);
@@ -415,9 +459,10 @@ impl Session {
                 }
             }
             Record::Told(waits) => self.head.on_told(id(from), waits, self.now),
+            Record::Over(wait) => self.head.on_over(id(from), wait),
             Record::Ask(round, calls) => {
-                let holds = calls.into_iter().filter(|(_, task)| self.holds(to, *task as usize)).collect();
-                let waits = self.waits_of(to);
+                let holds = calls.into_iter().filter_map(|call| self.held(to, call)).collect();
+                let waits = self.processes[to].untimed().map(|wait| self.waits_of(to, wait)).collect();
                 self.send(to, HEAD, Record::Answer(round, waits, holds));
             }
             Record::Answer(round, waits, holds) => self.head.on_answer(id(from), round, waits, holds),
@@ -427,9 +472,9 @@ impl Session {
             }
             Record::Promise(round, object, needs) => self.head.on_promise(object, round, needs),
             Record::Deadlock(wait) => {
-                if self.processes[to].wait.as_ref().is_some_and(|now| now.number == wait) {
-                    self.end_wait(to);
-                    self.finish(to, true);
+                if let Some(place) = self.processes[to].place_of(wait) {
+                    self.end_wait(to, place);
+                    self.finish(to, place, true);
                 }
             }
         }
@@ -437,13 +482,27 @@ impl Session {
 
     // ---- what processes say ----
 
-    fn holds(&self, process: usize, call: usize) -> bool {
-        let process = &self.processes[process];
-        process.queue.contains(&call) || process.running.is_some_and(|(running, _)| running == call)
+    /// A call that a process has, and what holds it up.
+    fn held(&self, number: usize, (caller, task): (OwnerId, u64)) -> Option<Held> {
+        let (process, call) = (&self.processes[number], task as usize);
+        let is_endless = |place: &usize| process.running[*place].wait.as_ref().filter(|wait| !wait.timed);
+        let numbers = |places: &[usize]| {
+            let waits: Option<Vec<u64>> =
+                places.iter().map(|place| Some(is_endless(place)?.number)).collect();
+            waits
+        };
+        let behind = if let Some(place) = process.running.iter().position(|running| running.call == call) {
+            numbers(&[place]).into_iter().collect()
+        } else if process.queue.contains(&call) {
+            let sets = process.held_back(call, &self.calls).unwrap_or_default();
+            sets.iter().filter_map(|places| numbers(places)).collect()
+        } else {
+            return None;
+        };
+        Some(Held { caller, task, behind })
     }
 
-    fn waits_of(&self, process: usize) -> Option<Waits> {
-        let wait = self.processes[process].wait.as_ref().filter(|wait| !wait.timed)?;
+    fn waits_of(&self, process: usize, wait: &Wait) -> Waits {
         let results: Vec<_> = wait
             .of
             .iter()
@@ -452,7 +511,8 @@ impl Session {
             .collect();
         let needed = if wait.all { results.len() as u32 } else { 1 };
         let (function, waits_for) = (String::new(), String::new());
-        Some(Waits { number: wait.number, function, waits_for, at: None, needed, results })
+        let is_only = !matches!(self.processes[process].kind, Kind::Wide(_));
+        Waits { number: wait.number, function, waits_for, at: None, is_only, needed, results }
     }
 
     /// The needs of a result, as this process knows them.
@@ -514,6 +574,6 @@ impl Session {
         while still < 50 * model.processes.len() {
             still = if model.step_any() { 0 } else { still + 1 };
         }
-        model.processes[process].wait.as_ref().is_some_and(|now| now.number == wait)
+        model.processes[process].place_of(wait).is_some()
     }
 }

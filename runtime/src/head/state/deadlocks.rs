@@ -2,21 +2,47 @@
 
 use std::time::Instant;
 
-use mobula_client::OwnerId;
+use mobula_client::{ObjectId, OwnerId};
 
 use super::State;
 use crate::error::WaitingCall;
 use crate::head::deadlock::{self, Deadlocked, Known};
-use crate::wire::{FromHead, Waits};
+use crate::mail::link::Link;
+use crate::wire::{FromHead, Held, NEEDS_MAX, Need, WAITS_MAX, Waits};
 
 impl State {
+    /// A process reports a wait.
+    pub(super) fn on_waits(&mut self, from: &Link, waits: Waits) {
+        if !waits.is_within_limits() {
+            return is_faulty(from);
+        }
+        self.deadlocks.on_told(from.peer, waits, Instant::now());
+    }
+
+    /// A process answers which waits and which calls it has.
+    pub(super) fn on_all_waits(&mut self, from: &Link, round: u64, waits: Vec<Waits>, holds: Vec<Held>) {
+        let is_within_limits = waits.len() <= WAITS_MAX && waits.iter().all(Waits::is_within_limits);
+        if !is_within_limits || !holds.iter().all(Held::is_within_limits) {
+            return is_faulty(from);
+        }
+        self.deadlocks.on_answer(from.peer, round, waits, holds);
+    }
+
+    /// The owner of a promise answers what it needs.
+    pub(super) fn on_promise_needs(&mut self, from: &Link, round: u64, object: ObjectId, needs: Vec<Need>) {
+        if object.owner() != from.peer || needs.len() > NEEDS_MAX {
+            return is_faulty(from);
+        }
+        self.deadlocks.on_promise(object, round, needs);
+    }
+
     /// Asks the processes that may be stuck, and informs those that are.
     pub(in crate::head) fn look_after_deadlocks(&mut self) {
         let Self { deadlocks, actors, pool, links, .. } = self;
         for step in deadlocks.step(&Known { actors, pool }, Instant::now()) {
             let (to, record) = match step {
                 deadlock::Step::Ask { process, round, calls } => {
-                    (process, FromHead::AskWait { round, calls })
+                    (process, FromHead::AskWaits { round, calls })
                 }
                 deadlock::Step::AskPromise { object, round } => {
                     (object.owner(), FromHead::AskPromise { round, object })
@@ -32,6 +58,12 @@ impl State {
             }
         }
     }
+}
+
+/// A process has reported more than it may, or about another one.
+fn is_faulty(process: &Link) {
+    tracing::error!(peer = %process.peer, "a report about waits that cannot be");
+    process.close();
 }
 
 /// The circle for its report. If a process does not name its running function, the function is taken from the wait of
