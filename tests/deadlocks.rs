@@ -67,6 +67,27 @@ impl Node {
         wide.one().get()
     }
 
+    /// The second item is one of another actor.
+    #[remote(streaming)]
+    fn ones(&self, other: ActorHandle<Node>) -> impl Iterator<Item = mobula::Result<u32>> + use<> {
+        std::iter::once(Ok(1)).chain(std::iter::once_with(move || other.one().get()))
+    }
+
+    /// The second item comes when the file is there.
+    #[remote(streaming)]
+    fn later(&self, file: PathBuf) -> impl Iterator<Item = mobula::Result<u32>> + use<> {
+        std::iter::once(Ok(1)).chain(std::iter::once_with(move || waits_for::remote(file).get()))
+    }
+
+    /// Takes the items of an actor that waits for this one.
+    fn takes_own(&self, from: ActorHandle<Node>) -> mobula::Result<u32> {
+        from.ones(self.next.clone().expect("it is given")).map(|item| item.get()).sum()
+    }
+
+    fn takes_later(&self, from: ActorHandle<Node>, file: PathBuf) -> mobula::Result<u32> {
+        from.later(file).map(|item| item.get()).sum()
+    }
+
     /// Waits for a call that another process has made.
     fn of_another(&self, results: Vec<ObjectRef<u32>>) -> mobula::Result<u32> {
         results[0].get()
@@ -345,4 +366,26 @@ fn a_place_that_comes_free_is_no_deadlock() {
     assert_eq!(other.get_timeout(PATIENCE).unwrap(), 3);
     assert_eq!(waits.get_timeout(PATIENCE).unwrap(), 1);
     wide.leave().get().unwrap();
+}
+
+#[test]
+fn an_item_that_only_the_one_that_takes_it_could_bring_is_a_deadlock() {
+    let _session = session(2);
+    let (nodes, producer) = (ring(1), Node::remote());
+    let cycle = cycle_of(nodes[0].takes_own(producer.clone()).get());
+    let mut functions = functions(&cycle);
+    functions.sort_unstable();
+    assert_eq!(functions, ["Node::ones", "Node::takes_own"], "{cycle:?}");
+    let takes = cycle.iter().find(|call| call.function.ends_with("takes_own")).expect("it is there");
+    assert!(takes.waits_for.ends_with("Node::ones"), "{cycle:?}");
+    // One that may come is none.
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    let takes = nodes[0].takes_later(producer.clone(), file.clone());
+    let asks = producer.one();
+    assert!(matches!(takes.get_timeout(Duration::from_millis(1500)), Err(Error::Timeout { .. })));
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(takes.get_timeout(PATIENCE).unwrap(), 4);
+    assert_eq!(asks.get().unwrap(), 1);
+    part(&nodes);
 }

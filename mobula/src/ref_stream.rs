@@ -215,6 +215,7 @@ impl<T> ObjectRefStream<T> {
 impl<T> Iterator for ObjectRefStream<T> {
     type Item = ObjectRef<T>;
 
+    #[track_caller]
     fn next(&mut self) -> Option<ObjectRef<T>> {
         self.items.wait().map(ObjectRef::new)
     }

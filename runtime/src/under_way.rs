@@ -39,6 +39,8 @@ pub(crate) struct UnderWay {
     is_cancelled: AtomicBool,
     /// Its answer may come from another thread than the one that runs it.
     may_be_later: AtomicBool,
+    /// How many items of its stream it has sent, since [`set_items_sent`](Self::set_items_sent).
+    items_sent: AtomicU64,
     /// How many items of its stream the caller has taken.
     items_taken: AtomicU64,
     /// Woken when it is cancelled, when its caller is gone, and when items are taken.
@@ -53,6 +55,7 @@ impl UnderWay {
             number: AtomicU64::new(number),
             is_cancelled: AtomicBool::new(false),
             may_be_later: AtomicBool::new(false),
+            items_sent: AtomicU64::new(0),
             items_taken: AtomicU64::new(0),
             wakers: Mutex::new(Vec::new()),
             has_wakers: AtomicBool::new(false),
@@ -94,6 +97,16 @@ impl UnderWay {
     /// Whether another thread than the one that runs the call may answer it.
     pub(crate) fn may_be_later(&self) -> bool {
         self.may_be_later.load(Ordering::Relaxed)
+    }
+
+    /// Notes the number of items that were sent. Costs one store.
+    pub(crate) fn set_items_sent(&self, items: u64) {
+        self.items_sent.store(items, Ordering::Relaxed);
+    }
+
+    /// How many items of its stream it has sent: of a call that makes one.
+    pub(crate) fn items_sent(&self) -> u64 {
+        self.items_sent.load(Ordering::Relaxed)
     }
 
     /// How many items of its stream the caller has taken. Costs one load.

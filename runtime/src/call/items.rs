@@ -111,6 +111,11 @@ impl Items {
         Some((item, is_told.then_some(state.taken)))
     }
 
+    /// The number of items that have arrived: the position of the next one.
+    pub(crate) fn count(&self) -> u64 {
+        self.state.lock().count
+    }
+
     /// Whether an item is there.
     pub(crate) fn is_any_there(&self) -> bool {
         !self.state.lock().arrived.is_empty()

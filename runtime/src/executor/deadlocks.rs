@@ -80,15 +80,16 @@ impl Executor {
             };
             let runs = queue.taken().filter(|_| !is_concurrent && self.calls.progress.runs());
             let runs = runs.is_some_and(|taken| (taken.caller, taken.id.task) == (caller, task));
+            let items = if runs { self.only().items_sent() } else { 0 };
             if runs || self.is_actor() && queue.work.iter().any(is_it) {
-                held.push(Held { caller, task, behind: behind_serving() });
+                held.push(Held { caller, task, behind: behind_serving(), items });
             }
         }
         if is_concurrent {
             for (state, taken) in queue.all_under_way() {
                 let call = (taken.caller, taken.id.task);
                 if calls.contains(&call) {
-                    placed.push((call, state.number(), state.may_be_later()));
+                    placed.push((call, state.clone()));
                 }
             }
         }
@@ -99,9 +100,9 @@ impl Executor {
             _ => None,
         });
         let of_methods: Vec<_> = of_methods.collect();
-        for ((caller, task), number, may_be_later) in placed {
-            let behind = match waits.iter().find(|(_, call)| call.number == number) {
-                Some(_) if may_be_later => Vec::new(),
+        for ((caller, task), state) in placed {
+            let behind = match waits.iter().find(|(_, call)| call.number == state.number()) {
+                Some(_) if state.may_be_later() => Vec::new(),
                 Some((wait, _)) => vec![vec![*wait]],
                 None => {
                     let places = self.places.get();
@@ -109,7 +110,7 @@ impl Executor {
                         .map_or_else(Vec::new, |places| places.behind(TaskId::new(caller, task), &of_methods))
                 }
             };
-            held.push(Held { caller, task, behind });
+            held.push(Held { caller, task, behind, items: state.items_sent() });
         }
         held
     }

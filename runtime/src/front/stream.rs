@@ -1,5 +1,6 @@
 //! Streams: calls whose results come one after the other, while they run.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -18,7 +19,9 @@ use crate::front::function::submit;
 use crate::front::future::Registered;
 use crate::front::reference::Ref;
 use crate::mail::waiters::Mail;
+use crate::runtime::told::{Awaits, WaitReporter};
 use crate::runtime::{Behind, Runtime, current};
+use crate::submit::Awaited;
 use crate::wire::Returns;
 
 /// The items of a call that makes a stream. Dropping it cancels the call.
@@ -60,7 +63,9 @@ impl ItemStream {
     }
 
     /// Waits for the next item; `None` behind the last one. If the stream fails, its last item is the failure.
+    #[track_caller]
     pub fn wait(&mut self) -> Option<Ref> {
+        let at = Location::caller();
         loop {
             if let Some(next) = self.next_if_there() {
                 return next;
@@ -70,9 +75,20 @@ impl ItemStream {
                 Err(error) => return self.fail(error.into()),
             };
             let is_there = || self.is_any_there().then_some(());
-            if runtime.wait(None, || Behind::Unknown, is_there).is_none() {
-                let failure = without_end(&runtime);
-                return self.fail(failure);
+            let awaits = || {
+                let results = vec![Awaited::Item(self.cell.call, self.items.count())];
+                Some(Awaits { needed: 1, results, at })
+            };
+            let reporter = WaitReporter::new(&runtime, true, awaits);
+            let found = runtime.wait_for_results(None, &reporter, || Behind::Unknown, is_there);
+            drop(reporter);
+            match found {
+                Ok(Some(())) => {}
+                Ok(None) => {
+                    let failure = without_end(&runtime);
+                    return self.fail(failure);
+                }
+                Err(failure) => return self.fail(failure),
             }
         }
     }

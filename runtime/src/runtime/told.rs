@@ -75,6 +75,7 @@ impl Runtime {
                 caller: *caller,
                 task: *task,
                 behind: behind.clone(),
+                items: 0,
             }));
         }
         let mut current = self.told.current.lock();
@@ -122,6 +123,17 @@ impl Runtime {
         needs
     }
 
+    /// The needs of an item of a call of this process, as those of its result.
+    fn needs_of_item(&self, call: u64, position: u64) -> Vec<Need> {
+        let mut needs = self.submitter.needs_of_item(call, position);
+        for need in &mut needs {
+            if self.is_own_actor(need) {
+                *need = Need::Item { process: self.client.id(), task: call, position };
+            }
+        }
+        needs
+    }
+
     fn is_to_itself(&self, call: u64) -> bool {
         self.submitter.needs_of(call).iter().any(|need| self.is_own_actor(need))
     }
@@ -135,6 +147,7 @@ impl Runtime {
         let Current { function, waits_for, awaits, .. } = current;
         let needs = |result: &Awaited| match result {
             Awaited::Call(call) => self.needs(*call),
+            Awaited::Item(call, position) => self.needs_of_item(*call, *position),
             Awaited::Promise(object) => vec![Need::Promise { object: *object }],
         };
         let executor = self.executor.as_ref();
@@ -209,7 +222,7 @@ impl<'a, F: Fn() -> Option<Awaits>> WaitReporter<'a, F> {
         let number =
             self.number.get().unwrap_or_else(|| told.number_last.fetch_add(1, Ordering::Relaxed) + 1);
         let waits_for = awaits.results.iter().find_map(|result| match result {
-            Awaited::Call(call) => self.runtime.submitter.name_of(*call),
+            Awaited::Call(call) | Awaited::Item(call, _) => self.runtime.submitter.name_of(*call),
             Awaited::Promise(_) => None,
         });
         let function = executor.waiting_name(&call);

@@ -40,6 +40,19 @@ impl Submitter {
         needs
     }
 
+    /// The needs of an item of the stream of a call of this process, as those of its result.
+    pub(crate) fn needs_of_item(&self, call: u64, position: u64) -> Vec<Need> {
+        let mut needs = self.needs_of(call);
+        for need in &mut needs {
+            if let Need::Call { process, task } = *need
+                && task == call
+            {
+                *need = Need::Item { process, task, position };
+            }
+        }
+        needs
+    }
+
     fn add_needs(&self, call: u64, chain: usize, needs: &mut Vec<Need>) {
         let Some((task, place)) = self.find(call) else { return };
         // A time limit ends the call, whatever it waits for.
@@ -67,6 +80,7 @@ impl Submitter {
             }
             match awaited(cell) {
                 Some(Awaited::Call(call)) => self.add_needs(call, chain - 1, needs),
+                Some(Awaited::Item(..)) => needs.push(Need::Unknown),
                 Some(Awaited::Promise(object)) => needs.push(Need::Promise { object }),
                 None => {}
             }
@@ -107,6 +121,8 @@ enum CallStage {
 pub(crate) enum Awaited {
     /// Of a call of this process.
     Call(u64),
+    /// The item at this position of the stream of a call of this process.
+    Item(u64, u64),
     /// The promise of another process.
     Promise(ObjectId),
 }

@@ -141,7 +141,8 @@ fn records() -> Vec<Vec<u8>> {
         max_task_retries: 2,
         demand: Demand::default(),
     };
-    let needs = vec![Need::Call { process: owner, task: 1 }, Need::Promise { object }, Need::Unknown];
+    let item = Need::Item { process: owner, task: 1, position: 2 };
+    let needs = vec![Need::Call { process: owner, task: 1 }, item, Need::Promise { object }, Need::Unknown];
     let waits = Waits {
         number: 1,
         function: "f".to_owned(),
@@ -171,7 +172,7 @@ fn records() -> Vec<Vec<u8>> {
         ToHead::AllWaits {
             round: 1,
             waits: vec![waits],
-            holds: vec![Held { caller: owner, task: 3, behind: vec![vec![1, 2], vec![3]] }],
+            holds: vec![Held { caller: owner, task: 3, behind: vec![vec![1, 2], vec![3]], items: 4 }],
         },
         ToHead::PromiseNeeds { round: 1, object, needs: vec![Need::Actor { actor: 1 }] },
         ToHead::Constructed { actor: 1, result: Err(failure.clone()) },

@@ -48,6 +48,8 @@ pub(crate) struct Held {
     pub(crate) task: u64,
     /// The call is not answered before, of each of these sets, one wait of the process is over. No set: it may be.
     pub(crate) behind: Vec<Vec<u64>>,
+    /// How many items of its stream it has sent.
+    pub(crate) items: u64,
 }
 
 impl Held {
@@ -62,6 +64,8 @@ impl Held {
 pub(crate) enum Need {
     /// A call that was sent to this process, by its number.
     Call { process: OwnerId, task: u64 },
+    /// The item at this position of the stream of a call that was sent to this process.
+    Item { process: OwnerId, task: u64, position: u64 },
     /// The result of a call that another process has made: the owner of the promise.
     Promise { object: ObjectId },
     /// A process for an actor that has none, or whose constructor runs.

@@ -31,6 +31,8 @@ pub(crate) trait Way {
 
 impl<'a> Flight<'a> {
     pub(crate) fn new(call: &'a UnderWay, max: u32) -> Self {
+        // The last call of the process may have made a stream, too.
+        call.set_items_sent(0);
         // A caller that allows none would wait for ever.
         Self { call, max: max.max(1).into(), sent: Cell::new(0) }
     }
@@ -43,6 +45,7 @@ impl<'a> Flight<'a> {
     /// Counts an item that is sent now.
     pub(crate) fn count(&self) {
         self.sent.set(self.sent.get() + 1);
+        self.call.set_items_sent(self.sent.get());
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

@@ -122,8 +122,8 @@ struct Told {
 /// The answer of a process about the calls that it has.
 #[derive(Debug, Clone, Default)]
 struct Holds {
-    /// The sets of waits that hold each call back.
-    behind: BTreeMap<CallName, Vec<Vec<u64>>>,
+    /// The sets of waits that hold each call back, and the number of items that it has sent.
+    calls: BTreeMap<CallName, (Vec<Vec<u64>>, u64)>,
     confirmed: u64,
 }
 
@@ -200,8 +200,9 @@ impl Deadlocks {
             let is_same = before.remove(&id).is_some_and(|told| told.waits == waits);
             self.waiting.insert(id, Told { waits, confirmed: if is_same { round } else { 0 } });
         }
-        let behind = holds.into_iter().map(|held| ((held.caller, held.task), held.behind)).collect();
-        self.holds.insert(process, Holds { behind, confirmed: round });
+        let calls =
+            holds.into_iter().map(|held| ((held.caller, held.task), (held.behind, held.items))).collect();
+        self.holds.insert(process, Holds { calls, confirmed: round });
     }
 
     /// A wait that a process has reported, the oldest.
@@ -287,7 +288,9 @@ impl Deadlocks {
         calls: &mut BTreeMap<OwnerId, BTreeSet<CallName>>,
     ) {
         match need {
-            Need::Call { process, task } => _ = calls.entry(*process).or_default().insert((owner, *task)),
+            Need::Call { process, task } | Need::Item { process, task, .. } => {
+                calls.entry(*process).or_default().insert((owner, *task));
+            }
             Need::Promise { object } if promises.insert(*object) => {
                 for need in self.promises.get(object).into_iter().flat_map(|promised| &promised.needs) {
                     self.find_questions(object.owner(), need, promises, calls);
@@ -390,7 +393,11 @@ impl<W: World> View<'_, W> {
         let mut found: Option<Vec<WaitId>> = None;
         for need in needs {
             let never = match need {
-                Need::Call { process, task } => self.never_answers(*process, (owner, *task), stuck),
+                Need::Call { process, task } => self.never_answers(*process, (owner, *task), u64::MAX, stuck),
+                // It was not sent, so it is not on its way.
+                Need::Item { process, task, position } => {
+                    self.never_answers(*process, (owner, *task), *position, stuck)
+                }
                 // Its owner is asked in each round.
                 Need::Promise { .. } if self.round.is_none() => Some(Vec::new()),
                 Need::Promise { object } => {
@@ -415,12 +422,19 @@ impl<W: World> View<'_, W> {
         found
     }
 
-    /// The stuck waits of which one must end before a process answers a call.
-    fn never_answers(&self, process: OwnerId, call: CallName, stuck: &Stuck) -> Option<Vec<WaitId>> {
+    /// The stuck waits of which one must end before a process answers a call, or sends more items for it than so many.
+    fn never_answers(
+        &self,
+        process: OwnerId,
+        call: CallName,
+        items_max: u64,
+        stuck: &Stuck,
+    ) -> Option<Vec<WaitId>> {
         let Some(round) = self.round else { return self.waits_of(process, stuck) };
         let holds = self.of.holds.get(&process).filter(|holds| holds.confirmed == round)?;
         let mut found: Option<Vec<WaitId>> = None;
-        for set in holds.behind.get(&call)? {
+        let (behind, _) = holds.calls.get(&call).filter(|(_, items)| *items <= items_max)?;
+        for set in behind {
             let mut waits = set.iter().map(|wait| (process, *wait));
             if !set.is_empty() && waits.clone().all(|wait| stuck.waits.contains(&wait)) {
                 found.get_or_insert_default().extend(&mut waits);

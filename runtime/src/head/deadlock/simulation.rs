@@ -3,7 +3,8 @@
 //!
 //! A driver calls actors and functions. These run random scripts: they call others, pass references on, and wait for
 //! all or for any of their results, some for a limited time. Functions hold a resource, of which there are few units.
-//! Actors run one call at a time or several, of which some run alone.
+//! Actors run one call at a time or several, of which some run alone. Calls may give items of a stream, for which
+//! their callers wait.
 //! Records between two processes stay in order, and the seed decides how late they arrive.
 //!
 //! The head's answers are compared with a model that has no sets and no circles: it runs a copy of the whole session,
@@ -45,6 +46,10 @@ enum Op {
     Call { target: Target, is_alone: bool, script: Script, given: Vec<usize>, argument: Option<usize> },
     /// Waits for these results that it has: for all, or for any of them.
     Wait { of: Vec<usize>, all: bool, timed: bool },
+    /// Waits for the next item of this call, or for its end.
+    Next { of: usize, timed: bool },
+    /// Gives an item.
+    Give,
 }
 
 type Script = Rc<Vec<Op>>;
@@ -68,6 +73,10 @@ struct Call {
     argument: Option<usize>,
     /// The process that it was sent to.
     at: Option<usize>,
+    /// The items that it has given, that have arrived at its caller, and that were taken there.
+    given: u64,
+    arrived: u64,
+    taken: u64,
     /// The caller knows that it is over.
     is_over: bool,
     has_failed: bool,
@@ -106,6 +115,8 @@ struct Wait {
     of: Vec<usize>,
     all: bool,
     timed: bool,
+    /// It waits for the item at this position, too.
+    item: Option<u64>,
     /// The reports to the head.
     told: Option<Waits>,
 }
@@ -114,6 +125,7 @@ struct Wait {
 enum Record {
     Call(usize),
     Result(usize, bool),
+    Item(usize),
     Told(Waits),
     Over(u64),
     Ask(u64, Vec<(OwnerId, u64)>),
@@ -246,7 +258,10 @@ impl Session {
         }
         for _ in 0..self.random.below(4) {
             let of = (0..1 + self.random.below(2)).map(|_| self.random.below(8)).collect();
-            if self.random.below(5) < 3 {
+            if self.random.below(4) == 0 {
+                let (of, timed) = (self.random.below(8), self.random.below(8) == 0);
+                ops.push(if self.random.below(2) == 0 { Op::Give } else { Op::Next { of, timed } });
+            } else if self.random.below(5) < 3 {
                 let target = self.target();
                 let (is_alone, script) = (self.random.below(4) == 0, self.script(depth + 1));
                 let argument = (self.random.below(4) == 0).then(|| self.random.below(8));
@@ -303,8 +318,20 @@ impl Session {
         argument: Option<usize>,
     ) -> usize {
         let number = self.calls.len();
-        let (at, is_over, has_failed) = (None, false, false);
-        self.calls.push(Call { caller, target, is_alone, script, refs, argument, at, is_over, has_failed });
+        self.calls.push(Call {
+            caller,
+            target,
+            is_alone,
+            script,
+            refs,
+            argument,
+            at: None,
+            given: 0,
+            arrived: 0,
+            taken: 0,
+            is_over: false,
+            has_failed: false,
+        });
         self.send_if_ready(number);
         number
     }
@@ -383,10 +410,27 @@ impl Session {
                 if !of.is_empty() {
                     let process = &mut self.processes[number];
                     process.waits_last += 1;
-                    let (all, timed, told) = (*all, *timed, None);
+                    let (all, timed, item, told) = (*all, *timed, None, None);
                     process.running[place].wait =
-                        Some(Wait { number: process.waits_last, of, all, timed, told });
+                        Some(Wait { number: process.waits_last, of, all, timed, item, told });
                 }
+            }
+            Op::Next { of, timed } => {
+                // A stream stays in its process.
+                let its = refs.get(*of).filter(|call| self.calls[**call].caller == number);
+                if let Some(its) = its.copied() {
+                    let process = &mut self.processes[number];
+                    process.waits_last += 1;
+                    let (of, all, item) = (vec![its], false, Some(self.calls[its].taken));
+                    let (timed, told) = (*timed, None);
+                    process.running[place].wait =
+                        Some(Wait { number: process.waits_last, of, all, timed, item, told });
+                }
+            }
+            Op::Give => {
+                let caller = self.calls[call].caller;
+                self.calls[call].given += 1;
+                self.send(number, caller, Record::Item(call));
             }
         }
         true
@@ -399,7 +443,11 @@ impl Session {
         let (count, has_failed) =
             (over.clone().count(), over.clone().any(|call| self.calls[*call].has_failed));
         let is_over = if wait.all { count == wait.of.len() || has_failed } else { count > 0 };
-        if is_over {
+        let is_there = wait.item.is_some_and(|position| self.calls[wait.of[0]].arrived > position);
+        if is_there {
+            self.calls[wait.of[0]].taken += 1;
+        }
+        if is_over || is_there {
             self.end_wait(number, place);
             // A call that gets a failure fails, mostly.
             if wait.all && has_failed {
@@ -452,6 +500,7 @@ impl Session {
         let (from, to) = wire;
         match record {
             Record::Call(call) => self.processes[to].queue.push_back(call),
+            Record::Item(call) => self.calls[call].arrived += 1,
             Record::Result(call, has_failed) => {
                 (self.calls[call].is_over, self.calls[call].has_failed) = (true, has_failed);
                 for other in 0..self.calls.len() {
@@ -499,7 +548,7 @@ impl Session {
         } else {
             return None;
         };
-        Some(Held { caller, task, behind })
+        Some(Held { caller, task, behind, items: self.calls[call].given })
     }
 
     fn waits_of(&self, process: usize, wait: &Wait) -> Waits {
@@ -507,12 +556,25 @@ impl Session {
             .of
             .iter()
             .filter(|call| !self.calls[**call].is_over)
-            .map(|call| self.needs_of(*call, process))
+            .map(|call| self.needs_of_wait(*call, process, wait.item))
             .collect();
         let needed = if wait.all { results.len() as u32 } else { 1 };
         let (function, waits_for) = (String::new(), String::new());
         let is_only = !matches!(self.processes[process].kind, Kind::Wide(_));
         Waits { number: wait.number, function, waits_for, at: None, is_only, needed, results }
+    }
+
+    /// The needs of a result, or of an item at this position.
+    fn needs_of_wait(&self, number: usize, process: usize, item: Option<u64>) -> Vec<Need> {
+        let mut needs = self.needs_of(number, process);
+        for need in &mut needs {
+            if let (Need::Call { process, task }, Some(position)) = (&*need, item)
+                && *task == number as u64
+            {
+                *need = Need::Item { process: *process, task: *task, position };
+            }
+        }
+        needs
     }
 
     /// The needs of a result, as this process knows them.
