@@ -627,3 +627,23 @@ fn a_process_that_is_stopped_is_the_end_of_the_chain() {
     kill(Pid::from_raw(pid as i32), Signal::SIGCONT).unwrap();
     assert_eq!(waiting.get().unwrap(), pid);
 }
+
+#[mobula::remote(streaming)]
+fn numbers() -> impl Iterator<Item = u64> {
+    0..1_000_000
+}
+
+#[test]
+fn a_stream_that_nobody_reads_waits_for_its_reader() {
+    let watched = session(1);
+    let stream = numbers::remote();
+    let mut why = Value::Null;
+    eventually("it waits for its reader", || {
+        let tasks = watched.tasks("numbers", "running");
+        let Some(task) = tasks.first() else { return false };
+        why = watched.ask(&["why", task["task"].as_str().unwrap()]);
+        why["chain"][1]["text"].as_str().is_some_and(|text| text.ends_with("which reads its stream"))
+    });
+    assert_eq!(why["chain"][2]["id"], std::process::id().to_string(), "{why}");
+    drop(stream);
+}

@@ -80,7 +80,7 @@ impl ItemStream {
                 Some(Awaits { needed: 1, results, at })
             };
             let reporter = WaitReporter::new(&runtime, true, awaits);
-            let found = runtime.wait_for_results(None, &reporter, || Behind::Unknown, is_there);
+            let found = runtime.wait_for_results(None, &reporter, || Behind::Item(self.cell.call), is_there);
             drop(reporter);
             match found {
                 Ok(Some(())) => {}

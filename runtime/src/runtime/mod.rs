@@ -16,7 +16,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use mobula_client::internal::recorder::{WaitFor, WaitGuard};
-use mobula_client::{Client, ClientError, Event, Events, Handle};
+use mobula_client::{Client, ClientError, Event, Events, Handle, OwnerId};
 
 use self::told::{Awaits, Told, WaitReporter};
 use crate::call::payload::{self, Encoded};
@@ -83,12 +83,16 @@ pub(crate) struct ProcessSettings {
     pub(crate) directory: Option<PathBuf>,
 }
 
-/// A result that a wait needs, which is not there yet.
+/// What a wait needs, which is not there yet.
 pub(crate) enum Behind {
     /// The wait does not end before this result is there, unless a call fails.
     Surely(Arc<ResultCell>),
     /// The wait is not likely to end before.
     Likely(Arc<ResultCell>),
+    /// The next item of the stream of this call.
+    Item(u64),
+    /// This process must take items of the stream that is made here.
+    Reader(OwnerId),
     Unknown,
 }
 
@@ -403,12 +407,17 @@ impl Runtime {
         let awaited = || match behind() {
             Behind::Surely(result) => Awaited { nap: nap(&result), result: Some(result) },
             Behind::Likely(result) => Awaited { nap: nap(&result), result: None },
-            Behind::Unknown => Awaited::default(),
+            Behind::Item(_) | Behind::Reader(_) | Behind::Unknown => Awaited::default(),
         };
         let what = || match behind() {
             Behind::Surely(result) | Behind::Likely(result) => {
                 record::waits_for(&result, |call| self.submitter.wait_for(call))
             }
+            Behind::Item(call) => {
+                let (what, place) = self.submitter.wait_for(call);
+                (what, [call, place])
+            }
+            Behind::Reader(process) => (WaitFor::Reader, [process.bits(), 0]),
             Behind::Unknown => (WaitFor::Unknown, [0; 2]),
         };
         let ends = || self.is_cancelled() || reporter.is_deadlocked();

@@ -232,6 +232,7 @@ impl Snapshot {
             WaitFor::Object | WaitFor::Restore => object_id(values).to_string(),
             WaitFor::Memory => format!("{} bytes of memory", values[0]),
             WaitFor::Head => "the head".to_owned(),
+            WaitFor::Reader => format!("process {}, which reads its stream", self.pid_of(values[0])),
             WaitFor::Unknown => "one of several results".to_owned(),
         }
     }

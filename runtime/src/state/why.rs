@@ -297,7 +297,7 @@ impl Walk<'_> {
         // Memory and disks first: they hold up whatever else the process does.
         let order = |what: WaitFor| match what {
             WaitFor::Memory | WaitFor::Restore => 0,
-            WaitFor::Call | WaitFor::Actor | WaitFor::Worker | WaitFor::Object => 1,
+            WaitFor::Call | WaitFor::Actor | WaitFor::Worker | WaitFor::Object | WaitFor::Reader => 1,
             WaitFor::Head | WaitFor::Unknown => 2,
         };
         let wait = process.waits.iter().min_by_key(|wait| (order(wait.what), wait.since)).copied();
@@ -342,6 +342,8 @@ impl Walk<'_> {
                 Step::To(Node::Task((process.owner.bits(), wait.values[0])))
             }
             WaitFor::Object => Step::To(Node::Object(object_id(wait.values))),
+            // It has not taken the items that are there.
+            WaitFor::Reader => Step::To(Node::Process(wait.values[0])),
             WaitFor::Memory => Step::End("memory", self.memory(wait.values[0])),
             WaitFor::Restore => {
                 Step::End("disk", format!("object {awaited} is being restored from its spill file"))

@@ -60,7 +60,7 @@ impl ItemSink for Items<'_> {
         self.push(item);
         let may_go_on = || self.flight.may_go_on(self.to).then_some(());
         if may_go_on().is_none() {
-            self.runtime.wait(None, || Behind::Unknown, may_go_on);
+            self.runtime.wait(None, || Behind::Reader(self.to.peer), may_go_on);
         }
         self.is_wanted()
     }

@@ -138,6 +138,8 @@ pub enum WaitFor {
     Worker = 6,
     /// An answer of the head; 0, 0.
     Head = 7,
+    /// A reader that takes items of the stream that this process makes; the client of its process, 0.
+    Reader = 8,
 }
 
 impl WaitFor {
@@ -151,6 +153,7 @@ impl WaitFor {
             5 => Self::Actor,
             6 => Self::Worker,
             7 => Self::Head,
+            8 => Self::Reader,
             _ => Self::Unknown,
         }
     }
