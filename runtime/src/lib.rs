@@ -51,6 +51,8 @@ mod resources;
 mod runtime;
 mod session;
 mod session_number;
+#[cfg(test)]
+mod simulated;
 pub mod state;
 mod submit;
 mod sync;

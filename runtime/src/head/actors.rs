@@ -9,36 +9,40 @@
 //!                 └─────────────┴─────────────┘        its process has died, and it may be started again
 //! ```
 //!
-//! This part knows no processes: it decides what happens to an actor, and tells the callers that watch it.
+//! This part knows no processes: it decides what happens to an actor, and tells the callers that watch it. The
+//! [processes](ActorProcesses) of actors begin and end as it decides. Its links and its store are
+//! [traits](surroundings), so that the simulation runs without any.
+
+mod arguments;
+mod found;
+mod processes;
+mod surroundings;
 
 use std::collections::{BTreeMap, HashMap, VecDeque, btree_map};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mobula_client::{Client, Handle, OwnerId};
+use mobula_client::OwnerId;
 
+use self::arguments::Arguments;
+pub(super) use self::arguments::objects_of;
+pub(super) use self::processes::ActorProcesses;
+pub(super) use self::surroundings::Peer;
+use self::surroundings::{Store, Token};
 use super::names::SharedNames;
 use crate::call::options::is_within;
-use crate::call::payload;
 use crate::definition::Key;
 use crate::demand::Demand;
 use crate::error::{ActorEnd, ExitReason, Failure};
-use crate::mail::link::{Link, TooLarge};
-use crate::wire::{
-    ActorProcess, ActorRecord, CallContext, FoundActor, FromHead, NamedActor, NewActor, ReservedActor,
-};
+use crate::mail::link::TooLarge;
+use crate::wire::{ActorProcess, ActorRecord, CallContext, FromHead, NewActor, ReservedActor};
 
 /// How soon tokens are checked after something happened. The checks become rarer while nothing happens.
 const LOOK_SOON: Duration = Duration::from_millis(20);
 const LOOK_SELDOM: Duration = Duration::from_millis(500);
-/// The most bytes of names in one record, unless one name alone has more.
-const NAMES_BYTES_MAX: usize = 4 << 10;
-/// The bytes that a name takes in a record, in addition to its text.
-const NAME_BYTES: usize = 16;
 /// The most processes of actors that are remembered after their end. The store keeps the events of fewer.
 const FORMER_MAX: usize = 256;
 
-struct Actor {
+struct Actor<P: Peer> {
     class: Key,
     class_name: String,
     /// Its namespace and its name.
@@ -51,20 +55,20 @@ struct Actor {
     /// The process that made it.
     creator: OwnerId,
     /// The head's own handle. The actor lives while there are others.
-    token: Handle,
-    stage: Stage,
+    token: P::Handle,
+    stage: Stage<P>,
     /// The constructor's arguments, kept until it is certain that the constructor will not run again.
-    arguments: Option<Arguments>,
+    arguments: Option<Arguments<P::Handle>>,
     /// How often it was restarted, and how often it may be.
     restarts: u32,
     max_restarts: u32,
     max_task_retries: u32,
     /// The resources that it has for life.
     demand: Demand,
-    watchers: Vec<Arc<Link>>,
+    watchers: Vec<P>,
 }
 
-impl Actor {
+impl<P: Peer> Actor<P> {
     fn may_restart(&self) -> bool {
         is_within(self.restarts, self.max_restarts)
     }
@@ -73,7 +77,7 @@ impl Actor {
         matches!(self.stage, Stage::Over { .. })
     }
 
-    fn tell(&self, actor: u64, link: &Link) {
+    fn tell(&self, actor: u64, link: &P) {
         let message = match &self.stage {
             Stage::Alive { at, .. } => {
                 FromHead::ActorAt { actor, process: *at, max_task_retries: self.max_task_retries }
@@ -83,14 +87,14 @@ impl Actor {
             }
             _ => return,
         };
-        let _ = link.send(&message, Vec::new());
+        let _ = link.tell(&message, Vec::new());
     }
 }
 
-enum Stage {
+enum Stage<P> {
     /// The arguments are still to come.
     Reserved {
-        by: Arc<Link>,
+        by: P,
     },
     /// Only a process is missing. The number is its place among the actors that wait.
     Waiting {
@@ -121,44 +125,9 @@ pub(super) enum Stands<'a> {
     There,
 }
 
-/// A constructor's arguments, and handles to the objects that they name.
-struct Arguments {
-    count: u32,
-    /// The context in which the actor was made.
-    context: Option<CallContext>,
-    payloads: Vec<u8>,
-    #[expect(dead_code, reason = "held, not read")]
-    held: Vec<Handle>,
-}
-
-impl Arguments {
-    fn hold(
-        client: &Client,
-        count: u32,
-        context: Option<CallContext>,
-        payloads: &[u8],
-    ) -> Result<Self, Failure> {
-        let held = objects_of(client, count, payloads)?;
-        Ok(Self { count, context, payloads: payloads.to_vec(), held })
-    }
-}
-
-/// Handles to the objects that arguments name.
-pub(super) fn objects_of(client: &Client, count: u32, payloads: &[u8]) -> Result<Vec<Handle>, Failure> {
-    let (mut held, mut rest) = (Vec::new(), payloads);
-    for _ in 0..count {
-        let payload = payload::take(&mut rest).map_err(|malformed| Failure::Other(malformed.to_string()))?;
-        for object in payload.objects() {
-            held.push(client.hold(object)?);
-        }
-    }
-    Ok(held)
-}
-
 /// The actors of a session; see the module's documentation.
-#[derive(Default)]
-pub(super) struct Actors {
-    actors: HashMap<u64, Actor>,
+pub(super) struct Actors<P: Peer> {
+    actors: HashMap<u64, Actor<P>>,
     /// The actors that wait for a process, in the order in which they were started.
     waiting: BTreeMap<u64, u64>,
     /// Actors that wait for resources, too, or for a process of another environment.
@@ -176,10 +145,26 @@ pub(super) struct Actors {
     interval: Duration,
 }
 
-impl Actors {
+impl<P: Peer> Actors<P> {
+    /// The actors of a driver that has a session of its own.
+    pub(super) fn new() -> Self {
+        Self {
+            actors: HashMap::new(),
+            waiting: BTreeMap::new(),
+            demanding: BTreeMap::new(),
+            waiting_last: 0,
+            names: BTreeMap::new(),
+            shared_names: None,
+            number_last: 0,
+            former: VecDeque::new(),
+            looked: None,
+            interval: Duration::ZERO,
+        }
+    }
+
     /// The actors of one driver of several. Their numbers follow this one.
     pub(super) fn shared(names: SharedNames, number_last: u64) -> Self {
-        Self { shared_names: Some(names), number_last, ..Self::default() }
+        Self { shared_names: Some(names), number_last, ..Self::new() }
     }
 
     /// Whether an actor has this name.
@@ -189,7 +174,7 @@ impl Actors {
 
     /// All actors, for an observer.
     pub(super) fn report(&self) -> Vec<ActorRecord> {
-        let record = |(number, actor): (&u64, &Actor)| {
+        let record = |(number, actor): (&u64, &Actor<P>)| {
             let (stage, pid, failure) = match &actor.stage {
                 Stage::Reserved { .. } => ("reserved", None, None),
                 Stage::Waiting { .. } => ("waiting", None, None),
@@ -229,32 +214,38 @@ impl Actors {
         self.former.push_back(ActorProcess { pid, actor, class, name });
     }
 
-    pub(super) fn reserve(&mut self, client: &Client, by: &Arc<Link>, request: u64, actor: NewActor<'_>) {
+    pub(super) fn reserve(
+        &mut self,
+        store: &impl Store<P::Handle>,
+        by: &P,
+        request: u64,
+        actor: NewActor<'_>,
+    ) {
         if actor.get_if_exists
             && let Some(name) = actor.name
             && let Some(found) = self.found(actor.namespace, name)
         {
             return self.answer_found(by, request, Some(found));
         }
-        let result = self.try_reserve(client, by, actor);
+        let result = self.try_reserve(store, by, actor);
         let held = result.as_ref().map(|(_, token)| token.clone()).into_iter().collect();
         let result = result.map(|(actor, token)| ReservedActor { actor, token: token.id() });
-        let _ = by.send(&FromHead::ActorReserved { request, result }, held);
+        let _ = by.tell(&FromHead::ActorReserved { request, result }, held);
     }
 
     fn try_reserve(
         &mut self,
-        client: &Client,
-        by: &Arc<Link>,
+        store: &impl Store<P::Handle>,
+        by: &P,
         wanted: NewActor<'_>,
-    ) -> Result<(u64, Handle), Failure> {
+    ) -> Result<(u64, P::Handle), Failure> {
         let NewActor { class, class_name, is_detached, max_pending_calls, .. } = wanted;
         let NewActor { max_restarts, max_task_retries, demand, .. } = wanted;
         let name = wanted.name.map(|name| (wanted.namespace.to_owned(), name.to_owned()));
         if let Some((_, taken)) = name.as_ref().filter(|name| self.names.contains_key(name)) {
             return Err(Failure::NameTaken { name: taken.clone() });
         }
-        let token = client.put(&[])?.handle();
+        let token = store.make_token()?;
         self.number_last += 1;
         let actor = self.number_last;
         if let Some(name) = &name {
@@ -270,7 +261,7 @@ impl Actors {
             is_detached,
             max_pending_calls,
             description: wanted.description.into(),
-            creator: by.peer,
+            creator: by.peer(),
             token: token.clone(),
             stage: Stage::Reserved { by: by.clone() },
             arguments: None,
@@ -287,13 +278,13 @@ impl Actors {
     /// The arguments of an actor's constructor are there.
     pub(super) fn start(
         &mut self,
-        client: &Client,
+        store: &impl Store<P::Handle>,
         actor: u64,
         count: u32,
         context: Option<CallContext>,
         payloads: &[u8],
     ) {
-        match (self.actors.get_mut(&actor), Arguments::hold(client, count, context, payloads)) {
+        match (self.actors.get_mut(&actor), Arguments::hold(store, count, context, payloads)) {
             (Some(record), Ok(arguments)) if matches!(record.stage, Stage::Reserved { .. }) => {
                 record.arguments = Some(arguments);
                 self.wait(actor);
@@ -331,7 +322,7 @@ impl Actors {
     }
 
     /// Gives an actor a process. Returns `false` if the process stays without an actor.
-    pub(super) fn place(&mut self, actor: u64, process: u64, link: &Link) -> bool {
+    pub(super) fn place(&mut self, actor: u64, process: u64, link: &P) -> bool {
         let Some(record) = self.actors.get_mut(&actor) else { return false };
         let Stage::Waiting { number } = record.stage else { return false };
         self.waiting.remove(&number);
@@ -342,7 +333,7 @@ impl Actors {
         let (arguments, context) = (*arguments, *context);
         let construct = FromHead::Construct { actor, class, restarts, arguments, context, payloads };
         // The objects that the arguments name are held here.
-        match link.send(&construct, Vec::new()) {
+        match link.tell(&construct, Vec::new()) {
             Ok(()) => {
                 record.stage = Stage::Constructing { process };
                 true
@@ -429,7 +420,7 @@ impl Actors {
         record.restarts = record.restarts.saturating_add(1);
         for link in &record.watchers {
             let message = FromHead::ActorRestarts { actor, pid, reason };
-            let _ = link.send(&message, Vec::new());
+            let _ = link.tell(&message, Vec::new());
         }
         self.wait(actor);
     }
@@ -481,7 +472,7 @@ impl Actors {
         }
     }
 
-    pub(super) fn watch(&mut self, from: &Arc<Link>, actor: u64) {
+    pub(super) fn watch(&mut self, from: &P, actor: u64) {
         match self.actors.get_mut(&actor) {
             Some(record) => {
                 record.tell(actor, from);
@@ -491,76 +482,31 @@ impl Actors {
             }
             None => {
                 let failure = self.died(actor, ActorEnd::Forgotten);
-                let _ = from.send(&FromHead::ActorOver { actor, pid: 0, failure }, Vec::new());
+                let _ = from.tell(&FromHead::ActorOver { actor, pid: 0, failure }, Vec::new());
             }
         }
-    }
-
-    // ---- names ----
-
-    pub(super) fn find(&self, from: &Arc<Link>, request: u64, namespace: &str, name: &str) {
-        self.answer_found(from, request, self.found(namespace, name));
-    }
-
-    fn found(&self, namespace: &str, name: &str) -> Option<(u64, &Actor)> {
-        let actor = self.names.get(&(namespace.to_owned(), name.to_owned()))?;
-        Some((*actor, self.actors.get(actor)?))
-    }
-
-    fn answer_found(&self, to: &Arc<Link>, request: u64, found: Option<(u64, &Actor)>) {
-        let held = found.map(|(_, record)| record.token.clone()).into_iter().collect();
-        let actor = found.map(|(actor, record)| FoundActor {
-            actor,
-            token: record.token.id(),
-            class: record.class,
-            class_name: record.class_name.clone(),
-            max_pending_calls: record.max_pending_calls,
-            description: record.description.to_string(),
-        });
-        let _ = to.send(&FromHead::ActorFound { request, actor: Ok(actor) }, held);
-    }
-
-    /// Answers with the names of the living actors, in as many records as they need.
-    pub(super) fn list(&self, from: &Arc<Link>, request: u64, namespace: Option<&str>) {
-        let is_listed = |of: &str| namespace.is_none_or(|namespace| namespace == of);
-        let (mut names, mut bytes) = (Vec::new(), 0);
-        let all = match &self.shared_names {
-            Some(names) => names.list(),
-            None => self.names.keys().cloned().collect(),
-        };
-        for (of, name) in all.iter().filter(|(of, _)| is_listed(of)) {
-            if bytes > 0 && bytes + of.len() + name.len() > NAMES_BYTES_MAX {
-                let part =
-                    FromHead::ActorNames { request, names: std::mem::take(&mut names), is_last: false };
-                let _ = from.send(&part, Vec::new());
-                bytes = 0;
-            }
-            bytes += of.len() + name.len() + NAME_BYTES;
-            names.push(NamedActor::new(of, name));
-        }
-        let _ = from.send(&FromHead::ActorNames { request, names, is_last: true }, Vec::new());
     }
 
     /// Handles the end of a caller. Returns the actors that it had reserved and not started.
-    pub(super) fn on_caller_gone(&mut self, link: &Arc<Link>) -> Vec<u64> {
+    pub(super) fn on_caller_gone(&mut self, link: &P) -> Vec<u64> {
         for record in self.actors.values_mut() {
-            record.watchers.retain(|watcher| !Arc::ptr_eq(watcher, link));
+            record.watchers.retain(|watcher| watcher.id() != link.id());
         }
         let reserved = self
             .actors
             .iter()
-            .filter(|(_, record)| matches!(&record.stage, Stage::Reserved { by } if Arc::ptr_eq(by, link)));
+            .filter(|(_, record)| matches!(&record.stage, Stage::Reserved { by } if by.id() == link.id()));
         reserved.map(|(actor, _)| *actor).collect()
     }
 
     // ---- the last handle ----
 
     /// When to check the tokens next.
-    pub(super) fn timeout(&self) -> Option<Duration> {
+    pub(super) fn timeout(&self, now: Instant) -> Option<Duration> {
         if self.actors.is_empty() {
             return None;
         }
-        let passed = self.looked.map_or(Duration::MAX, |looked| looked.elapsed());
+        let passed = self.looked.map_or(Duration::MAX, |looked| now.saturating_duration_since(looked));
         Some(self.interval.saturating_sub(passed))
     }
 
@@ -574,18 +520,18 @@ impl Actors {
 
     /// Returns the actors to which no handle is left, if it is time to check. Forgets actors that are over and that no
     /// caller asks about.
-    pub(super) fn out_of_scope(&mut self) -> Vec<u64> {
-        if self.timeout() != Some(Duration::ZERO) {
+    pub(super) fn out_of_scope(&mut self, now: Instant) -> Vec<u64> {
+        if self.timeout(now) != Some(Duration::ZERO) {
             return Vec::new();
         }
-        self.looked = Some(Instant::now());
+        self.looked = Some(now);
         self.interval = (self.interval * 2).clamp(LOOK_SOON, LOOK_SELDOM);
         let (mut ended, mut forgotten) = (Vec::new(), Vec::new());
         for (actor, record) in &self.actors {
             match record.stage {
                 // The caller that reserved it may not have its handle yet.
                 Stage::Reserved { .. } => {}
-                _ if record.token.is_held_elsewhere(1) => {}
+                _ if record.token.is_held_by_others() => {}
                 Stage::Over { .. } => forgotten.push(*actor),
                 _ if record.is_detached => {}
                 _ => ended.push(*actor),

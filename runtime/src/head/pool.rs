@@ -52,7 +52,7 @@ mod ledger;
 mod report;
 mod sharing;
 #[cfg(test)]
-pub(super) mod simulated;
+mod simulated;
 #[cfg(test)]
 mod simulation;
 mod supply;

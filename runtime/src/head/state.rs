@@ -16,7 +16,7 @@ use crossbeam::channel::Sender;
 use mobula_client::internal::{Socket, explained};
 use mobula_client::{Client, OwnerId};
 
-use super::actors::Actors;
+use super::actors::{ActorProcesses, Actors};
 use super::deadlock::Deadlocks;
 use super::deaths::Deaths;
 use super::detached::{Detached, DetachedHead, OnDetached};
@@ -26,12 +26,12 @@ use super::groups::Groups;
 use super::memory::Monitor;
 use super::names::SharedNames;
 use super::orders::Orders;
-use super::pool::{Caller, Decision, EXIT_PATIENCE, Job, NewProcess, Pool, Refused};
+use super::pool::{Caller, Decision, Job, NewProcess, Pool, Refused};
 use super::processes::{Ended, Processes};
 use super::share::Share;
 use super::start_failures::StartFailures;
 use crate::environment::Environment;
-use crate::error::{ActorEnd, ExitReason, Failure, TaskError};
+use crate::error::{ExitReason, Failure, TaskError};
 use crate::mail::link::Link;
 use crate::mail::links::Links;
 use crate::process::{descriptors, output};
@@ -39,18 +39,15 @@ use crate::record;
 use crate::resources::Resources;
 use crate::wire::{self, FromHead, ToHead};
 
-/// How long an actor that ends itself may run its destructor.
-const OWN_EXIT_PATIENCE: Duration = Duration::from_secs(60);
-
 /// The state of the head; see the module's documentation.
 pub(super) struct State {
     pub(super) processes: Processes,
     pub(super) pool: Pool<Arc<Link>>,
     /// The build of the driver's host. Workers must have the same.
     build_id: u64,
-    pub(super) actors: Actors,
+    pub(super) actors: Actors<Arc<Link>>,
     deaths: Deaths,
-    ends: Ends,
+    ends: Ends<Arc<Link>>,
     groups: Groups,
     /// The processes that are killed because their placement groups were removed.
     evicted: HashSet<u64>,
@@ -85,9 +82,9 @@ impl State {
             processes,
             pool,
             build_id,
-            actors: Actors::default(),
+            actors: Actors::new(),
             deaths: Deaths::default(),
-            ends: Ends::default(),
+            ends: Ends::new(),
             groups: Groups::default(),
             evicted: HashSet::new(),
             orders: Orders::default(),
@@ -111,7 +108,7 @@ impl State {
         let share = self.share.as_ref().and_then(|share| share.timeout(now));
         let deadlocks = self.deadlocks.timeout(now);
         let detached = self.detached.as_ref().and_then(|detached| detached.timeout(now));
-        let all = [self.pool.timeout(now), self.actors.timeout(), memory, share, deadlocks, detached];
+        let all = [self.pool.timeout(now), self.actors.timeout(now), memory, share, deadlocks, detached];
         all.into_iter().flatten().min()
     }
 
@@ -213,7 +210,7 @@ impl State {
             },
             ToHead::AbandonActor { actor, failure } => match &mut self.foreign {
                 Some(foreign) if foreign.is_elsewhere(actor) => foreign.abandon(actor, failure),
-                _ => self.end_actor(actor, failure),
+                _ => self.actor_processes().end(actor, failure),
             },
             ToHead::WatchActor { actor } => self.watch_actor(from, actor),
             ToHead::FindActor { request, namespace, name } => {
@@ -230,17 +227,19 @@ impl State {
             ToHead::PromiseNeeds { round, object, needs } => {
                 self.on_promise_needs(from, round, object, needs)
             }
-            ToHead::ActorExits { actor } => self.on_actor_exits(from, actor),
+            ToHead::ActorExits { actor } => self.actor_processes().end_itself(from, actor),
             ToHead::KillActor { actor, restarts } => match &mut self.foreign {
                 Some(foreign) if foreign.is_elsewhere(actor) => foreign.kill(actor, restarts),
-                _ => self.kill_actor(actor, restarts),
+                _ => self.actor_processes().kill(actor, restarts),
             },
             ToHead::Introduce { build_id } => {
                 if let Some(foreign) = &mut self.foreign {
                     foreign.introduce(from, build_id);
                 }
             }
-            ToHead::Constructed { actor, result } => self.on_constructed(from, actor, result),
+            ToHead::Constructed { actor, result } => {
+                self.actor_processes().constructed(from, actor, result);
+            }
             ToHead::KillProcess { request, pid } => self.kill_process(from, request, pid),
             ToHead::CancelCall { request, process, cancel } => {
                 self.cancel_call(from, request, process, cancel);
@@ -298,9 +297,7 @@ impl State {
         }
         self.deadlocks.forget(link.peer);
         self.links.remove(&link.peer);
-        for actor in self.actors.on_caller_gone(link) {
-            self.end_actor(actor, self.actors.died(actor, ActorEnd::CreatorDied));
-        }
+        self.actor_processes().caller_gone(link);
     }
 
     // ---- processes ----
@@ -413,19 +410,6 @@ impl State {
         }
     }
 
-    /// Tells a process to end when its work is done.
-    fn exit(&mut self, token: u64) {
-        self.exit_within(token, EXIT_PATIENCE);
-    }
-
-    /// Tells a process to end when its work is done. If it has not ended in time, it is killed.
-    fn exit_within(&mut self, token: u64, patience: Duration) {
-        self.pool.exit_within(token, Instant::now(), patience);
-        if let Some(link) = self.pool.link(token) {
-            let _ = link.send(&FromHead::Exit, Vec::new());
-        }
-    }
-
     // ---- deciding ----
 
     /// Hands out workers, and starts or ends processes as needed.
@@ -435,29 +419,7 @@ impl State {
         }
         let now = Instant::now();
         self.measure_room();
-        let waits = self.actors.waiting().len() > 0 || self.actors.first_demanding().is_some();
-        if waits && !self.pool.has_room_for_actor() {
-            // Actors without a handle make room for the actors that wait.
-            self.actors.look_now();
-            self.look_after_actors();
-        }
-        // Each iteration takes an actor from those that wait, or is the last.
-        while let Some(actor) = self.actors.first_waiting() {
-            if !self.pool.has_room_for_actor() {
-                self.actors.over(actor, 0, self.process_limit());
-                continue;
-            }
-            let Some((token, link)) = self.pool.idle_usual() else { break };
-            if self.actors.place(actor, token, link) {
-                self.pool.place(token, actor, now);
-            }
-        }
-        while !self.pool.has_room_for_actor()
-            && let Some(actor) = self.actors.first_demanding()
-        {
-            self.actors.over(actor, 0, self.process_limit());
-        }
-        self.pool.want_actors(self.actors.demanding(), now);
+        self.actor_processes().place_waiting();
         // Leases that other drivers need more are returned first.
         let recalls = self.share.as_mut().map(|share| share.before(&mut self.pool, now)).unwrap_or_default();
         if let Some(share) = &mut self.share {
@@ -468,7 +430,7 @@ impl State {
             }
         }
         for decision in recalls.into_iter().chain(self.pool.arrange(now)) {
-            self.carry_out(decision, now);
+            self.carry_out(decision);
         }
         if let Some(share) = &mut self.share {
             share.after(&self.pool, now);
@@ -481,16 +443,16 @@ impl State {
             while !self.has_given_up(&process.environment) && !self.start_process(&process) {}
         }
         for decision in self.pool.end_surplus(self.actors.waiting().len(), now) {
-            self.carry_out(decision, now);
+            self.carry_out(decision);
         }
         match self.pool.refuse(self.actors.waiting().len(), now) {
             Some(Refused::Caller(caller, demand)) => {
-                let no_workers = FromHead::NoWorkers { demand, failure: self.process_limit() };
+                let no_workers = FromHead::NoWorkers { demand, failure: self.pool.process_limit() };
                 let _ = caller.send(&no_workers, Vec::new());
             }
             Some(Refused::Actor(actor)) => {
                 if let Some(actor) = actor.or(self.actors.first_waiting()) {
-                    self.actors.over(actor, 0, self.process_limit());
+                    self.actors.over(actor, 0, self.pool.process_limit());
                 }
             }
             None => {}
@@ -505,29 +467,19 @@ impl State {
         }
     }
 
-    fn process_limit(&self) -> Failure {
-        let (limit, in_use) = self.pool.processes();
-        Failure::ProcessLimit { limit, in_use }
-    }
-
-    fn carry_out(&mut self, decision: Decision<Arc<Link>>, now: Instant) {
+    fn carry_out(&mut self, decision: Decision<Arc<Link>>) {
         match decision {
             Decision::Grant { caller, demand, worker, pid } => {
                 let _ = caller.send(&FromHead::Granted { demand, worker, pid }, Vec::new());
             }
-            Decision::Place { actor, token } => {
-                let link = self.pool.link(token).cloned();
-                if !link.is_some_and(|link| self.actors.place(actor, token, &link)) {
-                    self.pool.set_idle(token, now);
-                }
-            }
+            Decision::Place { actor, token } => self.actor_processes().place(actor, token),
             Decision::Recall { lessee, worker } => {
                 let _ = lessee.send(&FromHead::Recall { worker }, Vec::new());
             }
             Decision::AskWhetherFree { worker, is_spent } => {
                 let _ = worker.send(&FromHead::SayWhenFree { is_spent }, Vec::new());
             }
-            Decision::End { token } => self.exit(token),
+            Decision::End { token } => self.actor_processes().exit(token),
         }
     }
 
@@ -540,79 +492,21 @@ impl State {
 
     // ---- actors ----
 
+    pub(super) fn actor_processes(&mut self) -> ActorProcesses<'_, Arc<Link>, Processes> {
+        let Self { actors, pool, processes, .. } = self;
+        ActorProcesses { actors, pool, processes, now: Instant::now() }
+    }
+
     /// Ends actors to which no handle is left.
     pub(super) fn look_after_actors(&mut self) {
-        for actor in self.actors.out_of_scope() {
-            let token = self.actors.process_of(actor);
-            self.actors.over(actor, 0, self.actors.died(actor, ActorEnd::LastHandleGone));
-            if let Some(token) = token {
-                self.exit(token);
-            }
-        }
+        self.actor_processes().end_without_handles();
     }
 
-    /// Ends all actors at the end of the session, each after its running call. Those that have not ended when the time
-    /// is over are killed, and counted.
+    /// Ends all actors at the end of the session. Those that have not ended when the time is over are killed, and
+    /// counted.
     pub(super) fn end_actors(&mut self, ended: Sender<usize>, patience: Duration) {
-        for actor in self.actors.all() {
-            let token = self.actors.process_of(actor);
-            self.actors.over(actor, 0, Failure::SessionOver);
-            if let Some(token) = token {
-                self.exit_within(token, patience);
-            }
-        }
+        self.actor_processes().end_all(patience);
         self.ending = Some((ended, 0));
-    }
-
-    fn kill_actor(&mut self, actor: u64, restarts: bool) {
-        let may_restart = self.actors.prospects(actor).is_some_and(|(_, may_restart)| may_restart);
-        if !restarts || !may_restart {
-            return self.end_actor(actor, self.actors.died(actor, ActorEnd::Killed));
-        }
-        match self.actors.process_of(actor) {
-            Some(token) => self.processes.kill(token),
-            None => self.actors.kill_without_process(actor),
-        }
-    }
-
-    /// An actor ends itself. It is over for its callers, and its process ends when its destructor has run.
-    fn on_actor_exits(&mut self, from: &Arc<Link>, actor: u64) {
-        let is_here = |token: &u64| self.pool.link(*token).is_some_and(|link| link.peer == from.peer);
-        let Some(token) = self.actors.process_of(actor).filter(is_here) else { return };
-        let pid = self.pool.pid(token).unwrap_or(0);
-        self.actors.over(actor, pid, self.actors.died(actor, ActorEnd::Exited));
-        self.exit_within(token, OWN_EXIT_PATIENCE);
-    }
-
-    fn end_actor(&mut self, actor: u64, failure: Failure) {
-        let token = self.actors.process_of(actor);
-        let pid = token.and_then(|token| self.pool.pid(token)).unwrap_or(0);
-        // Before anybody is told: from then on, no call of it succeeds.
-        if let Some(token) = token {
-            self.pool.exit(token, Instant::now());
-            self.processes.kill(token);
-        }
-        self.actors.over(actor, pid, failure);
-    }
-
-    fn on_constructed(&mut self, from: &Arc<Link>, actor: u64, result: Result<(), Failure>) {
-        let token = self.actors.process_of(actor);
-        // The end of an earlier process of the actor is of no interest any more.
-        let is_here = |token: &u64| self.pool.link(*token).is_some_and(|link| link.peer == from.peer);
-        let Some(token) = token.filter(is_here) else { return };
-        let pid = self.pool.pid(token).unwrap_or(0);
-        match result {
-            Ok(()) => self.actors.alive(actor, from.peer, pid),
-            Err(failure) => {
-                let class = self.actors.class_name(actor);
-                let failure = match failure {
-                    Failure::Task(error) => Failure::ConstructorFailed { class, error },
-                    failure => failure,
-                };
-                self.actors.over(actor, pid, failure);
-                self.exit(token);
-            }
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::head::pool::Pool;
 use crate::mail::link::Link;
 
 pub(in crate::head) struct Known<'a> {
-    pub(in crate::head) actors: &'a Actors,
+    pub(in crate::head) actors: &'a Actors<Arc<Link>>,
     pub(in crate::head) pool: &'a Pool<Arc<Link>>,
 }
 

@@ -11,14 +11,14 @@
 //! in several orders, until nothing moves. The processes of a reported deadlock must still wait then; otherwise the
 //! report was a false alarm. And with the head's reports every call must end; otherwise the head overlooked a deadlock.
 //!
-//! Seeds and replays are those of the [pool](super::super::pool)'s simulation.
+//! [Seeds](crate::simulated) are those of all simulations.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use super::super::pool::simulated::{Random, for_each_seed};
 use super::*;
 use crate::resources::Amounts;
+use crate::simulated::{Random, for_each_seed};
 
 /// The most rounds, in each of which everything continues a little, until all calls are over.
 const ROUNDS_MAX: usize = 2000;
@@ -30,7 +30,7 @@ const DRIVER: usize = 0;
 #[test]
 fn every_deadlock_is_reported_and_nothing_else() {
     let deadlocks = std::cell::Cell::new((0, 0));
-    for_each_seed("deadlock", |seed| {
+    for_each_seed("deadlock::simulation", |seed| {
         let reports = Session::new(seed).run();
         let (schedules, all) = deadlocks.get();
         deadlocks.set((schedules + usize::from(reports > 0), all + reports));

@@ -17,16 +17,17 @@
 //! there are enough processes, one more call. In half of the lives there is a limit of processes, and a call may also
 //! finish with an error. In half of the lives the driver's room for processes sets the limit, and the room changes.
 //!
-//! [Seeds](super::simulated) are those of the other simulation.
+//! [Seeds](crate::simulated) are those of all simulations.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::stream::Stream;
-use super::simulated::{End, Offer, Random, for_each_seed};
+use super::simulated::{End, Offer};
 use super::*;
 use crate::call::limits::{CallLimits, Deadline, LimitOptions};
 use crate::definition::Key;
 use crate::error::TimeLimit;
+use crate::simulated::{Random, for_each_seed};
 use crate::submit::demands::LeasesByDemand;
 use crate::submit::leases::Ended;
 
@@ -56,7 +57,7 @@ const MEMORY_RETRIES: u32 = 2;
 
 #[test]
 fn every_call_comes_to_its_end() {
-    for_each_seed("calls", |seed| Life::new(seed).run());
+    for_each_seed("pool::calls", |seed| Life::new(seed).run());
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

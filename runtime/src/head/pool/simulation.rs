@@ -16,14 +16,15 @@
 //! These schedules also make and remove placement groups: each group gets all that it demands
 //! or nothing, and its calls and actors take their resources from it.
 //!
-//! [Seeds](super::simulated) are those of the other simulation.
+//! [Seeds](crate::simulated) are those of all simulations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::model::{Group, Process};
-use super::simulated::{End, Offer, Random, for_each_seed};
+use super::simulated::{End, Offer};
 use super::*;
 use crate::resources::Amounts;
+use crate::simulated::{Random, for_each_seed};
 
 mod decisions;
 mod model;
@@ -35,7 +36,7 @@ const ROUNDS_MAX: u32 = 500;
 
 #[test]
 fn every_schedule_gives_workers_to_those_who_want_them() {
-    for_each_seed("simulation", |seed| Schedule::new(seed).run());
+    for_each_seed("pool::simulation", |seed| Schedule::new(seed).run());
 }
 
 /// Small demands come without end, and at each time a call for one of them runs.

@@ -11,6 +11,7 @@ use super::{
     STUCK_PATIENCE_FOR_ACTORS, SURPLUS_KEPT, Worker,
 };
 use crate::environment::Environment;
+use crate::error::Failure;
 use crate::resources::Resources;
 
 /// A process to start.
@@ -221,6 +222,12 @@ impl<C: Caller> Pool<C> {
     /// The limit of processes, and their number.
     pub(in crate::head) fn processes(&self) -> (usize, usize) {
         (self.limit(), self.workers.len())
+    }
+
+    /// The failure of a call or an actor that needs a process beyond the limit.
+    pub(in crate::head) fn process_limit(&self) -> Failure {
+        let (limit, in_use) = self.processes();
+        Failure::ProcessLimit { limit, in_use }
     }
 
     /// The number of processes that are starting, and do not use all their descriptors in the driver yet.

@@ -35,7 +35,8 @@ impl State {
             self.evicted.insert(token);
             match actor {
                 Some(actor) => {
-                    self.end_actor(actor, self.actors.died(actor, ActorEnd::PlacementGroupRemoved));
+                    let failure = self.actors.died(actor, ActorEnd::PlacementGroupRemoved);
+                    self.actor_processes().end(actor, failure);
                 }
                 None => self.processes.kill(token),
             }
