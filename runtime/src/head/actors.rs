@@ -284,13 +284,15 @@ impl<P: Peer> Actors<P> {
         context: Option<CallContext>,
         payloads: &[u8],
     ) {
-        match (self.actors.get_mut(&actor), Arguments::hold(store, count, context, payloads)) {
-            (Some(record), Ok(arguments)) if matches!(record.stage, Stage::Reserved { .. }) => {
+        // An actor that is over, or that was started before, stays as it is.
+        let is_reserved = |record: &&mut Actor<P>| matches!(record.stage, Stage::Reserved { .. });
+        let Some(record) = self.actors.get_mut(&actor).filter(is_reserved) else { return };
+        match Arguments::hold(store, count, context, payloads) {
+            Ok(arguments) => {
                 record.arguments = Some(arguments);
                 self.wait(actor);
             }
-            (_, Err(failure)) => self.over(actor, 0, failure),
-            _ => {}
+            Err(failure) => self.over(actor, 0, failure),
         }
     }
 
