@@ -16,6 +16,8 @@
 mod arguments;
 mod found;
 mod processes;
+#[cfg(test)]
+mod simulation;
 mod surroundings;
 
 use std::collections::{BTreeMap, HashMap, VecDeque, btree_map};

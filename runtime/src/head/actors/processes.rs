@@ -164,8 +164,8 @@ impl<P: Peer, K: Kill> ActorProcesses<'_, P, K> {
         }
     }
 
-    /// The process of an actor, if it is at the other end of this link. The actor may have had an earlier process there,
-    /// whose records are of no interest any more.
+    /// The process of an actor, if it is at the other end of this link. The records of an earlier process of the actor
+    /// are of no interest any more.
     fn process_at(&self, from: &P, actor: u64) -> Option<u64> {
         let token = self.actors.process_of(actor)?;
         let link = self.pool.link(token)?;
