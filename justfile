@@ -64,9 +64,9 @@ record PYTHON *AREAS:
 loom PREEMPTIONS="3":
     LOOM_MAX_PREEMPTIONS={{ PREEMPTIONS }} .ci/run loom
 
-# The crates below the runtime under AddressSanitizer and ThreadSanitizer.
+# The crates below the runtime under AddressSanitizer and ThreadSanitizer, the Python package under AddressSanitizer.
 sanitize:
-    .ci/run address thread
+    .ci/run address python_address thread
 
 # What touches no shared memory under Miri, where a nightly toolchain has it.
 miri:

@@ -15,6 +15,8 @@ import mobula as ray
 from mobula.exceptions import ActorDiedError, PendingCallsLimitExceeded, RayActorError
 from mobula.util import list_named_actors
 
+pytestmark = pytest.mark.usefixtures("session")
+
 PATIENCE = 60
 
 

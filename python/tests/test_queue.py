@@ -11,7 +11,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,14 +19,9 @@ import mobula
 from mobula.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
 from mobula.util.queue import Empty, Full, Queue
 
+pytestmark = pytest.mark.usefixtures("session")
+
 LONG = 60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    mobula.init(num_cpus=2)
-    yield
-    mobula.shutdown()
 
 
 def test_without_waiting() -> None:
