@@ -433,7 +433,7 @@ impl State {
             self.carry_out(decision);
         }
         if let Some(share) = &mut self.share {
-            share.after(&self.pool, now);
+            share.after(&mut self.pool, now);
         }
         // The processes that were started will never serve: the head tries once more. If that fails too, no caller
         // waits for more workers.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::wants::Requester;
+use super::wants::{Requester, Want};
 use super::{Caller, Decision, Job, Lack, Pool};
 use crate::demand::Demand;
 use crate::resources::Resources;
@@ -15,11 +15,19 @@ impl<C: Caller> Pool<C> {
         self.ledger.set_here(here);
     }
 
-    /// The demands that do not fit into the free resources, and the number of each, at most `max`.
-    pub(in crate::head) fn lacked(&self, max: u32) -> HashMap<Resources, u32> {
+    /// The demands that do not fit into the free resources, and the number of each, at most `max`. While a want
+    /// reserves, those are left out that could not have the resources even if these came.
+    pub(in crate::head) fn lacked(&self, max: u32, now: Instant) -> HashMap<Resources, u32> {
         let (mut free, mut lacked) = (self.ledger.free_with_gpus(), HashMap::new());
+        let reserved = self.reserving(now).and_then(|position| self.wants.iter().nth(position));
+        let may_go = |want: &Want<C>| match reserved {
+            Some(reserved) if std::ptr::eq(reserved, want) => true,
+            Some(_) if self.is_running(want) && self.is_poor(want) => true,
+            Some(reserved) => !want.demand.overlaps(&reserved.demand),
+            None => true,
+        };
         // The resources of a placement group belong to this driver already.
-        for want in self.wants.iter().filter(|want| want.demand.group().is_none()) {
+        for want in self.wants.iter().filter(|want| want.demand.group().is_none() && may_go(want)) {
             for _ in 0..want.workers.min(max) {
                 let taken = want.demand.on_gpus(&self.ledger.best_gpus(&want.demand, &free)).into_owned();
                 if taken.is_within(&free) {
@@ -30,6 +38,11 @@ impl<C: Caller> Pool<C> {
             }
         }
         lacked
+    }
+
+    /// Whether a caller or an actor waits for a process alone: it may have the resources that it demands.
+    pub(in crate::head) fn awaits_process(&self, now: Instant) -> bool {
+        self.next_want(|want| !want.is_group(), now).is_some()
     }
 
     /// The resources that actors and placement groups have.

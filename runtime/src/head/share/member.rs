@@ -34,7 +34,7 @@ const MEMORY_LOCK: &str = "memory";
 pub(in crate::head) struct Share {
     /// `None` while there is no process of the session.
     connection: Option<Connection>,
-    leases: BTreeMap<u64, Held>,
+    pub(super) leases: BTreeMap<u64, Held>,
     /// The leases that were asked for last, and have not come.
     asked: HashMap<Resources, u32>,
     /// Since when some lease has not been needed.
@@ -47,9 +47,11 @@ pub(in crate::head) struct Share {
     lock: Option<Flock<File>>,
 }
 
-struct Held {
-    lease: Lease,
+pub(super) struct Held {
+    pub(super) lease: Lease,
     stage: Stage,
+    /// No call has had its resources yet.
+    is_new: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +117,11 @@ impl Share {
 
     /// Asks for the resources that the pool lacks. It is called after the pool has handed out the resources that it
     /// has.
-    pub(in crate::head) fn after<C: Caller>(&mut self, pool: &Pool<C>, now: Instant) {
-        let wanted = pool.lacked(WANTED_MAX);
+    pub(in crate::head) fn after<C: Caller>(&mut self, pool: &mut Pool<C>, now: Instant) {
+        self.note_used(pool, now);
+        // Those that came and were recalled together, and that no call can use.
+        self.give_back(pool, now);
+        let wanted = pool.lacked(WANTED_MAX, now);
         let is_idle = wanted.is_empty() && !self.unneeded(pool).is_empty();
         self.idle = if is_idle { self.idle.or(Some(now)) } else { None };
         let Some(connection) = &mut self.connection else { return };
@@ -140,7 +145,7 @@ impl Share {
                     if let Some(asked) = self.asked.get_mut(&lease.demand) {
                         *asked = asked.saturating_sub(1);
                     }
-                    self.leases.insert(lease.number, Held { lease, stage: Stage::Held });
+                    self.leases.insert(lease.number, Held { lease, stage: Stage::Held, is_new: true });
                 }
                 FromSession::Recall { lease } => {
                     if let Some(held) = self.leases.get_mut(&lease) {
@@ -211,19 +216,37 @@ impl Share {
         self.leases.values().filter(is_free).map(|held| held.lease.number).collect()
     }
 
+    /// Notes which leases have been of use. A new one that waits only for a process is kept until then, also if it is
+    /// recalled: where many drivers want, the session's process recalls a lease at the moment at which it grants it.
+    /// Drivers that returned it at once would pass it around, and no call would ever run.
+    fn note_used<C: Caller>(&mut self, pool: &Pool<C>, now: Instant) {
+        let free = pool.free_with_gpus();
+        let is_awaited = pool.awaits_process(now);
+        for held in self.leases.values_mut() {
+            held.is_new &= is_awaited && held.lease.resources().is_within(&free);
+        }
+    }
+
+    /// The free resources, without those of new leases.
+    fn spare<C: Caller>(&self, pool: &Pool<C>) -> Resources {
+        let mut new = Resources::default();
+        self.leases.values().filter(|held| held.is_new).for_each(|held| new.add(&held.lease.resources()));
+        pool.free_with_gpus().less(&new)
+    }
+
     /// Returns the leases that were recalled, as far as they are free, and those that were free for a while.
     fn give_back<C: Caller>(&mut self, pool: &mut Pool<C>, now: Instant) {
         let is_over = self.idle.is_some_and(|since| now >= since + IDLE_KEPT);
         let due: Vec<u64> = self
             .leases
             .values()
-            .filter(|held| is_over || held.stage != Stage::Held)
+            .filter(|held| !held.is_new && (is_over || held.stage != Stage::Held))
             .map(|held| held.lease.number)
             .collect();
         for number in due {
-            let Some(connection) = &mut self.connection else { return };
             let Some(held) = self.leases.get(&number) else { continue };
-            if held.lease.resources().is_within(&pool.free_with_gpus()) {
+            if held.lease.resources().is_within(&self.spare(pool)) {
+                let Some(connection) = &mut self.connection else { return };
                 connection.send(&ToSession::Return { lease: number });
                 self.leases.remove(&number);
                 self.account(pool);
