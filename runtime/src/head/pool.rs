@@ -52,7 +52,7 @@ mod ledger;
 mod report;
 mod sharing;
 #[cfg(test)]
-mod simulated;
+pub(super) mod simulated;
 #[cfg(test)]
 mod simulation;
 mod supply;

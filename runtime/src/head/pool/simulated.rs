@@ -1,4 +1,4 @@
-//! The common part of the two simulations of the pool: the ends of links, and the resources of a session.
+//! The common part of the simulations with a pool: the ends of links, and the resources of a session.
 
 use super::*;
 use crate::environment::EnvironmentOptions;
@@ -7,7 +7,7 @@ use crate::simulated::Random;
 
 /// The other end of a link: drivers have small numbers, the workers those of their tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct End(pub(super) u64);
+pub(in crate::head) struct End(pub(in crate::head) u64);
 
 impl Caller for End {
     fn id(&self) -> u64 {
@@ -20,15 +20,15 @@ impl Caller for End {
 }
 
 /// The resources of a session, and the demands of its calls.
-pub(super) struct Offer {
-    pub(super) kept: usize,
-    pub(super) total: Resources,
+pub(in crate::head) struct Offer {
+    pub(in crate::head) kept: usize,
+    pub(in crate::head) total: Resources,
     /// The first is the usual demand, which fits.
-    pub(super) demands: Vec<Demand>,
+    pub(in crate::head) demands: Vec<Demand>,
 }
 
 impl Offer {
-    pub(super) fn random(random: &mut Random) -> Self {
+    pub(in crate::head) fn random(random: &mut Random) -> Self {
         let kept = 1 + random.below(4);
         let amounts = |cpus: f64, disk: f64, gpus: f64| {
             let resources = Some(vec![("disk".to_owned(), disk)]);

@@ -15,11 +15,11 @@ use crate::resources::Resources;
 const LEASES_MAX: usize = 1 << 20;
 /// The time after a restart in which no lease is granted, because drivers may have leases that this process does not
 /// know yet.
-const RESUME_WINDOW: Duration = Duration::from_secs(1);
+pub(super) const RESUME_WINDOW: Duration = Duration::from_secs(1);
 
 /// A driver, or a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct End(u64);
+pub(super) struct End(u64);
 
 impl Caller for End {
     fn id(&self) -> u64 {
@@ -33,9 +33,9 @@ impl Caller for End {
 
 /// See the module's documentation.
 pub(crate) struct Division {
-    pool: Pool<End>,
+    pub(super) pool: Pool<End>,
     /// The leases that are granted, and the driver that has each.
-    leases: BTreeMap<u64, u64>,
+    pub(super) leases: BTreeMap<u64, u64>,
     lease_last: u64,
     /// The time before which nothing is granted.
     begins: Option<Instant>,
@@ -51,14 +51,14 @@ impl std::fmt::Debug for Division {
 
 impl Division {
     /// Divides these resources. `resumes`: another process did so before, and its drivers may come back.
-    pub(crate) fn new(total: Resources, resumes: bool) -> Self {
+    pub(crate) fn new(total: Resources, resumes: bool, now: Instant) -> Self {
         // Numbers of leases are not used again, also not by a process that takes the place of this one.
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             pool: Pool::new(1, LEASES_MAX, total),
             leases: BTreeMap::new(),
             lease_last: time.as_nanos() as u64,
-            begins: resumes.then(|| Instant::now() + RESUME_WINDOW),
+            begins: resumes.then(|| now + RESUME_WINDOW),
             asked: Vec::new(),
         }
     }
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn drivers_that_want_all_have_as_many_as_each_other() {
-        let mut division = Division::new(cpus(6.0), false);
+        let mut division = Division::new(cpus(6.0), false, Instant::now());
         want(&mut division, 1, 100);
         settle(&mut division, |_| false);
         assert_eq!(count(&division, 1), 6, "one alone gets all");
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_actors_have_is_not_waited_for() {
-        let mut division = Division::new(cpus(2.0), false);
+        let mut division = Division::new(cpus(2.0), false, Instant::now());
         want(&mut division, 1, 1);
         want(&mut division, 2, 1);
         settle(&mut division, |_| false);
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn the_next_process_grants_nothing_that_a_driver_has() {
         let demand = cpus(CPU);
-        let mut division = Division::new(cpus(2.0), true);
+        let mut division = Division::new(cpus(2.0), true, Instant::now());
         want(&mut division, 2, 2);
         assert!(settle(&mut division, |_| false).is_empty(), "the other driver may come back");
         let leases = vec![Lease { number: 7, demand, gpus: Vec::new() }];

@@ -11,6 +11,8 @@
 mod division;
 mod member;
 mod server;
+#[cfg(test)]
+mod simulation;
 
 use serde::{Deserialize, Serialize};
 

@@ -82,46 +82,80 @@ impl AsFd for Connection {
 
 /// Serves drivers until one of them stops the session, or `stopped` becomes readable. Returns the connections. When
 /// they are closed, the other ends know that the session has stopped.
-pub(crate) fn serve(listener: &Socket, stopped: BorrowedFd<'_>, mut division: Division) -> Vec<Connection> {
-    let mut drivers: BTreeMap<u64, Connection> = BTreeMap::new();
-    let mut driver_last = 0;
+pub(crate) fn serve(listener: &Socket, stopped: BorrowedFd<'_>, division: Division) -> Vec<Connection> {
+    let mut drivers = Drivers::new(division);
     loop {
-        for (driver, message) in division.arrange(Instant::now()) {
-            if let Some(connection) = drivers.get_mut(&driver) {
-                connection.send(&message);
-            }
-        }
-        let timeout = division.timeout(Instant::now());
+        drivers.arrange(Instant::now());
+        let timeout = drivers.division.timeout(Instant::now());
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             // Rounded up: else it would be over a little too early, again and again.
             PollTimeout::try_from(timeout + std::time::Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
         let mut descriptors =
             vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(stopped, PollFlags::POLLIN)];
-        descriptors.extend(drivers.values().map(|driver| PollFd::new(driver.as_fd(), driver.events())));
+        let open = drivers.connections.values();
+        descriptors.extend(open.map(|driver| PollFd::new(driver.as_fd(), driver.events())));
         let _ = poll(&mut descriptors, timeout);
         if descriptors[1].any() == Some(true) {
-            return drivers.into_values().collect();
+            return drivers.into_connections();
         }
         while let Ok(Some(socket)) = listener.accept() {
             if socket.peer_user().is_ok_and(|user| user == geteuid().as_raw()) {
-                driver_last += 1;
-                drivers.insert(driver_last, Connection::new(socket));
+                drivers.add(socket);
             }
         }
-        let now = Instant::now();
-        for (driver, connection) in &mut drivers {
+        if drivers.receive(Instant::now()) {
+            return drivers.into_connections();
+        }
+    }
+}
+
+/// The drivers of a session, and the division of its resources among them.
+pub(super) struct Drivers {
+    pub(super) division: Division,
+    connections: BTreeMap<u64, Connection>,
+    driver_last: u64,
+}
+
+impl Drivers {
+    pub(super) fn new(division: Division) -> Self {
+        Self { division, connections: BTreeMap::new(), driver_last: 0 }
+    }
+
+    /// A driver has connected.
+    pub(super) fn add(&mut self, socket: Socket) {
+        self.driver_last += 1;
+        self.connections.insert(self.driver_last, Connection::new(socket));
+    }
+
+    /// Sends the drivers what the division decides.
+    pub(super) fn arrange(&mut self, now: Instant) {
+        for (driver, message) in self.division.arrange(now) {
+            if let Some(connection) = self.connections.get_mut(&driver) {
+                connection.send(&message);
+            }
+        }
+    }
+
+    /// Handles the messages that have arrived, and the ends of drivers. Returns whether a driver stops the session.
+    pub(super) fn receive(&mut self, now: Instant) -> bool {
+        for (driver, connection) in &mut self.connections {
             connection.flush();
             for _ in 0..MESSAGES_AT_A_TIME {
                 match connection.receive() {
-                    Some(ToSession::Stop) => return drivers.into_values().collect(),
-                    Some(message) => division.on_record(*driver, message, now),
+                    Some(ToSession::Stop) => return true,
+                    Some(message) => self.division.on_record(*driver, message, now),
                     None => break,
                 }
             }
         }
-        for (driver, _) in drivers.extract_if(.., |_, connection| connection.is_closed()) {
-            division.gone(driver, now);
+        for (driver, _) in self.connections.extract_if(.., |_, connection| connection.is_closed()) {
+            self.division.gone(driver, now);
         }
+        false
+    }
+
+    fn into_connections(self) -> Vec<Connection> {
+        self.connections.into_values().collect()
     }
 }

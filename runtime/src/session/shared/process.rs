@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mobula_client::internal::descriptors::{above_standard, fill_standard};
 use mobula_client::internal::{Socket, explained};
@@ -54,7 +54,7 @@ fn serve(path: &Path) -> Result<(), String> {
     let listener = Socket::listen(&drivers, BACKLOG).map_err(|error| explained(&error))?;
     let (stopped, stop) = pipe().map_err(|error| explained(&error))?;
     let (stopper, directory) = (server.stopper(), path.to_owned());
-    let division = Division::new(description.resources, was_here);
+    let division = Division::new(description.resources, was_here, Instant::now());
     let divide = move || {
         // Without this thread no driver gets anything: then the process begins anew.
         let _aborts = AbortOnPanic;
