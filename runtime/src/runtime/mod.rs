@@ -302,7 +302,7 @@ impl Runtime {
             (FromHead::Exit, Some(executor)) => executor.stop(),
             (FromHead::AskWaits { round, calls }, _) => self.answer_waits(round, &calls),
             (FromHead::AskPromise { round, object }, _) => self.answer_promise(round, object),
-            (FromHead::Deadlock { wait, cycle }, _) => self.on_deadlock(wait, cycle),
+            (FromHead::Deadlocks { cycles }, _) => self.on_deadlocks(cycles),
             (record, _) => self.submitter.on_head(record),
         }
     }
@@ -420,8 +420,11 @@ impl Runtime {
             Behind::Reader(process) => (WaitFor::Reader, [process.bits(), 0]),
             Behind::Unknown => (WaitFor::Unknown, [0; 2]),
         };
-        let ends = || self.is_cancelled() || reporter.is_deadlocked();
-        let found_or_ended = || look().map(Some).or_else(|| ends().then_some(None));
+        // A deadlock first: another wait of it may have ended already, so that the result of this one came.
+        let found_or_ended = || match reporter.is_deadlocked() {
+            true => Some(None),
+            false => look().map(Some).or_else(|| self.is_cancelled().then_some(None)),
+        };
         let found =
             self.wait_to_the_end(deadline, || reporter.sleeps(what), awaited, found_or_ended).flatten();
         match reporter.deadlock() {

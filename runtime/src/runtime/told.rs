@@ -97,16 +97,17 @@ impl Runtime {
         }
     }
 
-    /// The wait of this number can never end.
-    pub(super) fn on_deadlock(&self, wait: u64, cycle: Vec<WaitingCall>) {
+    /// The waits of these numbers can never end. All of them get the error, although the end of one frees others.
+    pub(super) fn on_deadlocks(&self, cycles: Vec<(u64, Vec<WaitingCall>)>) {
         let current = self.told.current.lock();
-        if !current.contains_key(&wait) {
+        let mut deadlocks = self.told.deadlocks.lock();
+        deadlocks.extend(cycles.into_iter().filter(|(wait, _)| current.contains_key(wait)));
+        if deadlocks.is_empty() {
             return;
         }
-        self.told.deadlocks.lock().insert(wait, cycle);
         self.told.has_deadlock.store(true, Ordering::SeqCst);
-        drop(current);
-        // The thread sleeps for a result, and this is a failure of it.
+        drop((current, deadlocks));
+        // The threads sleep for results, and this is a failure of them.
         self.waiters.add_failure();
         self.waiters.announce();
     }

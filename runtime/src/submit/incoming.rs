@@ -334,7 +334,7 @@ impl Submitter {
             FromHead::ActorRestarts { actor, pid, reason } => self.on_actor_restarts(actor, pid, reason),
             FromHead::ActorOver { actor, pid, failure } => self.on_actor_over(actor, pid, &failure),
             FromHead::CancelCall { request, cancel } => self.on_cancel_call(request, cancel),
-            FromHead::AskWaits { .. } | FromHead::AskPromise { .. } | FromHead::Deadlock { .. } => {}
+            FromHead::AskWaits { .. } | FromHead::AskPromise { .. } | FromHead::Deadlocks { .. } => {}
             FromHead::Construct { .. }
             | FromHead::SayWhenFree { .. }
             | FromHead::Exit

@@ -284,10 +284,9 @@ pub(crate) enum FromHead<'a> {
         round: u64,
         object: ObjectId,
     },
-    /// To a process whose wait of this number can never end: the processes that wait for each other.
-    Deadlock {
-        wait: u64,
-        cycle: Vec<WaitingCall>,
+    /// To a process whose waits of these numbers can never end, each with the calls that wait for each other.
+    Deadlocks {
+        cycles: Vec<(u64, Vec<WaitingCall>)>,
     },
     ActorAt {
         actor: u64,

@@ -212,7 +212,7 @@ fn records() -> Vec<Vec<u8>> {
         FromHead::ActorEnded { request: 1 },
         FromHead::AskWaits { round: 1, calls: vec![(owner, 3)] },
         FromHead::AskPromise { round: 1, object },
-        FromHead::Deadlock { wait: 1, cycle },
+        FromHead::Deadlocks { cycles: vec![(1, cycle)] },
         FromHead::ActorAt { actor: 1, process: owner, max_task_retries: 3 },
         FromHead::ActorRestarts { actor: 1, pid: 2, reason: ExitReason::Killed { signal: 9 } },
         FromHead::AskCall { worker: owner },

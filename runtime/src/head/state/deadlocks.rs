@@ -1,5 +1,6 @@
 //! The head's questions about deadlocks, and its reports of them.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use mobula_client::{ObjectId, OwnerId};
@@ -7,7 +8,7 @@ use mobula_client::{ObjectId, OwnerId};
 use super::State;
 use crate::error::WaitingCall;
 use crate::head::deadlock::{self, Deadlocked, Known};
-use crate::mail::link::Link;
+use crate::mail::link::{Link, TooLarge};
 use crate::wire::{FromHead, Held, NEEDS_MAX, Need, WAITS_MAX, Waits};
 
 impl State {
@@ -39,6 +40,7 @@ impl State {
     /// Asks the processes that may be stuck, and informs those that are.
     pub(in crate::head) fn look_after_deadlocks(&mut self) {
         let Self { deadlocks, actors, pool, links, .. } = self;
+        let mut reports: BTreeMap<OwnerId, Vec<(u64, Vec<WaitingCall>)>> = BTreeMap::new();
         for step in deadlocks.step(&Known { actors, pool }, Instant::now()) {
             let (to, record) = match step {
                 deadlock::Step::Ask { process, round, calls } => {
@@ -50,11 +52,24 @@ impl State {
                 deadlock::Step::Report(Deadlocked { process, wait, cycle }) => {
                     let cycle = waiting_calls(cycle, |process| pool.pid_at(process).unwrap_or(0));
                     tracing::warn!(?cycle, "a deadlock");
-                    (process, FromHead::Deadlock { wait, cycle })
+                    reports.entry(process).or_default().push((wait, cycle));
+                    continue;
                 }
             };
             if let Some(link) = links.get(&to) {
                 let _ = link.send(&record, Vec::new());
+            }
+        }
+        // In one record, if they fit: the end of one wait frees others, which must have the error by then.
+        for (process, cycles) in reports {
+            let Some(link) = links.get(&process) else { continue };
+            let record = FromHead::Deadlocks { cycles };
+            let (Err(TooLarge), FromHead::Deadlocks { cycles }) = (link.send(&record, Vec::new()), record)
+            else {
+                continue;
+            };
+            for cycle in cycles {
+                let _ = link.send(&FromHead::Deadlocks { cycles: vec![cycle] }, Vec::new());
             }
         }
     }
