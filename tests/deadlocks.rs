@@ -49,6 +49,12 @@ impl Node {
         ready[0].get()
     }
 
+    /// Waits for two results, of which the first never comes, and the second fails.
+    fn until_one_fails(&self, file: PathBuf) -> mobula::Result<Vec<u32>> {
+        let own = self.next.as_ref().expect("it is given").one();
+        mobula::get([own, fails_after::remote(file)])
+    }
+
     /// Waits for itself, but not for ever.
     fn for_a_while(&self) -> mobula::Result<u32> {
         let own = self.next.as_ref().expect("it is given");
@@ -175,6 +181,12 @@ fn waits_for(file: PathBuf) -> u32 {
     3
 }
 
+#[mobula::remote]
+fn fails_after(file: PathBuf) -> Result<u32, String> {
+    waits_for(file);
+    Err("it fails".to_owned())
+}
+
 /// Holds what the next one needs, and waits for it.
 #[mobula::remote(num_cpus = 0, resources = [("licence", 1)])]
 fn nested(depth: u32) -> mobula::Result<u32> {
@@ -295,6 +307,13 @@ fn what_may_still_come_is_no_deadlock() {
     assert!(matches!(waits.get_timeout(Duration::from_millis(1500)), Err(Error::Timeout { .. })));
     std::fs::write(&file, "").unwrap();
     assert_eq!(waits.get_timeout(PATIENCE).unwrap(), 3);
+    // All of several results, of which one fails.
+    let failing = directory.path().join("failing");
+    let waits = nodes[0].until_one_fails(failing.clone());
+    assert!(matches!(waits.get_timeout(Duration::from_millis(1500)), Err(Error::Timeout { .. })));
+    std::fs::write(&failing, "").unwrap();
+    let text = waits.get_timeout(PATIENCE).unwrap_err().to_string();
+    assert!(text.contains("it fails"), "{text}");
     part(&nodes);
     // Long waits in a line, and calls that wait behind each other.
     let (a, b) = (Node::remote(), Node::remote());
@@ -319,6 +338,14 @@ fn wide() -> (ActorHandle<Wide>, ActorHandle<Node>) {
     (wide, node)
 }
 
+/// The circles of the calls that fail: at least one. The failure of one may free a place, and then the other ends well.
+fn deadlocks_of(results: [ObjectRef<u32>; 2]) -> Vec<Vec<WaitingCall>> {
+    let failed = results.into_iter().map(|result| result.get()).filter(|result| !matches!(result, Ok(1)));
+    let cycles: Vec<_> = failed.map(cycle_of).collect();
+    assert!(!cycles.is_empty(), "no call fails");
+    cycles
+}
+
 fn functions(cycle: &[WaitingCall]) -> Vec<&str> {
     cycle.iter().map(|call| call.function.strip_prefix("deadlocks::").unwrap_or(&call.function)).collect()
 }
@@ -327,24 +354,19 @@ fn functions(cycle: &[WaitingCall]) -> Vec<&str> {
 fn an_actor_all_of_whose_places_wait_for_it_gets_an_error_in_each() {
     let _session = session(1);
     let (wide, _node) = wide();
-    let waits = [wide.waits_for_itself(), wide.waits_for_itself()];
-    for result in waits {
-        let cycle = cycle_of(result.get());
+    let cycles = deadlocks_of([wide.waits_for_itself(), wide.waits_for_itself()]);
+    for cycle in cycles {
         assert_eq!(functions(&cycle), ["Wide::waits_for_itself"; 2], "{cycle:?}");
         assert!(cycle.iter().all(|call| call.pid == cycle[0].pid), "{cycle:?}");
         assert!(cycle.iter().all(|call| call.waits_for.ends_with("Wide::one")), "{cycle:?}");
     }
     // Both places are free again.
     assert_eq!(wide.waits_beside_itself().get().unwrap(), 1);
-    let waits = [wide.waits_for_a_node(), wide.waits_for_a_node()];
-    for result in waits {
-        let cycle = cycle_of(result.get());
+    for cycle in deadlocks_of([wide.waits_for_a_node(), wide.waits_for_a_node()]) {
         let mut functions = functions(&cycle);
         functions.sort_unstable();
-        assert!(
-            functions.contains(&"Node::one_of_wide") && functions.contains(&"Wide::waits_for_a_node"),
-            "{cycle:?}"
-        );
+        let expected = ["Node::one_of_wide", "Wide::waits_for_a_node", "Wide::waits_for_a_node"];
+        assert_eq!(functions, expected, "{cycle:?}");
     }
     let cycle = cycle_of(wide.waits_for_one_alone().get());
     assert_eq!(functions(&cycle), ["Wide::waits_for_one_alone"], "{cycle:?}");

@@ -295,11 +295,11 @@ impl<R> std::fmt::Debug for WaitInSlices<'_, R> {
     }
 }
 
-/// The reason of a wait for all references.
+/// The reason of a wait for all references. A failure of any of them ends it, so one of those that are missing could.
 fn awaits_all<R: AsRef<Ref>>(refs: &[R], at: &'static Location<'static>) -> Option<Awaits> {
     let results = refs.iter().filter_map(|reference| reference.as_ref().awaited());
-    let results: Vec<_> = results.take(RESULTS_MAX).collect();
-    Some(Awaits { needed: results.len(), results, at })
+    let results: Vec<_> = results.take(RESULTS_MAX + 1).collect();
+    (results.len() <= RESULTS_MAX).then_some(Awaits { needed: 1, results, at })
 }
 
 /// The reason of a wait for so many of the references.

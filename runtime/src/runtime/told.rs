@@ -24,12 +24,12 @@ use crate::wire::{Held, Need, ToHead, WAITS_MAX, Waits};
 /// How long a wait lasts before it is reported to the head.
 const TELL_AFTER: Duration = Duration::from_millis(100);
 /// The longest pause between two checks for changes.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The reason of a wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Awaits {
-    /// How many of the results must come.
+    /// How many of the results must come, or fail, before the wait can end.
     pub(crate) needed: usize,
     /// The results that are not there, at most [`RESULTS_MAX`].
     pub(crate) results: Vec<Awaited>,

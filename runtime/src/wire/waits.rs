@@ -8,7 +8,7 @@ use crate::demand::Demand;
 /// The most waits of a process that are reported.
 pub(crate) const WAITS_MAX: usize = 256;
 /// The most results of a wait that are reported.
-pub(crate) const RESULTS_MAX: usize = 64;
+pub(crate) const RESULTS_MAX: usize = 256;
 /// The most needs of one result that are reported.
 pub(crate) const NEEDS_MAX: usize = 32;
 
@@ -25,7 +25,7 @@ pub(crate) struct Waits {
     pub(crate) at: Option<String>,
     /// The process runs no call beside the one that waits, so it keeps its resources as long as the wait lasts.
     pub(crate) is_only: bool,
-    /// How many of the results must come.
+    /// How many of the results must come, or fail, before the wait can end.
     pub(crate) needed: u32,
     /// The needs of each result that is not there. All needs of a result must be met.
     pub(crate) results: Vec<Vec<Need>>,

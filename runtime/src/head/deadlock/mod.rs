@@ -14,6 +14,9 @@
 //! these calls wait, and are stuck. The process says this of each of its calls, because it knows its lanes. The head
 //! only deals in sets of waits, of each of which one must end.
 //!
+//! A wait for all of several results ends when one of them fails. So it is stuck if none of the results that are
+//! missing can come.
+//!
 //! A wait that could end in another way is not part of a deadlock. The wait, the waiting call or the awaited call may
 //! have a time limit. The waiting thread may not be one that runs calls. The next item of a stream may be on its way. A
 //! promise may have no call. Such a process reports nothing, or that it does not know. So each deadlock that the head

@@ -552,16 +552,17 @@ impl Session {
     }
 
     fn waits_of(&self, process: usize, wait: &Wait) -> Waits {
-        let results: Vec<_> = wait
-            .of
-            .iter()
-            .filter(|call| !self.calls[**call].is_over)
-            .map(|call| self.needs_of_wait(*call, process, wait.item))
-            .collect();
-        let needed = if wait.all { results.len() as u32 } else { 1 };
+        let pending = wait.of.iter().filter(|call| !self.calls[**call].is_over);
+        let needs = |call: &usize| self.needs_of_wait(*call, process, wait.item);
+        let mut results: Vec<_> = pending.map(needs).collect();
+        // It ends soon.
+        let has_failed = wait.of.iter().any(|call| self.calls[*call].has_failed);
+        if results.is_empty() || has_failed || !wait.all && results.len() < wait.of.len() {
+            results = vec![vec![Need::Unknown]];
+        }
         let (function, waits_for) = (String::new(), String::new());
         let is_only = !matches!(self.processes[process].kind, Kind::Wide(_));
-        Waits { number: wait.number, function, waits_for, at: None, is_only, needed, results }
+        Waits { number: wait.number, function, waits_for, at: None, is_only, needed: 1, results }
     }
 
     /// The needs of a result, or of an item at this position.
