@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -176,18 +177,63 @@ def test_a_class_of_processes() -> None:
     assert array[0] == 2
 
 
+def own_bytes() -> int:
+    """The memory of this process that is no file. What it has in common with others counts in parts."""
+    with open("/proc/self/smaps_rollup") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss_Anon:"))
+
+
+class Observed:
+    """A data set whose items say which process read them, and which memory it has."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[float, int, int, set[int]]:
+        item = self.dataset[index]
+        return float(item.sum()), os.getpid(), own_bytes(), inodes(["mobula-shared"])
+
+
+def torch_data() -> Any:
+    return pytest.importorskip("torch.utils.data", reason="PyTorch is not installed: `pip install torch`")
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_loader_of_pytorch_reads_one_copy(method: str) -> None:
-    torch_data = pytest.importorskip("torch.utils.data")
+def test_workers_of_a_loader_of_pytorch_have_no_copy(method: str) -> None:
+    loader_class, count, bytes_of_item = torch_data().DataLoader, 64, 1 << 20
+    items = [np.full(bytes_of_item // 8, float(i)) for i in range(count)]
+    whole = np.stack(items)
+    for dataset in (mobula.shared(items), mobula.shared(whole)):
+        # It is what a spawned worker gets, and a forked one has all that this process has.
+        assert len(ForkingPickler.dumps(dataset)) < bytes_of_item // 8
+        here = inodes(["mobula-shared"])
+        loader = loader_class(Observed(dataset), batch_size=None, num_workers=2, multiprocessing_context=method)
+        seen = list(loader)
+        assert [total for total, *_ in seen] == [float(item.sum()) for item in items]
+        pids = {pid for _, pid, _, _ in seen}
+        assert len(pids) == 2 and os.getpid() not in pids
+        for process in pids:
+            at_first, *_, at_last = [memory for _, pid, memory, _ in seen if pid == process]
+            # It has read half of the data set in between.
+            assert at_last - at_first < count * bytes_of_item // 8
+        assert all(there and there <= here for *_, there in seen)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_loader_of_pytorch_makes_batches(method: str) -> None:
+    loader_class = torch_data().DataLoader
     import torch
 
     dataset = mobula.shared([{"x": np.full(1000, i, np.float32), "y": i} for i in range(40)])
-    loader = torch_data.DataLoader(dataset, batch_size=8, num_workers=2, multiprocessing_context=method)
+    loader = loader_class(dataset, batch_size=8, num_workers=2, multiprocessing_context=method)
     for _ in range(2):
         batches = list(loader)
         assert [tuple(batch["x"].shape) for batch in batches] == [(8, 1000)] * 5
         assert torch.equal(torch.cat([batch["y"] for batch in batches]), torch.arange(40))
         assert all(torch.equal(batch["x"][:, 0], batch["y"].float()) for batch in batches)
     array = mobula.shared(np.arange(40, dtype=np.float32).reshape(20, 2))
-    loader = torch_data.DataLoader(array, batch_size=5, num_workers=2, multiprocessing_context=method)
+    loader = loader_class(array, batch_size=5, num_workers=2, multiprocessing_context=method)
     assert torch.equal(torch.cat(list(loader)), torch.arange(40).reshape(20, 2).float())
