@@ -88,6 +88,10 @@ deny:
 package:
     .ci/run package
 
+# The wheel for Python, for every Linux with glibc 2.28 or later, into target/wheel.
+wheel:
+    .ci/run wheel
+
 # Whether the published crates fit their versions; `just semver COMMIT`: since a commit. Needs cargo-semver-checks.
 semver RELEASED="":
     MOBULA_RELEASED={{ quote(RELEASED) }} .ci/run semver
