@@ -71,6 +71,7 @@ impl Session {
             35 => {
                 self.await_end(caller);
             }
+            36 if self.random.below(4) == 0 => self.claim(caller),
             36 => {
                 let time = [5, 50, 500, 3000][self.random.below(4)];
                 self.pass(Duration::from_millis(time));
@@ -129,6 +130,15 @@ impl Session {
         if self.random.below(16) == 0 {
             let is_readable = self.random.below(2) == 0;
             self.send(caller, Record::Start(actor, is_readable));
+        }
+    }
+
+    /// A faulty process speaks for an actor that is in another one.
+    fn claim(&mut self, by: u64) {
+        let elsewhere = self.model.chosen(|actor| actor.process().is_some_and(|process| process != by));
+        if let Some(actor) = self.random.any(&elsewhere) {
+            let is_end = self.random.below(2) == 0;
+            self.send(by, if is_end { Record::Exits(actor) } else { Record::Constructed(actor, Ok(())) });
         }
     }
 
