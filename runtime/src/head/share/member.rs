@@ -240,7 +240,7 @@ impl Share {
         let due: Vec<u64> = self
             .leases
             .values()
-            .filter(|held| !held.is_new && (is_over || held.stage != Stage::Held))
+            .filter(|held| is_over || held.stage != Stage::Held)
             .map(|held| held.lease.number)
             .collect();
         for number in due {
