@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -333,6 +335,24 @@ def test_streams() -> None:
         ray.get(next(stream))
     with pytest.raises(StopIteration):
         next(stream)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 7])
+def test_a_function_makes_another_item_as_soon_as_one_is_taken(limit: int, tmp_path: Path) -> None:
+    @ray.remote
+    def count(directory: Path) -> Any:
+        for i in itertools.count():
+            (directory / str(i)).touch()
+            yield i
+
+    stream = count.options(_generator_backpressure_num_objects=limit).remote(tmp_path)
+    for taken in range(20):
+        deadline = time.monotonic() + 60
+        while len(os.listdir(tmp_path)) < taken + limit:
+            assert time.monotonic() < deadline, f"{taken} were taken, {len(os.listdir(tmp_path))} made"
+            time.sleep(0.001)
+        assert len(os.listdir(tmp_path)) == taken + limit
+        assert ray.get(next(stream)) == taken
 
 
 def test_await_and_futures() -> None:

@@ -17,6 +17,10 @@ use crate::call::waiter::Waiter;
 use crate::error::Failure;
 use crate::sync::Mutex;
 
+/// A worker that may have at most so many items in flight is told of each one that is taken, so that it goes on at once.
+/// With more, it is told of half of them together: a record for each would cost as much as the item.
+const TOLD_OF_EACH: u32 = 16;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Items {
@@ -102,8 +106,7 @@ impl Items {
         let mut state = self.state.lock();
         let item = state.arrived.pop_front()?;
         state.taken += 1;
-        // Half of those in flight at once: a record for each would cost as much as the item.
-        let period = u64::from(self.in_flight_max / 2).max(1);
+        let period = if self.in_flight_max <= TOLD_OF_EACH { 1 } else { u64::from(self.in_flight_max / 2) };
         let is_told = self.is_limited() && state.taken - state.told >= period;
         if is_told {
             state.told = state.taken;
@@ -182,7 +185,7 @@ mod tests {
                 let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
                 mixed ^ (mixed >> 27)
             };
-            let (length, in_flight_max) = (next() % 60, next() % 9 + 1);
+            let (length, in_flight_max) = (next() % 90, next() % 40 + 1);
             let items = Items::new(in_flight_max as u32);
             let (mut sent, mut known, mut taken) = (0, 0, 0);
             let mut steps = 0;
@@ -216,7 +219,7 @@ mod tests {
     /// flight, no matter how many it has taken and reported.
     #[test]
     fn a_worker_that_does_not_wait_is_noticed_before_it_fills_the_memory() {
-        for in_flight_max in [0, 1, 2, 7] {
+        for in_flight_max in [0, 1, 7, 16, 17, 40] {
             let (items, allowed) = (Items::new(in_flight_max), u64::from(in_flight_max.max(1)));
             for round in 0..3 {
                 let first = round * allowed;
@@ -239,7 +242,8 @@ mod tests {
                 assert_eq!(numbers, (first..first + allowed).collect::<Vec<_>>());
                 // Items that were taken, and not reported, are in flight as far as the worker knows.
                 let untold = first + allowed - told;
-                assert!(untold <= allowed / 2, "{untold} of {allowed}");
+                let most = if allowed <= TOLD_OF_EACH.into() { 0 } else { allowed / 2 };
+                assert!(untold <= most, "{untold} of {allowed}");
                 items.arrive(0, || kept(())).unwrap();
             }
         }
