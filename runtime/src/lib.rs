@@ -73,6 +73,7 @@ pub use crate::error::{
     ActorEnd, Error, ExitReason, Failure, MemoryLimit, ObjectProblem, Result, StoreFailure, TaskError,
     TaskErrorKind, TimeLimit, UtilFailure, WaitingCall,
 };
+pub use crate::executor::places::{PlacedWait, Places};
 pub use crate::front::actor::{
     ActorRef, ExportedActor, actor_number, exit_actor, list_named_actors, restarted,
 };
@@ -90,7 +91,7 @@ pub use crate::front::resources::{available_resources, cluster_resources, gpu_id
 pub use crate::front::stream::{ItemStream, call_streaming};
 pub use crate::host::invocation::Invocation;
 pub use crate::host::reply::Reply;
-pub use crate::host::{Host, Instance, PlacedWait, Places};
+pub use crate::host::{Host, Instance};
 pub use crate::launch::Launch;
 pub use crate::process::output::{OutputSink, label};
 pub use crate::process::role::ROLE;

@@ -17,7 +17,7 @@ use crate::call::waiter::Waiter;
 use crate::error::Failure;
 use crate::sync::Mutex;
 
-/// A worker that may have at most so many items in flight is told of each one that is taken, so that it goes on at once.
+/// A worker that may have at most so many items in flight is told of each one that is taken, and goes on at once.
 /// With more, it is told of half of them together: a record for each would cost as much as the item.
 const TOLD_OF_EACH: u32 = 16;
 

@@ -4,9 +4,9 @@
 use mobula_client::OwnerId;
 
 use super::Executor;
+use super::places::PlacedWait;
 use crate::call::task_id::TaskId;
 use crate::executor::work::Work;
-use crate::host::PlacedWait;
 use crate::under_way::{self, UnderWay};
 use crate::wire::{Callee, Held};
 

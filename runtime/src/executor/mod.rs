@@ -13,6 +13,7 @@
 //! calls stay, and are not declined any more: no process would send them elsewhere, and no process waits for them.
 
 mod deadlocks;
+pub(crate) mod places;
 mod progress;
 mod queue;
 mod work;
@@ -28,10 +29,10 @@ use mobula_client::internal::recorder::{self, Recorder};
 use crate::call::payload;
 use crate::definition::Key;
 pub(crate) use crate::executor::deadlocks::WaitingCall;
+use crate::executor::places::Places;
 use crate::executor::queue::Calls;
 pub(crate) use crate::executor::work::{Cancelled, Ordered, Work};
 use crate::executor::work::{Taken, decline, may_be_declined};
-use crate::host::Places;
 use crate::mail::link::Link;
 use crate::record;
 use crate::under_way::UnderWay;

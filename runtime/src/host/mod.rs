@@ -8,10 +8,10 @@ use std::any::Any;
 use std::sync::Arc;
 
 use self::invocation::Invocation;
-use crate::call::task_id::TaskId;
 use crate::definition::Key;
 use crate::error::{Failure, TaskError};
 use crate::executor::Language;
+use crate::executor::places::Places;
 use crate::worker::OwnedCall;
 
 /// Runs functions and actors in a worker process: those of one language, in one build.
@@ -124,28 +124,5 @@ pub trait Instance: Any {
     /// Begins a call of an instance that is concurrent. The next call of the actor begins when this returns.
     fn begin(&mut self, method: u32, call: OwnedCall) {
         call.run(|on| self.call(method, on));
-    }
-}
-
-/// The places for calls of a concurrent [`Instance`]. Any thread may ask.
-pub trait Places: Send + Sync {
-    /// The waits that hold a call back which has not begun: it does not begin before one wait of each set is over. No
-    /// set: it has begun, or may begin. `waits` are waits of calls that have begun.
-    fn behind(&self, call: TaskId, waits: &[PlacedWait]) -> Vec<Vec<u64>>;
-}
-
-/// A thread of a concurrent [`Instance`] waits, and its call keeps its place meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PlacedWait {
-    /// The number of the wait.
-    pub wait: u64,
-    /// The method that waits.
-    pub method: u32,
-}
-
-impl PlacedWait {
-    pub(crate) fn new(wait: u64, method: u32) -> Self {
-        Self { wait, method }
     }
 }

@@ -290,6 +290,14 @@ impl Process {
         self.label.starts_with(WORKER_LABEL)
     }
 
+    /// Whether a signal has stopped it.
+    pub(super) fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // The name of the program stands in brackets before the state, and may contain anything.
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        matches!(state, Some('T' | 't'))
+    }
+
     /// The number of calls in one of its queues; 0 if it records nothing, or has died.
     pub(super) fn queue(&self, queue: Queue) -> u64 {
         if self.dead { 0 } else { self.queues[queue as usize] }

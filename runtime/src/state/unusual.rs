@@ -151,7 +151,7 @@ impl Snapshot {
     fn of_processes(&self, found: &mut Vec<Unusual>) {
         for process in self.processes.iter().filter(|process| !process.dead && !process.is_head()) {
             let command = || Some(format!("mobula why {}", process.pid));
-            if is_stopped(process.pid) {
+            if process.is_stopped() {
                 let text = format!("process {} ({}) is stopped by a signal", process.pid, process.label);
                 found.push(Unusual { kind: "stopped", text, command: None });
             }
@@ -209,11 +209,4 @@ fn span(seconds: f64) -> String {
         _ if seconds < 600.0 => format!("{seconds:.0} s"),
         _ => format!("{:.0} min", seconds / 60.0),
     }
-}
-
-/// Whether a signal has stopped a process.
-pub(super) fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name of the program stands in brackets before the state, and may contain anything.
-    stat.rsplit_once(')').is_some_and(|(_, rest)| matches!(rest.trim_start().chars().next(), Some('T' | 't')))
 }

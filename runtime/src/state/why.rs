@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::snapshot::{Process, Snapshot};
 use super::tasks::{Call, CallId, TaskPhase, object_id};
-use super::unusual::is_stopped;
 
 /// The most links of a chain.
 const LINKS_MAX: usize = 64;
@@ -290,7 +289,7 @@ impl Walk<'_> {
                 format!("the process has ended: `mobula postmortem {}` says more", process.pid),
             );
         }
-        if is_stopped(process.pid) {
+        if process.is_stopped() {
             self.add("process", process.pid, format!("{} is stopped by a signal", process.label), None);
             return Step::End("stopped", format!("`kill -CONT {}` lets the process continue", process.pid));
         }
