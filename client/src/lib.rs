@@ -81,6 +81,7 @@ pub use writer::{Layout, ObjectWriter};
 pub mod internal {
     pub use mobula_protocol::advice::explained;
     pub use mobula_protocol::descriptors;
+    pub use mobula_protocol::size::ByteSize;
     pub use mobula_protocol::socket::Socket;
     pub use mobula_shm::copy::{copied_once, copy, copy_once};
     pub use mobula_shm::heap;

@@ -58,6 +58,7 @@ mod submit;
 mod sync;
 mod under_way;
 mod wire;
+pub mod words;
 mod worker;
 
 pub use crate::call::inline::{Inline, InlineBytes};

@@ -201,8 +201,15 @@ pub(crate) fn promised(client: &Client, object: ObjectId, call: u64) {
     }
 }
 
-/// A process that the head started has ended. Its peak of memory has two numbers, as [`Kind::Process`] has them.
-pub(crate) fn process_ended(client: &Client, process: OwnerId, pid: u32, reason: ExitReason, peak: [u64; 2]) {
+/// A process that the head started has ended, perhaps because it was killed on request. Its peak of memory has two
+/// numbers, as [`Kind::Process`] has them.
+pub(crate) fn process_ended(
+    client: &Client,
+    process: OwnerId,
+    pid: u32,
+    (reason, is_on_request): (ExitReason, bool),
+    peak: [u64; 2],
+) {
     let (how, number) = match reason {
         ExitReason::Exited { code } => (1, code as u64),
         ExitReason::Killed { signal } => (2, signal as u64),
@@ -210,7 +217,12 @@ pub(crate) fn process_ended(client: &Client, process: OwnerId, pid: u32, reason:
         _ => (4, 0),
     };
     if let Some(recorder) = client.recorder() {
-        recorder.note(Kind::Process, 0, 0, [process.bits(), pid.into(), how, number, peak[0], peak[1]]);
+        recorder.note(
+            Kind::Process,
+            is_on_request.into(),
+            0,
+            [process.bits(), pid.into(), how, number, peak[0], peak[1]],
+        );
     }
 }
 

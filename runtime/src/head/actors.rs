@@ -127,6 +127,15 @@ pub(super) enum Stands<'a> {
     There,
 }
 
+/// Why an actor is over, for an observer. The failure of its calls names a method, too.
+fn why_over(failure: &Failure) -> String {
+    match failure {
+        Failure::ActorDied { cause, .. } => cause.to_string(),
+        Failure::ConstructorFailed { error, .. } => format!("its constructor failed: {}", error.message),
+        failure => failure.to_string(),
+    }
+}
+
 /// The actors of a session; see the module's documentation.
 pub(super) struct Actors<P: Peer> {
     actors: HashMap<u64, Actor<P>>,
@@ -182,7 +191,7 @@ impl<P: Peer> Actors<P> {
                 Stage::Waiting { .. } => ("waiting", None, None),
                 Stage::Constructing { .. } => ("constructing", None, None),
                 Stage::Alive { pid, .. } => ("alive", Some(*pid), None),
-                Stage::Over { pid, failure, .. } => ("dead", Some(*pid), Some(failure.to_string())),
+                Stage::Over { pid, failure, .. } => ("dead", Some(*pid), Some(why_over(failure))),
             };
             ActorRecord {
                 actor: *number,
@@ -206,14 +215,15 @@ impl<P: Peer> Actors<P> {
         self.former.iter()
     }
 
-    fn remember(&mut self, actor: u64, pid: u32) {
+    fn remember(&mut self, actor: u64, pid: u32, failure: Option<&Failure>) {
         let Some(record) = self.actors.get(&actor).filter(|_| pid != 0) else { return };
         let name = record.name.as_ref().map(|(_, name)| name.clone());
         let class = record.class_name.clone();
+        let failure = failure.map(why_over);
         if self.former.len() == FORMER_MAX {
             self.former.pop_front();
         }
-        self.former.push_back(ActorProcess { pid, actor, class, name });
+        self.former.push_back(ActorProcess { pid, actor, class, name, failure });
     }
 
     pub(super) fn reserve(
@@ -419,7 +429,7 @@ impl<P: Peer> Actors<P> {
             let cause = ActorEnd::Process { reason, restarts: record.restarts };
             return self.over(actor, pid, self.died(actor, cause));
         }
-        self.remember(actor, pid);
+        self.remember(actor, pid, None);
         let Some(record) = self.actors.get_mut(&actor) else { return };
         record.restarts = record.restarts.saturating_add(1);
         for link in &record.watchers {
@@ -447,13 +457,14 @@ impl<P: Peer> Actors<P> {
             Stage::Constructing { process } | Stage::Alive { process, .. } => Some(process),
             _ => None,
         };
-        self.remember(actor, pid);
+        self.remember(actor, pid, Some(&failure));
         let Some(record) = self.actors.get_mut(&actor) else { return };
         record.stage = Stage::Over { pid, failure, process };
         record.arguments = None;
         std::mem::take(&mut record.watchers).iter().for_each(|link| record.tell(actor, link));
-        if let Some(name) = record.name.take() {
-            self.names.remove(&name);
+        // The name is free for another actor. An observer still sees whose it was.
+        if let Some(name) = &record.name {
+            self.names.remove(name);
             if let Some(names) = &self.shared_names {
                 names.unpublish(&name.0, &name.1);
             }

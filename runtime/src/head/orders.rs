@@ -85,7 +85,7 @@ impl State {
         };
         self.orders.await_end(by, request, token);
         self.pool.exit_if_idle(token, Instant::now());
-        self.processes.kill(token);
+        self.processes.kill_on_request(token);
     }
 
     /// Tells the process that made a call to cancel it.

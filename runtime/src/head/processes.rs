@@ -71,6 +71,8 @@ pub(crate) struct Processes {
     token_last: u64,
     /// Processes whose stack has overflowed, and that have not ended.
     overflowed: HashSet<u64>,
+    /// Processes that are killed on request, and that have not ended.
+    requested: HashSet<u64>,
     /// Whether workers print into pipes.
     reads_output: bool,
     output: Output,
@@ -92,6 +94,8 @@ pub(crate) struct Ended {
     pub(crate) pid: u32,
     pub(crate) reason: ExitReason,
     pub(crate) peak: PeakMemory,
+    /// It was killed because a person or a program of the session requested it.
+    pub(crate) is_on_request: bool,
 }
 
 /// The most memory that a process had at a time.
@@ -137,7 +141,8 @@ impl Processes {
         let reads_output = options.forward_output || logs.is_some();
         let (sink, socket) = (options.output.clone(), options.socket.clone());
         let destinations = Destinations::new(logs, options.forward_output, sink, socket);
-        let (running, overflowed, output) = (HashMap::new(), HashSet::new(), Output::new(destinations));
+        let (running, output) = (HashMap::new(), Output::new(destinations));
+        let (overflowed, requested) = (HashSet::new(), HashSet::new());
         let spawner = Spawner::new();
         Ok(Self {
             options,
@@ -148,6 +153,7 @@ impl Processes {
             pipes,
             token_last,
             overflowed,
+            requested,
             reads_output,
             output,
         })
@@ -218,6 +224,17 @@ impl Processes {
         }
     }
 
+    /// Kills a process because a person or a program of the session requests it.
+    pub(crate) fn kill_on_request(&mut self, token: u64) {
+        self.note_request(token);
+        self.kill(token);
+    }
+
+    /// The next end of this process by SIGKILL is one that somebody requested.
+    pub(crate) fn note_request(&mut self, token: u64) {
+        self.requested.insert(token);
+    }
+
     /// Blocks until the bell rings, a process prints or ends, the other descriptor is ready, or the timeout has passed.
     pub(crate) fn wait(
         &self,
@@ -266,13 +283,15 @@ impl Processes {
                 let Process { child, first_peak_bytes: first_bytes, .. } = self.running.get(&token)?;
                 let End { reason, peak_bytes: bytes } = child.try_wait()?;
                 let peak = PeakMemory { bytes, first_bytes: *first_bytes };
-                Some(Ended { token, pid: child.pid(), reason, peak })
+                Some(Ended { token, pid: child.pid(), reason, peak, is_on_request: false })
             })
             .collect();
         if !ended.is_empty() {
             self.overflowed.extend(self.options.lifeline.last_words());
         }
-        for Ended { token, reason, .. } in &mut ended {
+        for Ended { token, reason, is_on_request, .. } in &mut ended {
+            *is_on_request = self.requested.remove(token)
+                && matches!(reason, ExitReason::Killed { signal: libc::SIGKILL } | ExitReason::Unknown);
             if self.overflowed.remove(token)
                 && matches!(reason, ExitReason::Killed { .. } | ExitReason::Unknown)
             {

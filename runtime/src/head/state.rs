@@ -305,7 +305,7 @@ impl State {
     /// Forwards output, and handles processes that have ended.
     pub(super) fn look_after_processes(&mut self, client: &Client) {
         self.processes.forward_output();
-        for Ended { token, pid, reason, peak } in self.processes.ended() {
+        for Ended { token, pid, reason, peak, is_on_request } in self.processes.ended() {
             // The records that it sent before it ended still count.
             if let Some(link) = self.pool.link(token).cloned() {
                 link.receive_the_rest(&mut |record| self.on_record(client, &link, record));
@@ -331,7 +331,8 @@ impl State {
                 self.did_not_come_up(&worker.environment, reason);
             }
             if let Some(link) = &worker.link {
-                record::process_ended(client, link.peer, pid, reason, [peak.bytes, peak.first_bytes]);
+                let peak = [peak.bytes, peak.first_bytes];
+                record::process_ended(client, link.peer, pid, (reason, is_on_request), peak);
                 self.deaths.died(link.peer, reason, memory_retries);
             }
             if let Job::Actor { actor } = worker.job {

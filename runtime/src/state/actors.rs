@@ -58,14 +58,48 @@ pub struct ActorState {
 }
 
 impl Snapshot {
-    /// The actor with a name, or with a number after `actor:`.
+    /// The actor with a name, or with a number after `actor:`. If several actors have had the name: the living one, or
+    /// the last.
     pub(super) fn actor_meant(&self, target: &str) -> Option<&ActorRecord> {
         let number = target.strip_prefix("actor:").and_then(|number| number.parse::<u64>().ok());
         let is_it = |actor: &&ActorRecord| match number {
             Some(number) => actor.actor == number,
             None => actor.name.as_deref() == Some(target),
         };
-        self.head.as_ref()?.actors.iter().find(is_it)
+        let its = self.head.as_ref()?.actors.iter().filter(is_it);
+        its.max_by_key(|actor| (actor.stage != "dead", actor.actor))
+    }
+
+    /// The processes of an actor: those that have ended, then the one that it has. By its number after `actor:`, or by
+    /// its name. If several actors have had the name: the living one, or the last.
+    ///
+    /// ```
+    /// # struct Counter(u64);
+    /// # #[mobula::remote]
+    /// # impl Counter {
+    /// #     fn new() -> Self { Counter(0) }
+    /// #     fn process(&self) -> u32 { std::process::id() }
+    /// # }
+    /// let _mobula = mobula::init()?;
+    /// let options = mobula::ActorOptions::new().name("visitors");
+    /// let counter = Counter::options(options).remote();
+    /// let process = counter.process().get()?;
+    /// assert_eq!(mobula::state::look()?.actor_pids("visitors"), [process]);
+    /// assert!(mobula::state::look()?.actor_pids("nobody").is_empty());
+    /// # Ok::<(), mobula::Error>(())
+    /// ```
+    pub fn actor_pids(&self, target: &str) -> Vec<u32> {
+        let known = self.actor_meant(target);
+        let mut pids = match known {
+            Some(actor) if actor.stage != "dead" => self.former_pids(&format!("actor:{}", actor.actor)),
+            _ => self.former_pids(target),
+        };
+        if let Some(pid) = known.and_then(|actor| actor.pid)
+            && !pids.contains(&pid)
+        {
+            pids.push(pid);
+        }
+        pids
     }
 
     /// The actors; none if the head has not answered.

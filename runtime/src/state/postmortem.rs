@@ -1,5 +1,6 @@
 //! The last events of a process that has ended.
 
+use mobula_client::internal::ByteSize;
 use mobula_client::internal::recorder::{Cause, Event, Kind};
 use serde::Serialize;
 
@@ -7,6 +8,7 @@ use super::snapshot::{Process, Snapshot};
 use super::tasks::{cause_text, object_id};
 use super::why::NoSuchTarget;
 use crate::wire::ActorProcess;
+use crate::words::seconds;
 
 /// Events that are shown.
 const LAST: usize = 20;
@@ -46,7 +48,7 @@ pub struct Postmortem {
     pub label: String,
     /// The actor that it was.
     pub actor: Option<FormerActor>,
-    /// How it ended, if the head saw it: such as `signal 9`, `exit 1`, `out of memory`.
+    /// How it ended, if the head saw it: such as `signal 9`, `killed on request`, `exit 1`, `out of memory`.
     pub reason: Option<String>,
     /// The most memory that it had at a time, in bytes, as the kernel counts it (resident pages, with those of the
     /// store); `None` if it is not known.
@@ -88,6 +90,8 @@ pub struct FormerActor {
     pub class: String,
     /// The name that it had.
     pub name: Option<String>,
+    /// Why the actor ended with this process; `None` if it was restarted.
+    pub death: Option<String>,
     /// All processes that it had and that have ended, the last one last.
     pub pids: Vec<u32>,
 }
@@ -163,7 +167,7 @@ impl Snapshot {
     }
 
     /// The processes that an actor had, the last one last: by its number, or the last actor that had this name.
-    fn former_pids(&self, target: &str) -> Vec<u32> {
+    pub(super) fn former_pids(&self, target: &str) -> Vec<u32> {
         let Some(head) = &self.head else { return Vec::new() };
         let number = target.strip_prefix("actor:").and_then(|number| number.parse::<u64>().ok());
         let of_name = || {
@@ -178,12 +182,14 @@ impl Snapshot {
             .collect()
     }
 
-    fn former_actor(&self, pid: u32) -> Option<FormerActor> {
+    pub(super) fn former_actor(&self, pid: u32) -> Option<FormerActor> {
         let all = &self.head.as_ref()?.actor_processes;
-        let ActorProcess { actor, class, name, .. } = all.iter().rev().find(|process| process.pid == pid)?;
+        let ActorProcess { actor, class, name, failure, .. } =
+            all.iter().rev().find(|process| process.pid == pid)?;
         let its = all.iter().filter(|process| process.actor == *actor);
         let pids = its.map(|process| process.pid).collect();
-        Some(FormerActor { actor: *actor, class: class.clone(), name: name.clone(), pids })
+        let (actor, class, name, death) = (*actor, class.clone(), name.clone(), failure.clone());
+        Some(FormerActor { actor, class, name, death, pids })
     }
 
     fn postmortem_of(&self, process: &Process) -> Postmortem {
@@ -217,7 +223,7 @@ impl Snapshot {
             actor: self.former_actor(process.pid),
             peak_memory_bytes: peak.map(|(bytes, _)| bytes),
             is_peak_exact: peak.is_some_and(|(bytes, first_bytes)| bytes > first_bytes),
-            reason: ended.map(|event| reason(event.values[2], event.values[3])),
+            reason: ended.map(reason),
             ended: ended.map(|event| self.seconds(self.nanos(event.tick))),
             function: run.map(|run| process.name(run.name).to_owned()),
             task: run.map(|run| format!("{}.{}", self.pid_of(run.caller), run.task)),
@@ -241,7 +247,7 @@ impl Snapshot {
         let (name, [one, two, three, ..]) = (process.name(event.name), event.values);
         let took = |since: u64| {
             let nanos = self.nanos(event.tick).saturating_sub(self.nanos(since));
-            format!("{:?}", std::time::Duration::from_nanos(nanos))
+            seconds(nanos as f64 / 1e9)
         };
         match event.kind {
             Kind::Made | Kind::Sent | Kind::Blocked => format!("made call {}.{one} of {name}", process.pid),
@@ -256,9 +262,9 @@ impl Snapshot {
                 format!("ran call {}.{one} of {name} for {}{failed}", self.pid_of(two), took(three))
             }
             Kind::Waited => format!("waited {}", took(one)),
-            Kind::Leased => format!("leased {one} bytes of memory, after {}", took(two)),
-            Kind::Spilled => format!("spilled object {} of {three} bytes", object_id([one, two])),
-            Kind::Restored => format!("restored object {} of {three} bytes", object_id([one, two])),
+            Kind::Leased => format!("leased {} of memory, after {}", ByteSize(one), took(two)),
+            Kind::Spilled => format!("spilled object {} of {}", object_id([one, two]), ByteSize(three)),
+            Kind::Restored => format!("restored object {} of {}", object_id([one, two]), ByteSize(three)),
             Kind::Promised => format!("promised the result of call {}.{three}", process.pid),
             Kind::Mark => format!("mark {name} {}", one.cast_signed()),
             Kind::Span => format!("span {name} of {}", took(one)),
@@ -268,8 +274,10 @@ impl Snapshot {
 }
 
 /// How a process ended, as the head recorded it: see [`Kind::Process`].
-pub(super) fn reason(kind: u64, number: u64) -> String {
+pub(super) fn reason(event: &Event) -> String {
+    let [_, _, kind, number, ..] = event.values;
     match kind {
+        _ if event.detail != 0 => "killed on request".to_owned(),
         1 => format!("exit {number}"),
         2 => format!("signal {number}"),
         3 => "out of memory".to_owned(),

@@ -87,7 +87,10 @@ pub struct Wanted {
 pub(super) struct Process {
     pub(super) owner: OwnerId,
     pub(super) pid: u32,
+    /// Its kind and its number for people: such as `driver 4711`, `worker 4712`, or `actor 2 Scores`.
     pub(super) label: String,
+    /// Whether the head of a driver has started it.
+    is_worker: bool,
     pub(super) dead: bool,
     pub(super) began: Moment,
     names: Vec<String>,
@@ -204,6 +207,9 @@ impl Observer {
         processes.extend(others);
         processes.retain(|process| process.label != OBSERVER_LABEL);
         processes.sort_by_key(|process| process.owner.epoch());
+        if let Some(head) = &head {
+            processes.iter_mut().for_each(|process| process.name_actor(head));
+        }
         let scale = scale(processes.iter().map(|process| process.began));
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Snapshot { now: Moment::now().nanos, wall, scale, processes, head, stats })
@@ -232,6 +238,7 @@ impl Process {
         Self {
             owner,
             pid,
+            is_worker: label.starts_with(WORKER_LABEL),
             label,
             dead,
             began,
@@ -254,6 +261,7 @@ impl Process {
             owner: info.owner,
             pid: info.pid,
             label: info.label.clone(),
+            is_worker: info.label.starts_with(WORKER_LABEL),
             dead: info.dead,
             began: Moment::default(),
             names: Vec::new(),
@@ -287,7 +295,32 @@ impl Process {
 
     /// Whether the head of a driver has started it.
     pub(super) fn is_worker(&self) -> bool {
-        self.label.starts_with(WORKER_LABEL)
+        self.is_worker
+    }
+
+    /// Takes the number, the class and the name of the actor that it is, or was, as the label.
+    fn name_actor(&mut self, head: &HeadState) {
+        if !self.is_worker {
+            return;
+        }
+        let owner = Some(self.owner.bits());
+        let now = head.processes.iter().find(|known| known.owner == owner).and_then(|known| known.actor);
+        let now = now.and_then(|number| head.actors.iter().find(|actor| actor.actor == number));
+        let before = || head.actor_processes.iter().rev().find(|known| known.pid == self.pid && self.dead);
+        let Some((actor, class, name)) = now
+            .map(|actor| (actor.actor, &actor.class, &actor.name))
+            .or_else(|| before().map(|actor| (actor.actor, &actor.class, &actor.name)))
+        else {
+            return;
+        };
+        let name = name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+        self.label = format!("actor {actor} {class}{name}");
+    }
+
+    /// The label with the pid.
+    pub(super) fn label_and_pid(&self) -> String {
+        let pid = self.pid.to_string();
+        if self.label.ends_with(&pid) { self.label.clone() } else { format!("{}, pid {pid}", self.label) }
     }
 
     /// Whether a signal has stopped it.

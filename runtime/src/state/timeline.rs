@@ -154,7 +154,7 @@ impl Snapshot {
     fn trace_process(&self, process: &Process, trace: &mut Vec<TraceEvent>) {
         let pid = process.pid;
         let dead = if process.dead { " (ended)" } else { "" };
-        let label = format!("{}{dead}", process.label);
+        let label = format!("{}{dead}", process.label_and_pid());
         trace.push(TraceEvent::new("process_name", "process", "M", 0.0, pid, 0).with("name", label));
         for (tid, name) in THREADS {
             trace.push(TraceEvent::new("thread_name", "process", "M", 0.0, pid, tid).with("name", name));

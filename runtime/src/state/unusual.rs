@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mobula_client::internal::ByteSize;
 use mobula_client::internal::recorder::{Kind, WaitFor};
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use super::overview::{Overview, QueueState};
 use super::postmortem::reason;
 use super::snapshot::Snapshot;
 use crate::wire::WantRecord;
+use crate::words::{amount, count, with_sizes};
 
 /// A call that has waited for resources for this many seconds is reported.
 const WAIT_S: f64 = 2.0;
@@ -76,23 +78,22 @@ impl Snapshot {
             if waited_s < WAIT_S && lacks.is_none() {
                 continue;
             }
-            let (calls, noun, verb) = match want.caller {
+            let (calls, noun) = match want.caller {
                 Some(_) => {
                     let of_caller = |other: &&WantRecord| other.caller == want.caller;
                     let wants = self.head.iter().flat_map(|head| &head.wants).filter(of_caller).count();
-                    let calls = self.queue_of(want, wants).calls;
-                    if calls == 1 { (calls, "call", "has") } else { (calls, "calls", "have") }
+                    (self.queue_of(want, wants).calls, "call")
                 }
-                None if want.workers == 1 => (1, "actor", "has"),
-                None => (want.workers.into(), "actors", "have"),
+                None => (want.workers.into(), "actor"),
             };
+            let (calls, verb) = (count(calls, noun), if calls == 1 { "has" } else { "have" });
             let caller =
                 want.caller.map_or_else(String::new, |caller| format!(" of process {}", self.pid_of(caller)));
-            let mut text =
-                format!("{calls} {noun}{caller} {verb} waited for {} for {}", want.demand, span(waited_s));
+            let demand = with_sizes(&want.demand);
+            let mut text = format!("{calls}{caller} {verb} waited for {demand} for {}", span(waited_s));
             let kind = match lacks {
                 Some((name, _)) => {
-                    text += &format!(", and the session has {} {name} in all", total(name));
+                    text += &format!(", and the session has {} in all", amount(name, total(name)));
                     "impossible"
                 }
                 None => "starved",
@@ -115,25 +116,28 @@ impl Snapshot {
         if memory_s >= MEMORY_S {
             let threads = if store.waiting == 1 { "thread waits" } else { "threads wait" };
             let text = format!(
-                "{} {threads} for {} bytes of the store, for {}; {} of {} bytes are free",
+                "{} {threads} for {} of the store, for {}; {} of {} are free",
                 store.waiting,
-                store.waiting_bytes,
+                ByteSize(store.waiting_bytes),
                 span(memory_s),
-                store.free_bytes,
-                store.capacity_bytes
+                ByteSize(store.free_bytes),
+                ByteSize(store.capacity_bytes)
             );
             found.push(Unusual { kind: "memory", text, command: command() });
         } else if is_full && store.capacity_bytes > 0 {
-            let text =
-                format!("{} of {} bytes of the store are free", store.free_bytes, store.capacity_bytes);
+            let (free, capacity) = (ByteSize(store.free_bytes), ByteSize(store.capacity_bytes));
+            let text = format!("{free} of {capacity} of the store are free");
             found.push(Unusual { kind: "full", text, command: command() });
         }
         let (spilled, spilled_bytes) = self.moved_lately(Kind::Spilled);
         let (restored, restored_bytes) = self.moved_lately(Kind::Restored);
         if spilled > 0 && restored > 0 {
             let text = format!(
-                "in the last minute {spilled} objects ({spilled_bytes} bytes) were spilled to disk, and {restored} \
-                 ({restored_bytes} bytes) came back: more is in use than the store has room for"
+                "in the last minute {} ({}) were spilled to disk, and {restored} ({}) came back: more is in use than \
+                 the store has room for",
+                count(spilled, "object"),
+                ByteSize(spilled_bytes),
+                ByteSize(restored_bytes)
             );
             found.push(Unusual { kind: "spilling", text, command: command() });
         }
@@ -183,7 +187,7 @@ impl Snapshot {
                     // A process that is not needed any more ends with exit code 0.
                     Kind::Process if event.values[2..4] != [1, 0] => {
                         let pid = event.values[1];
-                        let reason = reason(event.values[2], event.values[3]);
+                        let reason = reason(event);
                         let ago = span(self.for_s(event.tick));
                         let text = format!("process {pid} ended {ago} ago: {reason}");
                         let command = Some(format!("mobula postmortem {pid}"));

@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use mobula_client::ObjectId;
+use mobula_client::internal::ByteSize;
 use mobula_client::internal::recorder::{Kind, WaitFor};
 use serde::Serialize;
 
+use super::postmortem::FormerActor;
 use super::snapshot::{Process, Snapshot};
 use super::tasks::{Call, CallId, TaskPhase, object_id};
+use crate::words::{amount, count, with_sizes};
 
 /// The most links of a chain.
 const LINKS_MAX: usize = 64;
@@ -138,7 +141,9 @@ impl Snapshot {
     /// Nothing is known of the target.
     pub fn why(&self, target: &str) -> Result<Why, NoSuchTarget> {
         let mut walk = Walk { snapshot: self, calls: self.calls(), chain: Vec::new() };
-        let mut node = walk.find(target).ok_or_else(|| NoSuchTarget { target: target.to_owned() })?;
+        let Some(mut node) = walk.find(target) else {
+            return self.why_over(target).ok_or_else(|| NoSuchTarget { target: target.to_owned() });
+        };
         let mut seen = HashSet::new();
         loop {
             if !seen.insert(node) {
@@ -161,6 +166,20 @@ impl Snapshot {
                 Step::End(end, text) => return Ok(Why { chain: walk.chain, end, text }),
             }
         }
+    }
+
+    /// The answer for an actor that is over, and that the head has forgotten except for its processes.
+    fn why_over(&self, target: &str) -> Option<Why> {
+        let pid = *self.former_pids(target).last()?;
+        let FormerActor { actor, class, name, death, .. } = self.former_actor(pid)?;
+        let name = name.map_or(String::new(), |name| format!(" {name:?}"));
+        let (kind, id, text) = ("actor", actor.to_string(), format!("{class}{name} is dead"));
+        let death = death.unwrap_or_else(|| "the actor has ended".to_owned());
+        Some(Why {
+            chain: vec![WhyLink { kind, id, text, for_s: None }],
+            end: "dead",
+            text: format!("{death} (`mobula postmortem {pid}` says more)"),
+        })
     }
 }
 
@@ -253,21 +272,22 @@ impl Walk<'_> {
             .wants
             .iter()
             .filter(|want| want.caller == Some(caller))
-            .map(|want| format!("{} × {}", want.workers, want.demand))
+            .map(|want| format!("{} × {}", want.workers, with_sizes(&want.demand)))
             .collect();
         if wanted.is_empty() {
             return Step::End("worker", "the workers of its caller have calls before it".to_owned());
         }
-        let free: Vec<String> = head.free().iter().map(|(name, amount)| format!("{amount} {name}")).collect();
+        let free: Vec<String> = head.free().iter().map(|(name, free)| amount(name, *free)).collect();
         let holders: Vec<String> = head
             .processes
             .iter()
             .filter(|process| !process.holds.is_empty() && process.holds != "nothing")
-            .map(|process| match self.running_in(process.owner) {
-                Some(function) => {
-                    format!("process {} holds {} and runs {function}", process.pid, process.holds)
+            .map(|process| {
+                let (pid, holds) = (process.pid, with_sizes(&process.holds));
+                match self.running_in(process.owner) {
+                    Some(function) => format!("process {pid} holds {holds} and runs {function}"),
+                    None => format!("process {pid} holds {holds} ({})", process.job),
                 }
-                None => format!("process {} holds {} ({})", process.pid, process.holds, process.job),
             })
             .collect();
         let holders = if holders.is_empty() { "no process holds any".to_owned() } else { holders.join("; ") };
@@ -373,12 +393,16 @@ impl Walk<'_> {
         let holders: Vec<String> = holders
             .iter()
             .take(3)
-            .map(|info| format!("{} has {} bytes in {} objects", info.label, info.leased_bytes, info.objects))
+            .map(|info| {
+                let objects = count(info.objects, "object");
+                format!("{} has {} in {objects}", info.label, ByteSize(info.leased_bytes))
+            })
             .collect();
         format!(
-            "{bytes} bytes are wanted, and the store has {} free of {}: {}",
-            totals.free_bytes,
-            totals.capacity_bytes,
+            "{} are wanted, and the store has {} free of {}: {}",
+            ByteSize(bytes),
+            ByteSize(totals.free_bytes),
+            ByteSize(totals.capacity_bytes),
             holders.join(", ")
         )
     }

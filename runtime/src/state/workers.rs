@@ -58,7 +58,8 @@ pub struct WorkerState {
     pub calls: u64,
     /// Bytes of store memory that it has leased.
     pub leased_bytes: u64,
-    /// Bytes of its memory, without the store's; `None` if it has ended.
+    /// Bytes of its resident memory, without the store's and without mapped files, such as programs and libraries;
+    /// `None` if it has ended.
     pub memory_bytes: Option<u64>,
 }
 
@@ -154,7 +155,7 @@ impl Snapshot {
     }
 }
 
-/// Bytes of a process's memory that it shares with no other.
+/// Bytes of a process's resident memory that are neither shared memory nor mapped files.
 fn memory_of(pid: u32) -> Option<u64> {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let mut pages = statm.split_whitespace().map(|field| field.parse::<u64>().unwrap_or(0));

@@ -104,4 +104,6 @@ pub(crate) struct ActorProcess {
     pub(crate) class: String,
     /// The name that the actor had.
     pub(crate) name: Option<String>,
+    /// Why the actor is over; `None` if it was restarted.
+    pub(crate) failure: Option<String>,
 }

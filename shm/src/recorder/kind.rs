@@ -37,10 +37,10 @@ pub enum Kind {
     Mark = 11,
     /// A span of the program. Name: its text. Values: the tick at which it began.
     Span = 12,
-    /// A process that the head started has ended. Values: the process; its pid; the kind of the end (1 exited, 2 a
-    /// signal, 3 memory was short, 4 anything else); the exit code or the signal; its peak memory in bytes (0:
-    /// unknown); its memory at the start. If the peak is not larger than that, it is inherited from the process that
-    /// forked.
+    /// A process that the head started has ended. Detail: 1 if a person or a program of the session requested that it
+    /// is killed. Values: the process; its pid; the kind of the end (1 exited, 2 a signal, 3 memory was short, 4
+    /// anything else); the exit code or the signal; its peak memory in bytes (0: unknown); its memory at the start. If
+    /// the peak is not larger than that, it is inherited from the process that forked.
     Process = 13,
     /// An object was promised: the result of a call that is not over. Values: its id (two), the call.
     Promised = 14,

@@ -23,11 +23,20 @@ pub(in crate::head) struct ActorProcesses<'a, P: Peer, K> {
 pub(in crate::head) trait Kill {
     /// Kills the process with this token.
     fn kill(&mut self, token: u64);
+
+    /// Somebody requests the end of this process: it is no crash.
+    fn note_request(&mut self, token: u64) {
+        let _ = token;
+    }
 }
 
 impl Kill for Processes {
     fn kill(&mut self, token: u64) {
         Self::kill(self, token);
+    }
+
+    fn note_request(&mut self, token: u64) {
+        Self::note_request(self, token);
     }
 }
 
@@ -104,6 +113,9 @@ impl<P: Peer, K: Kill> ActorProcesses<'_, P, K> {
 
     /// A caller kills an actor. It may allow that the actor is restarted.
     pub(in crate::head) fn kill(&mut self, actor: u64, restarts: bool) {
+        if let Some(token) = self.actors.process_of(actor) {
+            self.processes.note_request(token);
+        }
         let may_restart = self.actors.prospects(actor).is_some_and(|(_, may_restart)| may_restart);
         if !restarts || !may_restart {
             return self.end(actor, self.actors.died(actor, ActorEnd::Killed));
