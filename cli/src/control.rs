@@ -2,20 +2,11 @@
 
 use std::error::Error;
 
-use mobula_runtime::control::{Carried, ControlError, Target, cancel, kill};
-use mobula_runtime::state::NoSuchTarget;
+use mobula_runtime::control::{Carried, Target, cancel, kill};
+use mobula_runtime::state::{Observer, Snapshot};
 
+use crate::exit::{EXIT_CODES, Exit};
 use crate::session::Look;
-
-/// The exit codes of commands that name a process, an actor or a call.
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes:
-  0  it is done
-  1  the session cannot be asked
-  2  the words on the command line make no sense
-  3  there is no such call, process or actor, or it is over
-  4  it cannot be done to this one: the message says what can
-  5  nobody has answered in time; it may still be done";
 
 /// Kills a process, an actor, or the process that runs a call, and waits until it has ended.
 ///
@@ -63,9 +54,27 @@ impl KillCommand {
 impl CancelCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let Ok(target) = self.task.parse::<Target>();
-        let cancelled = cancel(&self.look.observer()?, &target, self.force, !self.no_recursive)?;
+        let observer = self.look.observer()?;
+        check_is_call(&observer, &target)?;
+        let cancelled = cancel(&observer, &target, self.force, !self.no_recursive)?;
         self.look.show(&cancelled, || said("cancelled", &cancelled))
     }
+}
+
+/// Only calls are cancelled. A person who names an actor or a process learns what ends it.
+fn check_is_call(observer: &Observer, target: &Target) -> Result<(), Box<dyn Error>> {
+    let is_process =
+        |look: &Snapshot, pid| look.workers().iter().any(|it| it.pid == pid && it.state != "dead");
+    let what = match target {
+        Target::Actor(name) if !observer.look()?.actor_pids(name).is_empty() => {
+            format!("{name:?} is an actor")
+        }
+        Target::Process(pid) if is_process(&observer.look()?, *pid) => format!("{pid} is a process"),
+        _ => return Ok(()),
+    };
+    let text =
+        format!("{what}: `mobula kill {target}` ends it, and `mobula cancel` ends a call, such as 4711.12");
+    Err(Exit::impossible(text).into())
 }
 
 fn said(done: &str, carried: &Carried) -> String {
@@ -75,17 +84,4 @@ fn said(done: &str, carried: &Carried) -> String {
     };
     let id = carried.id.strip_prefix("actor:").unwrap_or(&carried.id);
     format!("{done} {} {id}{process}\n", carried.kind)
-}
-
-/// The exit code for an error.
-pub(crate) fn exit_code(error: &(dyn Error + 'static)) -> u8 {
-    match error.downcast_ref::<ControlError>() {
-        Some(ControlError::NoSuchTarget(_) | ControlError::Over { .. }) => 3,
-        Some(
-            ControlError::Ambiguous { .. } | ControlError::IsDriver { .. } | ControlError::IsOfActor { .. },
-        ) => 4,
-        Some(ControlError::NoAnswer { .. }) => 5,
-        None if error.is::<NoSuchTarget>() => 3,
-        _ => 1,
-    }
 }

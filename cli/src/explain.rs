@@ -3,17 +3,21 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use mobula_protocol::size::ByteSize;
 use mobula_runtime::logs::{LogCursor, Logs};
-use mobula_runtime::state::{Observer, Postmortem, Why};
+use mobula_runtime::state::{Postmortem, Why};
+use mobula_runtime::words::{count, seconds, with_sizes};
 use serde::Serialize;
 
-use crate::session::{Look, print, seconds};
-use crate::table::printable;
+use crate::session::{Look, print};
+use crate::table::{printable, shortened};
 
 /// Lines of output of a process that has ended.
 const LAST_LINES: usize = 10;
+/// Characters of the reason for which an actor is over.
+const REASON_LENGTH: usize = 200;
 
 /// Says why a call, a process, an actor or an object does not go on: what it waits for, and what that waits for, to
 /// the end.
@@ -60,7 +64,13 @@ fn why_text(why: &Why) -> String {
         let time = link.for_s.map_or_else(String::new, |time| format!(", for {}", seconds(time)));
         let arrow = if depth == 0 { "" } else { "└ " };
         let indent = "  ".repeat(depth);
-        let _ = writeln!(text, "{indent}{arrow}{} {}: {}{time}", link.kind, link.id, printable(&link.text));
+        let _ = writeln!(
+            text,
+            "{indent}{arrow}{} {}: {}{time}",
+            link.kind,
+            link.id,
+            with_sizes(&printable(&link.text))
+        );
     }
     let _ = writeln!(text, "{}: {}", why.end, printable(&why.text));
     text
@@ -78,7 +88,7 @@ struct Remains {
 impl PostmortemCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let socket = self.look.socket()?;
-        let snapshot = Observer::connect(&socket)?.look()?;
+        let snapshot = self.look.look()?;
         let logs = Logs::of_session(&socket);
         let remains = |found: Postmortem| Remains { output: last_lines(&logs, found.pid), found };
         match &self.target {
@@ -109,6 +119,10 @@ impl Remains {
         let Self { found, output } = self;
         let reason = found.reason.as_deref().unwrap_or("unknown");
         let mut text = format!("process {} ({}): {reason}\n", found.pid, printable(&found.label));
+        if let Some(ended) = found.ended {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            let _ = writeln!(text, "  it ended {} ago", seconds((now - ended).max(0.0)));
+        }
         if let Some(actor) = &found.actor {
             let name = actor.name.as_ref().map_or_else(String::new, |name| format!(" {name:?}"));
             let _ = writeln!(
@@ -118,6 +132,9 @@ impl Remains {
                 printable(&actor.class),
                 printable(&name)
             );
+            if let Some(death) = &actor.death {
+                let _ = writeln!(text, "  the actor has ended: {}", shortened(death, REASON_LENGTH));
+            }
             let others: Vec<String> =
                 actor.pids.iter().filter(|pid| **pid != found.pid).map(u32::to_string).collect();
             if !others.is_empty() {
@@ -132,14 +149,16 @@ impl Remains {
             let _ = writeln!(text, "  it ran {} (call {task})", printable(function));
         }
         for wait in &found.waits {
-            let _ = writeln!(text, "  it waited for {}", printable(wait));
+            let _ = writeln!(text, "  it waited for {}", with_sizes(&printable(wait)));
         }
         for task in &found.lost_tasks {
             let _ = writeln!(text, "  lost with it: {}", printable(task));
         }
-        let end = found.events.last().map_or(0.0, |event| event.at);
+        // If the head did not see its end, the times count back from the last event.
+        let end = found.ended.or_else(|| found.events.last().map(|event| event.at)).unwrap_or(0.0);
         for event in &found.events {
-            let _ = writeln!(text, "  {:>10} before: {}", seconds(end - event.at), printable(&event.text));
+            let before = seconds((end - event.at).max(0.0));
+            let _ = writeln!(text, "  {before:>10} before: {}", printable(&event.text));
         }
         for line in output {
             let _ = writeln!(text, "  it printed: {}", printable(line));
@@ -150,12 +169,35 @@ impl Remains {
 
 impl TimelineCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        let trace = self.look.look()?.timeline_json();
+        let snapshot = self.look.look()?;
+        let trace = snapshot.timeline_json();
+        let timeline = snapshot.timeline();
+        let processes = timeline.iter().filter(|event| event.name == "process_name").count();
+        let has_calls = timeline.iter().any(|event| event.cat == "made");
+        let written =
+            format!("{} of {}", count(timeline.len() as u64, "event"), count(processes as u64, "process"));
         match &self.output {
             Some(path) => {
-                std::fs::write(path, trace).map_err(|error| format!("{}: {error}", path.display()).into())
+                std::fs::write(path, trace).map_err(|error| format!("{}: {error}", path.display()))?;
+                if self.look.is_json() {
+                    let found = serde_json::json!({ "path": path, "events": timeline.len() });
+                    print(&format!("{found}\n"))?;
+                } else {
+                    print(&format!("wrote {written} to {}\n", path.display()))?;
+                }
             }
-            None => print(&(trace + "\n")),
+            None => {
+                print(&(trace + "\n"))?;
+                eprintln!("mobula: wrote {written}");
+            }
         }
+        if !has_calls {
+            eprintln!("mobula: {ONLY_SOME_CALLS}");
+        }
+        Ok(())
     }
 }
+
+/// The note on a timeline in which no call was made.
+const ONLY_SOME_CALLS: &str = "the timeline has only calls that run or have failed: start the program with \
+                               MOBULA_EVENTS=all to record each call";

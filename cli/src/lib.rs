@@ -7,6 +7,7 @@
 //! which their help lists.
 
 mod control;
+mod exit;
 mod explain;
 mod help;
 mod http;
@@ -80,7 +81,7 @@ pub fn run(session: Launch, arguments: impl IntoIterator<Item = OsString>) -> u8
         Ok(()) => 0,
         Err(error) => {
             eprintln!("error: {error}");
-            control::exit_code(&*error)
+            exit::code(&*error)
         }
     }
 }

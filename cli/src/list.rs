@@ -8,11 +8,12 @@ use mobula_protocol::size::ByteSize;
 use mobula_runtime::state::{
     ActorState, DriverState, FunctionSummary, NameState, ObjectState, TaskState, WorkerState,
 };
+use mobula_runtime::words::{seconds, with_sizes};
 use serde::Serialize;
 
-use crate::rows::Rows;
-use crate::session::{Look, maybe_seconds, seconds};
-use crate::table::{Side, columns, printable};
+use crate::rows::{Rows, StateRows, words};
+use crate::session::maybe_seconds;
+use crate::table::{Side, columns, printable, shortened};
 
 /// Lists calls, actors, processes, objects, names or drivers.
 #[derive(Debug, clap::Args)]
@@ -24,17 +25,23 @@ pub(crate) struct ListCommand {
 #[derive(Debug, Subcommand)]
 enum What {
     /// The calls that were made lately, the latest first.
-    Tasks(Rows),
+    #[command(after_help = words::<TaskState>())]
+    Tasks(StateRows),
     /// The actors.
-    Actors(Rows),
+    #[command(after_help = words::<ActorState>())]
+    Actors(StateRows),
     /// The processes: drivers, workers and actors, each with its running call and its waits.
-    Workers(Rows),
+    #[command(after_help = words::<WorkerState>())]
+    Workers(StateRows),
     /// The objects of the store, the largest first.
-    Objects(Rows),
+    #[command(after_help = words::<ObjectState>())]
+    Objects(StateRows),
     /// The names of objects and of actors.
-    Names(Rows),
+    #[command(after_help = words::<NameState>())]
+    Names(StateRows),
     /// The programs that started the session, or joined it.
-    Drivers(Rows),
+    #[command(after_help = words::<DriverState>())]
+    Drivers(StateRows),
 }
 
 /// Calls by function: how many there were, and how long they took.
@@ -47,76 +54,68 @@ pub(crate) struct SummaryCommand {
 #[derive(Debug, Subcommand)]
 enum Summarized {
     /// Calls by function. The counts are exact, also where `list` does not know every call any more.
-    Tasks {
-        #[command(flatten)]
-        look: Look,
-    },
+    #[command(after_help = words::<FunctionSummary>())]
+    Tasks(Rows),
 }
 
 /// The hint under a table of calls without rows.
 const NO_TASKS: &str =
     "  none; running and failed calls are recorded, and with MOBULA_EVENTS=all each call\n";
 
+/// Characters of the reason for which an actor is over.
+const DEATH_LENGTH: usize = 100;
+
 /// The parts of a row that the common options use.
 pub(crate) trait Row: Serialize {
+    /// The key of the list in the JSON.
+    const NAME: &'static str;
+    /// All states.
+    const STATES: &'static [&'static str];
+    /// The keys of a row in the JSON.
+    const KEYS: &'static [&'static str];
+    /// The columns whose heads are no keys, with their keys.
+    const HEADS: &'static [(&'static str, &'static str)];
+    /// The most rows without `--limit`.
+    const LIMIT: usize = 100;
+
     /// The text that `--state` compares.
     fn state(&self) -> Cow<'_, str>;
 
     /// The text that `--function` compares.
     fn function(&self) -> Option<&str>;
+
+    /// The rows for people.
+    fn table(rows: &[Self]) -> String
+    where
+        Self: Sized;
 }
 
 impl ListCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         match self.what {
-            What::Tasks(rows) => {
-                let snapshot = rows.look.look()?;
-                rows.show("tasks", snapshot.tasks(), snapshot.lost_events(), |tasks: &[TaskState]| {
-                    let shown = columns(TASK_HEAD, &tasks.iter().map(task_row).collect::<Vec<_>>());
-                    shown + if tasks.is_empty() { NO_TASKS } else { "" }
-                })
-            }
-            What::Actors(rows) => {
-                rows.show("actors", rows.look.look()?.actors(), 0, |actors: &[ActorState]| {
-                    columns(ACTOR_HEAD, &actors.iter().map(actor_row).collect::<Vec<_>>())
-                })
-            }
-            What::Workers(rows) => {
-                rows.show("workers", rows.look.look()?.workers(), 0, |workers: &[WorkerState]| {
-                    columns(WORKER_HEAD, &workers.iter().map(worker_row).collect::<Vec<_>>())
-                })
-            }
-            What::Drivers(rows) => {
-                rows.show("drivers", rows.look.look()?.drivers(), 0, |drivers: &[DriverState]| {
-                    columns(DRIVER_HEAD, &drivers.iter().map(driver_row).collect::<Vec<_>>())
-                })
-            }
-            What::Objects(rows) => {
-                let observer = rows.look.observer()?;
-                let objects = observer.look()?.objects(&observer)?;
-                rows.show("objects", objects, 0, |objects: &[ObjectState]| {
-                    columns(OBJECT_HEAD, &objects.iter().map(object_row).collect::<Vec<_>>())
-                })
-            }
-            What::Names(rows) => {
-                let observer = rows.look.observer()?;
-                let names = observer.look()?.names(&observer)?;
-                rows.show("names", names, 0, |names: &[NameState]| {
-                    columns(NAME_HEAD, &names.iter().map(name_row).collect::<Vec<_>>())
-                })
-            }
+            What::Tasks(rows) => rows.show(|look| {
+                let snapshot = look.look()?;
+                Ok((snapshot.tasks(), snapshot.lost_events()))
+            }),
+            What::Actors(rows) => rows.show(|look| Ok((look.look()?.actors(), 0))),
+            What::Workers(rows) => rows.show(|look| Ok((look.look()?.workers(), 0))),
+            What::Drivers(rows) => rows.show(|look| Ok((look.look()?.drivers(), 0))),
+            What::Objects(rows) => rows.show(|look| {
+                let observer = look.observer()?;
+                Ok((observer.look()?.objects(&observer)?, 0))
+            }),
+            What::Names(rows) => rows.show(|look| {
+                let observer = look.observer()?;
+                Ok((observer.look()?.names(&observer)?, 0))
+            }),
         }
     }
 }
 
 impl SummaryCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
-        let Summarized::Tasks { look } = self.what;
-        let summary = look.look()?.summary();
-        look.show(&serde_json::json!({ "functions": summary }), || {
-            let rows: Vec<_> = summary.iter().map(summary_row).collect();
-            columns(SUMMARY_HEAD, &rows) + if rows.is_empty() { NO_TASKS } else { "" }
-        })
+        let Summarized::Tasks(rows) = self.what;
+        rows.show(|look| Ok((look.look()?.summary(), 0)))
     }
 }
 
@@ -139,11 +138,11 @@ fn task_row(task: &TaskState) -> [String; 7] {
         task.caller_pid.to_string(),
         task.worker_pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
         maybe_seconds(task.ran_s),
-        task.waits_for.clone().unwrap_or_default(),
+        with_sizes(task.waits_for.as_deref().unwrap_or_default()),
     ]
 }
 
-const ACTOR_HEAD: [(&str, Side); 7] = [
+const ACTOR_HEAD: [(&str, Side); 8] = [
     ("ACTOR", Side::Right),
     ("CLASS", Side::Left),
     ("NAME", Side::Left),
@@ -151,9 +150,10 @@ const ACTOR_HEAD: [(&str, Side); 7] = [
     ("PID", Side::Right),
     ("RESTARTS", Side::Right),
     ("RUNS", Side::Left),
+    ("DEATH", Side::Left),
 ];
 
-fn actor_row(actor: &ActorState) -> [String; 7] {
+fn actor_row(actor: &ActorState) -> [String; 8] {
     [
         actor.actor.to_string(),
         printable(&actor.class),
@@ -162,6 +162,7 @@ fn actor_row(actor: &ActorState) -> [String; 7] {
         actor.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
         actor.restarts.to_string(),
         running_text(actor.function.as_deref(), actor.running),
+        shortened(actor.death.as_deref().unwrap_or_default(), DEATH_LENGTH),
     ]
 }
 
@@ -194,8 +195,8 @@ fn worker_row(worker: &WorkerState) -> [String; 8] {
         printable(&worker.state),
         running_text(worker.function.as_deref(), worker.running),
         maybe_seconds(worker.running_s),
-        printable(&waits.join(", ")),
-        printable(&worker.holds),
+        with_sizes(&printable(&waits.join(", "))),
+        with_sizes(&printable(&worker.holds)),
         worker.calls.to_string(),
     ]
 }
@@ -241,7 +242,7 @@ const DRIVER_HEAD: [(&str, Side); 7] = [
 fn driver_row(driver: &DriverState) -> [String; 7] {
     [
         driver.pid.to_string(),
-        printable(&driver.command).chars().take(60).collect(),
+        shortened(&driver.command, 60),
         driver.workers.to_string(),
         driver.actors.to_string(),
         driver.waiting_calls.to_string(),
@@ -295,6 +296,29 @@ fn name_row(name: &NameState) -> [String; 6] {
 }
 
 impl Row for TaskState {
+    const NAME: &'static str = "tasks";
+    const STATES: &'static [&'static str] =
+        &["pending_arguments", "pending", "running", "finished", "failed"];
+    const KEYS: &'static [&'static str] = &[
+        "task",
+        "id",
+        "actor",
+        "function",
+        "state",
+        "caller_pid",
+        "worker_pid",
+        "parent",
+        "created",
+        "started",
+        "ended",
+        "ran_s",
+        "waits_for",
+        "cause",
+        "arguments",
+    ];
+    const HEADS: &'static [(&'static str, &'static str)] =
+        &[("CALLER", "caller_pid"), ("WORKER", "worker_pid"), ("RAN", "ran_s"), ("WAITS FOR", "waits_for")];
+
     fn state(&self) -> Cow<'_, str> {
         self.state.to_string().into()
     }
@@ -302,9 +326,58 @@ impl Row for TaskState {
     fn function(&self) -> Option<&str> {
         Some(&self.function)
     }
+
+    fn table(rows: &[Self]) -> String {
+        let none = if rows.is_empty() { NO_TASKS } else { "" };
+        columns(TASK_HEAD, &rows.iter().map(task_row).collect::<Vec<_>>()) + none
+    }
+}
+
+impl Row for FunctionSummary {
+    const NAME: &'static str = "functions";
+    const STATES: &'static [&'static str] = &[];
+    const KEYS: &'static [&'static str] = &[
+        "function", "made", "pending", "running", "finished", "failed", "p50_s", "p99_s", "mean_s", "max_s",
+        "total_s",
+    ];
+    const HEADS: &'static [(&'static str, &'static str)] =
+        &[("P50", "p50_s"), ("P99", "p99_s"), ("MEAN", "mean_s"), ("MAX", "max_s"), ("TOTAL", "total_s")];
+    const LIMIT: usize = usize::MAX;
+
+    fn state(&self) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn function(&self) -> Option<&str> {
+        Some(&self.function)
+    }
+
+    fn table(rows: &[Self]) -> String {
+        let none = if rows.is_empty() { NO_TASKS } else { "" };
+        columns(SUMMARY_HEAD, &rows.iter().map(summary_row).collect::<Vec<_>>()) + none
+    }
 }
 
 impl Row for ActorState {
+    const NAME: &'static str = "actors";
+    const STATES: &'static [&'static str] = &["reserved", "waiting", "constructing", "alive", "dead"];
+    const KEYS: &'static [&'static str] = &[
+        "actor",
+        "class",
+        "namespace",
+        "name",
+        "is_detached",
+        "creator_pid",
+        "state",
+        "pid",
+        "restarts",
+        "demand",
+        "death",
+        "running",
+        "function",
+    ];
+    const HEADS: &'static [(&'static str, &'static str)] = &[("RUNS", "function")];
+
     fn state(&self) -> Cow<'_, str> {
         self.state.as_str().into()
     }
@@ -312,9 +385,51 @@ impl Row for ActorState {
     fn function(&self) -> Option<&str> {
         self.function.as_deref().or(Some(&self.class))
     }
+
+    fn table(rows: &[Self]) -> String {
+        columns(ACTOR_HEAD, &rows.iter().map(actor_row).collect::<Vec<_>>())
+    }
 }
 
 impl Row for WorkerState {
+    const NAME: &'static str = "workers";
+    const STATES: &'static [&'static str] = &[
+        "starting",
+        "idle",
+        "leased",
+        "blocked",
+        "finishing",
+        "actor",
+        "exiting",
+        "driver",
+        "client",
+        "dead",
+        "unknown",
+    ];
+    const KEYS: &'static [&'static str] = &[
+        "id",
+        "pid",
+        "kind",
+        "state",
+        "recorded",
+        "actor",
+        "running",
+        "function",
+        "task",
+        "running_s",
+        "waits",
+        "queued",
+        "waiting_calls",
+        "caller_pid",
+        "held_s",
+        "holds",
+        "calls",
+        "leased_bytes",
+        "memory_bytes",
+    ];
+    const HEADS: &'static [(&'static str, &'static str)] =
+        &[("RUNS", "function"), ("FOR", "running_s"), ("WAITS FOR", "waits")];
+
     fn state(&self) -> Cow<'_, str> {
         self.state.as_str().into()
     }
@@ -322,9 +437,29 @@ impl Row for WorkerState {
     fn function(&self) -> Option<&str> {
         self.function.as_deref()
     }
+
+    fn table(rows: &[Self]) -> String {
+        columns(WORKER_HEAD, &rows.iter().map(worker_row).collect::<Vec<_>>())
+    }
 }
 
 impl Row for ObjectState {
+    const NAME: &'static str = "objects";
+    const STATES: &'static [&'static str] = &["sealed", "promised", "spilled"];
+    const KEYS: &'static [&'static str] = &[
+        "object",
+        "bytes",
+        "format",
+        "state",
+        "owner_pid",
+        "is_orphan",
+        "holders",
+        "names",
+        "age_s",
+        "made_at",
+    ];
+    const HEADS: &'static [(&'static str, &'static str)] = &[("OWNER", "owner_pid")];
+
     fn state(&self) -> Cow<'_, str> {
         self.state.into()
     }
@@ -332,9 +467,19 @@ impl Row for ObjectState {
     fn function(&self) -> Option<&str> {
         None
     }
+
+    fn table(rows: &[Self]) -> String {
+        columns(OBJECT_HEAD, &rows.iter().map(object_row).collect::<Vec<_>>())
+    }
 }
 
 impl Row for NameState {
+    const NAME: &'static str = "names";
+    const STATES: &'static [&'static str] =
+        &["sealed", "promised", "spilled", "reserved", "waiting", "constructing", "alive"];
+    const KEYS: &'static [&'static str] = &["name", "namespace", "kind", "of", "state", "pid", "bytes"];
+    const HEADS: &'static [(&'static str, &'static str)] = &[];
+
     fn state(&self) -> Cow<'_, str> {
         self.state.as_str().into()
     }
@@ -342,14 +487,39 @@ impl Row for NameState {
     fn function(&self) -> Option<&str> {
         Some(&self.of)
     }
+
+    fn table(rows: &[Self]) -> String {
+        columns(NAME_HEAD, &rows.iter().map(name_row).collect::<Vec<_>>())
+    }
 }
 
 impl Row for DriverState {
+    const NAME: &'static str = "drivers";
+    const STATES: &'static [&'static str] = &["driver"];
+    const KEYS: &'static [&'static str] = &[
+        "pid",
+        "command",
+        "since",
+        "waiting_calls",
+        "workers",
+        "actors",
+        "waits",
+        "leased_bytes",
+        "objects",
+        "object_bytes",
+    ];
+    const HEADS: &'static [(&'static str, &'static str)] =
+        &[("WAITING CALLS", "waiting_calls"), ("BYTES", "object_bytes")];
+
     fn state(&self) -> Cow<'_, str> {
         "driver".into()
     }
 
     fn function(&self) -> Option<&str> {
         Some(&self.command)
+    }
+
+    fn table(rows: &[Self]) -> String {
+        columns(DRIVER_HEAD, &rows.iter().map(driver_row).collect::<Vec<_>>())
     }
 }

@@ -22,15 +22,16 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mobula_runtime::control::{ControlError, Target};
+use mobula_runtime::control::Target;
 use mobula_runtime::logs::{LogCursor, LogLine, LogStream, Logs};
-use mobula_runtime::state::{NoSuchTarget, Observer, TaskState};
+use mobula_runtime::state::{NoSuchTarget, Snapshot, TaskState};
+use mobula_runtime::words::count;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::Serialize;
 
-use crate::control::EXIT_CODES;
+use crate::exit::{EXIT_CODES, Exit};
 use crate::session::Look;
 
 /// The longest wait of a following reader before it checks whether the session has ended.
@@ -75,6 +76,8 @@ struct Chosen {
     pids: Option<HashSet<u32>>,
     /// Of this call.
     call: Option<OfCall>,
+    /// Whether the session knows the target. If it does not, there may be lines of it nevertheless.
+    is_known: bool,
 }
 
 /// The lines of one call: see the module's documentation.
@@ -132,7 +135,7 @@ impl LogsCommand {
             Some(directory) => (Logs::in_directory(directory), self.chosen_without_session()?),
             None => {
                 let socket = self.look.socket()?;
-                (Logs::of_session(&socket), self.chosen(&Observer::connect(&socket)?)?)
+                (Logs::of_session(&socket), self.chosen(&self.look.look()?)?)
             }
         };
         // Before the first look: what is printed in between wakes this.
@@ -141,8 +144,13 @@ impl LogsCommand {
         let mut lines =
             logs.read(&mut cursor, |pid| chosen.has(pid)).map_err(|error| unreadable(&logs, &error))?;
         lines.retain(|line| chosen.has_line(line));
-        if lines.is_empty() && !self.follow && self.target.is_some() {
-            eprintln!("mobula: nothing was printed there");
+        match &self.target {
+            Some(target) if lines.is_empty() && !chosen.is_known => {
+                return Err(NoSuchTarget { target: target.clone() }.into());
+            }
+            Some(_) if lines.is_empty() && !self.follow => eprintln!("mobula: nothing was printed there"),
+            None if lines.is_empty() && self.dir.is_some() => check_is_of_session(&logs)?,
+            _ => {}
         }
         let first = self.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
         if !self.show(&lines[first..])? {
@@ -168,24 +176,27 @@ impl LogsCommand {
         }
     }
 
-    fn chosen(&self, observer: &Observer) -> Result<Chosen, Box<dyn Error>> {
+    fn chosen(&self, snapshot: &Snapshot) -> Result<Chosen, Box<dyn Error>> {
         let Some(target) = &self.target else { return Ok(Chosen::default()) };
         let Ok(target) = target.parse::<Target>();
         let unknown = || NoSuchTarget { target: target.to_string() };
-        let of = |pid| Chosen { pids: Some(HashSet::from([pid])), ..Chosen::default() };
+        let of = |pid| Chosen { pids: Some(HashSet::from([pid])), call: None, is_known: true };
         match &target {
-            Target::Process(pid) => Ok(of(*pid)),
+            Target::Process(pid) => {
+                let workers = snapshot.workers();
+                let known = workers.iter().find(|worker| worker.pid == *pid);
+                if known.is_some_and(|known| known.kind == "driver") {
+                    let text = "its output is not kept, and goes where the program was started to print";
+                    return Err(Exit::impossible(format!("process {pid} is a driver: {text}")).into());
+                }
+                Ok(Chosen { is_known: known.is_some(), ..of(*pid) })
+            }
             Target::Actor(name) => {
-                let actors = observer.look()?.actors();
-                let number = name.strip_prefix("actor:").and_then(|number| number.parse::<u64>().ok());
-                let its = actors.iter().filter(|actor| match number {
-                    Some(number) => actor.actor == number,
-                    None => actor.name.as_deref() == Some(name),
-                });
-                Ok(of(its.filter_map(|actor| actor.pid).next_back().ok_or_else(unknown)?))
+                let pids = snapshot.actor_pids(name);
+                Ok(of(*pids.last().ok_or_else(unknown)?))
             }
             Target::Task { .. } => {
-                let tasks = observer.look()?.tasks();
+                let tasks = snapshot.tasks();
                 let task = tasks.iter().find(|task| task.task == target.to_string()).ok_or_else(unknown)?;
                 let begun = task.worker_pid.zip(OfCall::of(task, &tasks));
                 let (pid, call) =
@@ -199,10 +210,10 @@ impl LogsCommand {
     fn chosen_without_session(&self) -> Result<Chosen, Box<dyn Error>> {
         let Some(target) = &self.target else { return Ok(Chosen::default()) };
         match target.parse() {
-            Ok(pid) => Ok(Chosen { pids: Some(HashSet::from([pid])), ..Chosen::default() }),
+            Ok(pid) => Ok(Chosen { pids: Some(HashSet::from([pid])), call: None, is_known: false }),
             Err(_) => {
-                let why = ": with --dir, name a process, since nothing else is known of the session";
-                Err(ControlError::NoSuchTarget(NoSuchTarget { target: format!("{target}{why}") }).into())
+                let why = "with --dir, only a process can be named, by its pid: log files do not say more";
+                Err(Exit::over(format!("{target:?} is no pid: {why}")).into())
             }
         }
     }
@@ -256,6 +267,23 @@ impl Chosen {
     fn has_line(&self, line: &LogLine) -> bool {
         self.call.as_ref().is_none_or(|call| call.has(line))
     }
+}
+
+/// An error if a directory has no log files, but directories of sessions that have some.
+fn check_is_of_session(logs: &Logs) -> Result<(), Box<dyn Error>> {
+    let entries = std::fs::read_dir(logs.directory())?.flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut sessions: Vec<String> = names.filter(|name| name.starts_with("session-")).collect();
+    if sessions.is_empty() {
+        return Ok(());
+    }
+    sessions.sort();
+    let (directory, last) = (logs.directory().display(), &sessions[sessions.len() - 1]);
+    Err(format!(
+        "no log files in {directory}, but directories of {}: name one of them, such as --dir {directory}/{last}",
+        count(sessions.len() as u64, "session")
+    )
+    .into())
 }
 
 /// Watches the directory for lines.

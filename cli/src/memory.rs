@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 
 use mobula_protocol::size::ByteSize;
 use mobula_runtime::state::{HeldObject, Hold, MemoryGroup, MemoryReport, SiteGroup};
+use mobula_runtime::words::{count, seconds};
 
-use crate::session::{Look, seconds};
+use crate::rows::limit;
+use crate::session::Look;
 use crate::table::{Side, columns, printable};
 
 /// Shows who holds the objects of the store: a table by holder, the largest objects, and reference cycles of objects.
@@ -15,25 +17,25 @@ pub(crate) struct MemoryCommand {
     #[command(flatten)]
     look: Look,
     /// Show at most this number of objects.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "OBJECTS", default_value_t = 20, allow_hyphen_values = true, value_parser = limit)]
     limit: usize,
-    /// Show only objects of at least this number of bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
-    min_bytes: u64,
+    /// Show only objects of at least this size, as in 100000 or 4MiB.
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(0))]
+    min_bytes: ByteSize,
 }
 
 impl MemoryCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let observer = self.look.observer()?;
         let mut report = observer.look()?.memory(&observer)?;
-        report.held.retain(|held| held.object.bytes >= self.min_bytes);
+        report.held.retain(|held| held.object.bytes >= self.min_bytes.0);
         report.held.truncate(self.limit);
         self.look.show(&report, || text(&report))
     }
 }
 
 fn text(report: &MemoryReport) -> String {
-    let mut text = format!("{} objects of {}\n", report.objects, ByteSize(report.bytes));
+    let mut text = format!("{} of {}\n", count(report.objects, "object"), ByteSize(report.bytes));
     if !report.groups.is_empty() {
         text += "\nby holder (ALONE: held by nothing else)\n";
         text += &columns(GROUP_HEAD, &report.groups.iter().map(group_row).collect::<Vec<_>>());

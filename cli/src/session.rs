@@ -2,9 +2,13 @@
 
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use mobula_client::ClientError;
 use mobula_runtime::state::{Observer, Snapshot};
+use mobula_runtime::words::seconds;
+use nix::unistd::{Uid, User};
 use serde::Serialize;
 
 /// Which session, and in which form.
@@ -28,7 +32,8 @@ impl Look {
     }
 
     pub(crate) fn observer(&self) -> Result<Observer, Box<dyn Error>> {
-        Ok(Observer::connect(self.socket()?)?)
+        let socket = self.socket()?;
+        Observer::connect(&socket).map_err(|error| explain(&socket, error))
     }
 
     /// The socket of the session's store.
@@ -57,6 +62,11 @@ impl Look {
     }
 }
 
+/// The error if no session runs, with the ways to start one.
+pub(crate) const NO_SESSION: &str = "no session of this user's is running: start a program that uses Mobula, or a \
+                                     session for several programs by `mobula start`; a session that is somewhere \
+                                     else is named with --socket";
+
 /// The only running session, or the one whose directory has this text in its name.
 pub(crate) fn only_session(name: Option<&str>) -> Result<PathBuf, Box<dyn Error>> {
     let mut sessions = mobula_runtime::sessions();
@@ -69,7 +79,7 @@ pub(crate) fn only_session(name: Option<&str>) -> Result<PathBuf, Box<dyn Error>
     }
     match sessions.len() {
         0 if name.is_some() => Err("no session of this name is running: `mobula status` lists all".into()),
-        0 => Err("no session of this user's is running: name its store with --socket".into()),
+        0 => Err(NO_SESSION.into()),
         1 => Ok(sessions.remove(0)),
         count => {
             let sockets: Vec<String> = sessions.iter().map(|socket| socket.display().to_string()).collect();
@@ -82,26 +92,52 @@ pub(crate) fn only_session(name: Option<&str>) -> Result<PathBuf, Box<dyn Error>
     }
 }
 
+/// The error in words that fit a person who gave a path.
+pub(crate) fn explain(socket: &Path, error: ClientError) -> Box<dyn Error> {
+    let ClientError::NoStore { reason, .. } = &error else {
+        return format!("the store at {}: {error}", socket.display()).into();
+    };
+    let shown = socket.display();
+    match reason.kind() {
+        // Says the path itself, and its length.
+        io::ErrorKind::InvalidInput => reason.to_string().into(),
+        io::ErrorKind::PermissionDenied => {
+            let whose = owner_of(socket).map_or_else(|| "another user".to_owned(), user_name);
+            format!(
+                "{shown}: {reason}: it belongs to {whose}, and a session can only be looked at by its own user"
+            )
+            .into()
+        }
+        _ if std::fs::metadata(socket).is_ok_and(|file| !file.file_type().is_socket()) => {
+            format!("{shown} is not a socket").into()
+        }
+        _ => format!(
+            "no store at {shown}: {reason}. `mobula status` lists the sessions that run; a store alone is started by \
+             `mobula store --socket {shown} --capacity 2GiB`"
+        )
+        .into(),
+    }
+}
+
+/// The user to whom a path belongs, or the directory in which it would be.
+fn owner_of(path: &Path) -> Option<u32> {
+    path.ancestors().find_map(|path| std::fs::metadata(path).ok()).map(|file| file.uid())
+}
+
+/// The name of a user; the number if the system knows none.
+fn user_name(user: u32) -> String {
+    match User::from_uid(Uid::from_raw(user)) {
+        Ok(Some(user)) => user.name,
+        _ => format!("user {user}"),
+    }
+}
+
 /// Prints to standard output. A reader that has read enough, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> Result<(), Box<dyn Error>> {
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => Ok(printed?),
-    }
-}
-
-/// A length of time for people: three digits and a unit.
-pub(crate) fn seconds(seconds: f64) -> String {
-    let (number, unit) = match seconds {
-        _ if seconds < 1e-3 => (seconds * 1e6, "µs"),
-        _ if seconds < 1.0 => (seconds * 1e3, "ms"),
-        _ => (seconds, "s"),
-    };
-    match number {
-        _ if number < 10.0 => format!("{number:.2} {unit}"),
-        _ if number < 100.0 => format!("{number:.1} {unit}"),
-        _ => format!("{number:.0} {unit}"),
     }
 }
 
@@ -115,9 +151,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_three_digits() {
-        let shown = [2.5e-6, 0.0123, 4.0, 100.0].map(seconds);
-        assert_eq!(shown, ["2.50 µs", "12.3 ms", "4.00 s", "100 s"]);
-        assert_eq!(maybe_seconds(None), "-");
+    fn an_unreachable_store_has_a_reason_and_a_remedy() {
+        let error = |kind: io::ErrorKind| {
+            explain(
+                Path::new("/nowhere"),
+                ClientError::NoStore { path: "/nowhere".into(), reason: kind.into() },
+            )
+            .to_string()
+        };
+        let text = error(io::ErrorKind::PermissionDenied);
+        let user = user_name(0);
+        assert!(text.contains(&format!("belongs to {user},")) && !text.contains("store`"), "{text}");
+        let text = error(io::ErrorKind::ConnectionRefused);
+        assert!(text.contains("`mobula store --socket /") && !text.contains("mobula-store"), "{text}");
     }
 }

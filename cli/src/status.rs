@@ -49,16 +49,16 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use mobula_client::{ClientError, ClientInfo, Totals};
 use mobula_protocol::size::ByteSize;
 use mobula_runtime::state::{Observer, Overview, QueueState};
+use mobula_runtime::words::{amount, count, seconds, with_sizes};
 use serde::Serialize;
 
-use crate::session::{only_session, print, seconds};
-use crate::table::{Side, columns, printable};
+use crate::session::{NO_SESSION, explain, only_session, print};
+use crate::table::{Side, columns, printable, shortened, wrapped};
 
 /// Shows the running sessions: resources, drivers, workers, waiting calls, the store, and unusual things; of one
 /// session also the clients of the store with their memory, and the named objects.
@@ -103,6 +103,8 @@ impl StatusCommand {
 
 /// The most queues in the text.
 const QUEUES_SHOWN: usize = 10;
+/// Characters before the text of a line: blanks and a label.
+const LABEL_WIDTH: usize = 12;
 
 /// One store with all that is in it.
 #[derive(Debug, Serialize)]
@@ -211,7 +213,7 @@ impl SessionList {
 
     fn to_text(&self) -> String {
         if self.sessions.is_empty() {
-            return "no session of this user's is running\n".to_owned();
+            return format!("{NO_SESSION}\n");
         }
         self.sessions.iter().map(SessionStatus::to_text).collect::<Vec<_>>().join("\n")
     }
@@ -242,12 +244,12 @@ fn session_text(session: &Overview) -> String {
     let mut lines: Vec<(&str, String)> = Vec::new();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     for driver in &session.drivers {
-        let command: String = printable(&driver.command).chars().take(60).collect();
+        let command = shortened(&driver.command, 60);
         let age = driver.since.map_or_else(String::new, |since| {
             format!(", for {}", seconds((now.as_secs_f64() - since).max(0.0)))
         });
         let waits = driver.waits.first().map_or_else(String::new, |(what, time)| {
-            format!(", has waited for {what} for {}", seconds(*time))
+            format!(", has waited for {} for {}", with_sizes(what), seconds(*time))
         });
         let text = format!("{} {command}{age}{waits}", driver.pid);
         lines.push(("drivers", text));
@@ -257,13 +259,17 @@ fn session_text(session: &Overview) -> String {
         (workers.leased, "leased"),
         (workers.blocked, "blocked"),
         (workers.idle, "idle"),
-        (workers.actors, "actors"),
+        (workers.actors, "actor"),
         (workers.starting, "starting"),
         (workers.ending, "ending"),
     ];
     let some = |kinds: &[(u64, &str)]| {
         let some = kinds.iter().filter(|(count, _)| *count > 0);
-        some.map(|(count, kind)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+        let text = |(number, kind): &(u64, &str)| match *kind {
+            "actor" => count(*number, kind),
+            kind => format!("{number} {kind}"),
+        };
+        some.map(text).collect::<Vec<_>>().join(", ")
     };
     lines.push(("workers", format!("{} ({})", workers.total, some(&kinds)).replace(" ()", "")));
     if !session.actors.is_empty() {
@@ -271,12 +277,11 @@ fn session_text(session: &Overview) -> String {
         lines.push(("actors", some(&actors)));
     }
     for resource in &session.resources {
-        let amount = |amount: f64| match resource.name.as_str() {
-            "memory" => ByteSize(amount.max(0.0) as u64).to_string(),
-            _ => amount.to_string(),
-        };
-        let (used, total) = (amount(resource.used), amount(resource.total));
-        lines.push(("resources", format!("{used} of {total} {} used", printable(&resource.name))));
+        let name = printable(&resource.name);
+        let (used, total) = (amount(&name, resource.used), amount(&name, resource.total));
+        // The name once, behind the total.
+        let used = used.strip_suffix(&name).unwrap_or(&used).trim_end();
+        lines.push(("resources", format!("{used} of {total} used")));
     }
     lines.extend(session.queues.iter().take(QUEUES_SHOWN).map(|queue| ("queues", queue_text(queue))));
     if session.queues.len() > QUEUES_SHOWN {
@@ -284,10 +289,10 @@ fn session_text(session: &Overview) -> String {
     }
     let store = &session.store;
     let mut text = format!(
-        "{} of {} used, {} objects of {}",
+        "{} of {} used, {} of {}",
         ByteSize(store.used_bytes),
         ByteSize(store.capacity_bytes),
-        store.objects,
+        count(store.objects, "object"),
         ByteSize(store.object_bytes)
     );
     if store.spilled_objects > 0 {
@@ -307,19 +312,20 @@ fn session_text(session: &Overview) -> String {
     let mut before = "";
     for (name, line) in lines {
         let shown = if name == before { "" } else { name };
-        let _ = writeln!(text, "  {shown:<10}{line}");
+        text += &wrapped(&format!("  {shown:<10}{line}"), LABEL_WIDTH);
+        text.push('\n');
         before = name;
     }
     text
 }
 
 fn queue_text(queue: &QueueState) -> String {
-    let calls = if queue.calls == 1 { "call waits" } else { "calls wait" };
+    let verb = if queue.calls == 1 { "waits" } else { "wait" };
     let time = queue.waited_s.map_or_else(String::new, |time| format!(", for {}", seconds(time)));
-    let what = printable(&queue.waits_for);
+    let what = with_sizes(&printable(&queue.waits_for));
     match queue.kind {
         "process" => format!("an actor waits for a process and {what}{time}"),
-        _ => format!("{} {calls} in process {} for {what}{time}", queue.calls, queue.pid),
+        _ => format!("{} {verb} in process {} for {what}{time}", count(queue.calls, "call"), queue.pid),
     }
 }
 
@@ -327,11 +333,15 @@ fn totals_text(totals: &Totals) -> String {
     let mut text = String::new();
     for (name, bytes, remark) in [
         ("capacity", totals.capacity_bytes, String::new()),
-        ("leased", totals.leased_bytes, format!("to {}", count(totals.clients, "client"))),
-        ("orphaned", totals.orphaned_bytes, format!("from {}", count(totals.dead_clients, "dead client"))),
+        ("leased", totals.leased_bytes, format!("to {}", count(totals.clients.into(), "client"))),
+        (
+            "orphaned",
+            totals.orphaned_bytes,
+            format!("from {}", count(totals.dead_clients.into(), "dead client")),
+        ),
         ("retired", totals.retired_bytes, "given back, but still mapped".to_owned()),
         ("free", totals.free_bytes, String::new()),
-        ("spilled", totals.spill_bytes, format!("on disk, in {}", count(totals.spill_files, "file"))),
+        ("spilled", totals.spill_bytes, format!("on disk, in {}", count(totals.spill_files.into(), "file"))),
     ] {
         let line = format!("  {name:<10}{:<11}{remark}", ByteSize(bytes).to_string());
         let _ = writeln!(text, "{}", line.trim_end());
@@ -402,25 +412,6 @@ fn has_ended(error: &ClientError) -> bool {
         ),
         _ => false,
     }
-}
-
-/// The error in words that fit a person who gave a path.
-fn explain(socket: &Path, error: ClientError) -> Box<dyn Error> {
-    match error {
-        // Says the path itself, and its length.
-        ClientError::NoStore { reason, .. } if reason.kind() == io::ErrorKind::InvalidInput => reason.into(),
-        ClientError::NoStore { .. }
-            if std::fs::metadata(socket).is_ok_and(|file| !file.file_type().is_socket()) =>
-        {
-            format!("{} is not a socket", socket.display()).into()
-        }
-        error @ ClientError::NoStore { .. } => error.into(),
-        error => format!("the store at {}: {error}", socket.display()).into(),
-    }
-}
-
-fn count(number: u32, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn to_json(status: &impl Serialize) -> Result<String, Box<dyn Error>> {

@@ -180,7 +180,12 @@ fn what_cannot_be_done_is_said_with_an_exit_code() {
     watched.fails(4, &["kill", &own], &[&own, "driver"]);
     watched.fails(3, &["kill", "1"], &["\"1\""]);
     watched.fails(3, &["cancel", "1.1"], &["1.1"]);
-    watched.fails(3, &["cancel", &own], &["task"]);
+    watched.fails(4, &["cancel", &own], &["is a process", "`mobula kill"]);
+    watched.fails(3, &["cancel", "999999"], &["task"]);
+    let actor = Counter::options(ActorOptions::new().name("counter")).remote();
+    actor.next().get().unwrap();
+    watched.fails(4, &["cancel", "counter"], &["is an actor", "`mobula kill counter`"]);
+    watched.fails(3, &["cancel", "nobody"], &["nobody"]);
     watched.fails(3, &["cancel", &format!("{own}.999999")], &["over"]);
     let words = ["kill", "1", "--socket", "/nowhere/store.sock"];
     check_fails(1, words, Path::new("/nowhere"), &["/nowhere/store.sock"]);

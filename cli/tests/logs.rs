@@ -243,6 +243,37 @@ fn removed_lines_are_said_to_be_missing() {
 }
 
 #[test]
+fn a_target_without_output_is_told_from_one_that_is_unknown() {
+    let watched = session(|builder| builder);
+    let talker = Talker::options(ActorOptions::new().name("talker")).remote();
+    talker.say("hello".to_owned()).get().unwrap();
+    watched.logs_with(&["talker"], "hello");
+    check_fails(3, watched.words(&["99999999"]), Path::new("/nowhere"), &["99999999"]);
+    let own = std::process::id().to_string();
+    check_fails(4, watched.words(&[&own]), Path::new("/nowhere"), &["is a driver", "is not kept"]);
+    // A worker that has printed nothing.
+    let workers = watched.ask(&["list", "workers", "--state", "idle"]);
+    if let Some(idle) = workers["workers"].as_array().unwrap().first() {
+        assert_eq!(watched.logs(&[&idle["pid"].to_string()]), "");
+    }
+}
+
+#[test]
+fn a_directory_of_kept_files_is_named_exactly() {
+    let kept = tempfile::tempdir().unwrap();
+    let watched = session(|builder| builder.log_dir(kept.path()));
+    says::remote("kept".to_owned()).get().unwrap();
+    watched.logs_with(&[], "kept");
+    let parent = kept.path().to_str().unwrap();
+    let session = Path::new(&watched.socket).parent().unwrap().file_name().unwrap().to_str().unwrap();
+    check_fails(1, ["logs", "--dir", parent], Path::new("/nowhere"), &["no log files", session]);
+    let of_session = format!("{parent}/{session}");
+    let words = ["logs", "nosuch", "--dir", &of_session];
+    check_fails(3, words, Path::new("/nowhere"), &["\"nosuch\" is no pid", "--dir"]);
+    check_fails(3, ["logs", "99999999", "--dir", &of_session], Path::new("/nowhere"), &["99999999"]);
+}
+
+#[test]
 fn without_log_files_the_error_says_why() {
     let watched = session(|builder| builder.log_bytes_max(0));
     says::remote("nowhere".to_owned()).get().unwrap();

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use mobula::metrics::{Counter, Gauge, Histogram};
 use mobula::{ObjectRef, TaskOptions};
 use mobula_cli_support::watched::{Watched, session};
-use mobula_cli_support::{eventually, mobula, peers};
+use mobula_cli_support::{eventually, mobula, peers, run};
 use mobula_client::Client;
 use serde_json::Value;
 
@@ -258,6 +258,34 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.command.kill();
         let _ = self.command.wait();
+    }
+}
+
+#[test]
+fn without_a_session_the_only_figure_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(["metrics", "--socket", "/nowhere/store.sock"], directory.path());
+    assert_eq!(output.status.code(), Some(1));
+    let (text, error) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(parse(&text)["mobula_up"], 0.0, "{text}");
+    assert!(error.starts_with("error: ") && error.contains("`mobula store --socket"), "{error}");
+}
+
+#[test]
+fn nothing_waits_in_an_idle_session() {
+    let watched = session(1);
+    let text = watched.text(&["metrics"]);
+    assert!(text.contains("mobula_workers_wanted 0"), "{text}");
+    // A port alone is an address, too.
+    for address in ["70000", "127.0.0.1"] {
+        let words = ["metrics", "--listen", address, "--socket", &watched.socket];
+        let output = run(words, Path::new("/nowhere"));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(2) && error.contains("expected a port, or an address"),
+            "{error}"
+        );
     }
 }
 

@@ -82,6 +82,11 @@ fn the_frames_of_a_python_program_come_from_py_spy() {
     assert!(failed["python"].is_null() && notes(&failed).contains("py-spy: no permission"), "{failed}");
     let missing = ask(None, &[]);
     assert!(missing["python"].is_null() && notes(&missing).contains("install py-spy"), "{missing}");
+    // Before the frames, which fill the screen.
+    let words = ["stack", &pid, "--socket", &watched.socket];
+    let output = mobula(words, Path::new("/nowhere")).env("PATH", directory.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().nth(1).unwrap().contains("install py-spy"), "{text}");
     drop(gate);
     call.get().unwrap();
 }
@@ -131,6 +136,21 @@ fn the_frames_of_a_running_call_are_named() {
     // The process continues, unharmed.
     drop(file);
     call.get().unwrap();
-    check_fails(3, words(&["stack", &task]), Path::new("/nowhere"), &["does not run"]);
+    check_fails(3, words(&["stack", &task]), Path::new("/nowhere"), &["is over"]);
+    let unknown = format!("{}.999999", std::process::id());
+    check_fails(3, words(&["stack", &unknown]), Path::new("/nowhere"), &["does not run", "never existed"]);
+    // One that waits behind another.
+    let gate = Gate::closed();
+    let running = spins::remote(gate.path());
+    let waiting = spins::remote(gate.path());
+    let mut pending = Value::Null;
+    eventually("a call waits", || {
+        pending = watched.ask(&["list", "tasks", "--state", "pending"])["tasks"][0]["task"].clone();
+        pending.is_string()
+    });
+    let pending = pending.as_str().unwrap();
+    check_fails(4, words(&["stack", pending]), Path::new("/nowhere"), &["is pending", "`mobula why"]);
+    drop(gate);
+    mobula::get([running, waiting]).unwrap();
     check_fails(3, words(&["stack", "1"]), Path::new("/nowhere"), &["\"1\""]);
 }

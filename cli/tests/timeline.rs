@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mobula::ActorOptions;
 use mobula::prelude::*;
 use mobula::value::Bytes;
-use mobula_cli_support::watched::{session, with};
+use mobula_cli_support::watched::{session, session_with, with};
 use mobula_cli_support::{SOON, eventually, run};
 use serde_json::Value;
 
@@ -156,6 +157,31 @@ fn the_trace_keeps_the_rules_of_its_format() {
     };
     let events = trace["traceEvents"].as_array().unwrap();
     assert!(events.iter().any(|event| event["ph"] == "C" && event["name"] == "calls under way"));
+}
+
+#[test]
+fn what_is_written_and_what_is_missing_is_said() {
+    let watched = session_with(1, None);
+    let many = Many::options(ActorOptions::new().name("scores")).remote();
+    assert_eq!(many.naps(1).get().unwrap(), 1);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trace.json");
+    let words = ["timeline", "-o", path.to_str().unwrap(), "--socket", &watched.socket];
+    let output = run(words, Path::new("/nowhere"));
+    let (text, note) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(text.starts_with("wrote ") && text.contains(" events of "), "{text}");
+    assert!(text.contains(path.to_str().unwrap()) && note.contains("MOBULA_EVENTS=all"), "{text} {note}");
+    // The track of an actor has its class and its name.
+    let trace: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let is_actor = |event: &&Value| {
+        let name = event["args"]["name"].as_str().unwrap_or_default();
+        event["name"] == "process_name" && name.starts_with("actor 1 timeline::Many scores, pid ")
+    };
+    assert!(trace["traceEvents"].as_array().unwrap().iter().any(|event| is_actor(&event)), "{trace}");
+    // With the JSON on standard output, nothing else stands there.
+    let output = run(["timeline", "--socket", &watched.socket], Path::new("/nowhere"));
+    serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("mobula: wrote "));
 }
 
 #[test]

@@ -14,6 +14,19 @@ mod answer;
 mod request;
 mod server;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 pub(crate) use self::answer::{Answer, Response, Sink};
 pub(crate) use self::request::Request;
 pub(crate) use self::server::{Server, Site};
+
+/// The address of an option `--listen`: a port of this machine, or an address and a port.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let local = text.strip_prefix("localhost:").unwrap_or(text);
+    match local.trim_start_matches(':').parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+        Err(_) => text
+            .parse()
+            .map_err(|_| "expected a port, or an address and a port, such as 127.0.0.1:8000".to_owned()),
+    }
+}

@@ -12,7 +12,8 @@ pub(super) struct ProcessFigures {
     pub(super) began: u64,
     /// Processor time of all its threads, in nanoseconds.
     pub(super) cpu_nanos: u64,
-    /// Resident memory that is not shared memory.
+    /// Memory of its own: resident, and neither of the store nor of mapped files such as programs and libraries, which
+    /// processes share.
     pub(super) memory_bytes: u64,
     /// Resident shared memory: pages of the store.
     pub(super) shared_bytes: u64,
@@ -39,7 +40,7 @@ fn parse(stat: &str, status: &str) -> Option<ProcessFigures> {
     Some(ProcessFigures {
         began: field(22)?,
         cpu_nanos: ticks.saturating_mul(TICK_NANOS),
-        memory_bytes: (kib("RssAnon") + kib("RssFile")) << 10,
+        memory_bytes: kib("RssAnon") << 10,
         shared_bytes: kib("RssShmem") << 10,
         threads: field(20)? as u32,
     })
@@ -69,7 +70,7 @@ mod tests {
         let expected = ProcessFigures {
             began: 9000,
             cpu_nanos: 3_000_000_000,
-            memory_bytes: 15 << 10,
+            memory_bytes: 10 << 10,
             shared_bytes: 15 << 10,
             threads: 3,
         };

@@ -42,7 +42,7 @@ pub(crate) struct Figures {
     pub(crate) pending: Option<u64>,
     /// Of all processes together; 100 is one processor.
     pub(crate) cpu_percent: Option<f64>,
-    /// Memory of all processes together, without the store's.
+    /// Memory of all processes together, without the store's and without mapped files.
     pub(crate) memory_bytes: u64,
     /// Processes that are alive.
     pub(crate) processes: u64,
@@ -75,7 +75,7 @@ pub(crate) struct WorkerRow {
     pub(crate) actor: Option<u64>,
     /// 100 is one processor.
     pub(crate) cpu_percent: Option<f64>,
-    /// Resident memory, without the store's.
+    /// Resident memory, without the store's and without mapped files, as in `mobula list workers`.
     pub(crate) memory_bytes: Option<u64>,
     /// Pages of the store that it has mapped and touched.
     pub(crate) shared_bytes: Option<u64>,

@@ -156,6 +156,7 @@ impl Sampler {
             calls: worker.recorded.then_some(worker.calls),
             calls_per_s: self.rates.of(Key::Calls(worker.pid), worker.calls, now).filter(|_| worker.recorded),
             holds: worker.holds,
+            actor: worker.actor,
             ..WorkerRow::default()
         };
         self.measured(row, &held, now)

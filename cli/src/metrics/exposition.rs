@@ -26,9 +26,8 @@ pub(super) fn text(sample: Sample, of_program: &[MetricSeries]) -> String {
     written(OfSession { sample: Some(sample), families })
 }
 
-/// The text if there is no session, with the reason.
-pub(super) fn down(why: &str) -> String {
-    eprintln!("mobula: {why}");
+/// The text if there is no session that answers.
+pub(super) fn down() -> String {
     written(OfSession { sample: None, families: Vec::new() })
 }
 
@@ -125,7 +124,7 @@ fn processes(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
     let memory = living().filter_map(|row| Some((of(row), row.memory_bytes? as f64)));
     to.gauge(
         "mobula_process_memory",
-        "Memory of a process without the store",
+        "Memory of a process, without the store and without mapped files",
         Some(&Unit::Bytes),
         memory.collect(),
     )?;
@@ -149,7 +148,7 @@ fn processes(sample: &Sample, to: &mut Writer<'_>) -> fmt::Result {
     to.gauge("mobula_resource_capacity", "Amount of a resource", None, total.collect())?;
     let used = sample.resources.iter().map(|row| (labels([("resource", &row.name)]), row.used));
     to.gauge("mobula_resource_used", "Amount of a resource that is in use", None, used.collect())?;
-    let wanted: f64 = sample.wanted.iter().map(|row| f64::from(row.workers)).sum();
+    let wanted = sample.wanted.iter().map(|row| u64::from(row.workers)).sum::<u64>() as f64;
     to.gauge("mobula_workers_wanted", "Workers that calls wait for", None, vec![(Vec::new(), wanted)])
 }
 

@@ -16,20 +16,22 @@ use mobula_client::ClientError;
 use mobula_runtime::metrics::metrics_of_session;
 use parking_lot::Mutex;
 
-use crate::http::{Answer, Request, Response, Server, Site};
+use crate::http::{Answer, Request, Response, Server, Site, listen_address};
 use crate::live::{Sample, Sampler};
-use crate::session::{Look, print};
+use crate::session::{Look, explain, print};
 
 /// Prints the figures of a session and the metrics of its program in the OpenMetrics format, or serves them to
 /// Prometheus.
 ///
 /// Names and units follow the conventions of Prometheus; times are in seconds, sizes in bytes. Metrics of the program
 /// are those of `mobula::metrics` and `mobula.util.metrics`. With --listen, each request looks anew, and finds the
-/// session that runs then. `mobula_up` is 0 where none does.
+/// session that runs then. If no session runs, or it does not answer, the only figure is `mobula_up 0`; without
+/// --listen, the exit code is then 1.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MetricsCommand {
-    /// Serve http://ADDRESS/metrics, until this is interrupted. Without it, print once.
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "json")]
+    /// Serve http://ADDRESS/metrics, until this is interrupted: a port, or an address and a port. Without it, print
+    /// once.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "json", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     #[command(flatten)]
     look: Look,
@@ -43,7 +45,13 @@ impl MetricsCommand {
                 let (sample, _) = source.read()?;
                 source.look.show(&sample, String::new)
             }
-            None => print(&source.text()?),
+            None => match source.text() {
+                Ok(text) => print(&text),
+                Err(error) => {
+                    print(&exposition::down())?;
+                    Err(error)
+                }
+            },
             Some(address) => {
                 let server = Server::bind(address)
                     .map_err(|error| format!("nobody can listen at {address}: {error}"))?;
@@ -102,7 +110,10 @@ impl Source {
             return text.clone();
         }
         let began = Instant::now();
-        let text = self.text().unwrap_or_else(|error| exposition::down(&error.to_string()));
+        let text = self.text().unwrap_or_else(|error| {
+            eprintln!("mobula: {error}");
+            exposition::down()
+        });
         let text: Arc<str> = text.into();
         self.last = Some((began, text.clone()));
         text
@@ -122,7 +133,7 @@ impl Source {
         }
         // The first reading, or the session has ended and another may have begun.
         let socket = self.look.socket()?;
-        let mut sampler = Sampler::connect(&socket)?;
+        let mut sampler = Sampler::connect(&socket).map_err(|error| explain(&socket, error))?;
         let sample = sampler.look().map_err(|error: ClientError| error.to_string())?.sample;
         self.sampler = Some((socket.clone(), sampler));
         Ok((sample, socket))

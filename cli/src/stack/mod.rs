@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mobula_runtime::control::{ControlError, Target};
-use mobula_runtime::state::{NoSuchTarget, Snapshot};
+use mobula_runtime::control::Target;
+use mobula_runtime::state::{NoSuchTarget, Snapshot, TaskPhase};
+use mobula_runtime::words::seconds;
 use serde::Serialize;
 
 use self::threads::Thread;
-use crate::control::EXIT_CODES;
-use crate::session::{Look, seconds};
+use crate::exit::{EXIT_CODES, Exit};
+use crate::session::Look;
 use crate::table::printable;
 
 /// The longest wait for `py-spy`.
@@ -68,29 +69,42 @@ impl StackCommand {
 fn pid_of(snapshot: &Snapshot, target: &str) -> Result<u32, Box<dyn Error>> {
     let unknown = || NoSuchTarget { target: target.to_owned() };
     let Ok(parsed) = target.parse::<Target>();
-    let pid = match &parsed {
-        Target::Process(pid) => Some(*pid),
-        Target::Task { .. } => {
-            let workers = snapshot.workers();
-            let runs = workers.iter().find(|worker| worker.task.as_deref() == Some(target));
-            let runs =
-                runs.ok_or_else(|| ControlError::Over { what: format!("call {target} does not run: it") })?;
-            Some(runs.pid)
-        }
+    let is_here = |pid: &u32| snapshot.store().clients.iter().any(|info| info.pid == *pid && !info.dead);
+    match &parsed {
+        Target::Process(pid) => Ok(Some(*pid).filter(is_here).ok_or_else(unknown)?),
+        Target::Task { .. } => of_task(snapshot, target),
         Target::Actor(name) => {
-            let number = name.strip_prefix("actor:").and_then(|number| number.parse::<u64>().ok());
-            let actors = snapshot.actors();
-            let its = actors.iter().filter(|actor| match number {
-                Some(number) => actor.actor == number,
-                None => actor.name.as_deref() == Some(name),
-            });
-            its.filter(|actor| actor.state != "dead").find_map(|actor| actor.pid)
+            let pids = snapshot.actor_pids(name);
+            let last = *pids.last().ok_or_else(unknown)?;
+            let ended =
+                || Exit::over(format!("actor {name} has ended: `mobula postmortem {name}` says more"));
+            Ok(Some(last).filter(is_here).ok_or_else(ended)?)
         }
-        _ => None,
-    };
-    let pid = pid.ok_or_else(unknown)?;
-    let is_here = snapshot.store().clients.iter().any(|info| info.pid == pid && !info.dead);
-    if is_here { Ok(pid) } else { Err(unknown().into()) }
+        _ => Err(unknown().into()),
+    }
+}
+
+/// The process that runs a call.
+fn of_task(snapshot: &Snapshot, target: &str) -> Result<u32, Box<dyn Error>> {
+    let workers = snapshot.workers();
+    if let Some(runs) = workers.iter().find(|worker| worker.task.as_deref() == Some(target)) {
+        return Ok(runs.pid);
+    }
+    let tasks = snapshot.tasks();
+    let task = tasks.iter().find(|task| task.task == target);
+    Err(match (task.map(|task| task.state), task.and_then(|task| task.worker_pid)) {
+        // One of several that run in the process.
+        (Some(TaskPhase::Running), Some(pid)) => return Ok(pid),
+        (Some(TaskPhase::Pending | TaskPhase::PendingArguments), _) => Exit::impossible(format!(
+            "call {target} is pending: no process runs it. `mobula why {target}` says what it waits for"
+        )),
+        (Some(_), _) => Exit::over(format!("call {target} is over")),
+        (None, _) => Exit::over(format!(
+            "call {target} does not run: it has not begun, or is over, or never existed. With MOBULA_EVENTS=all, this \
+             is known"
+        )),
+    }
+    .into())
 }
 
 impl Stacks {
@@ -112,6 +126,10 @@ impl Stacks {
             let _ = write!(text, ", which runs {} ({task}){time}", printable(function));
         }
         text.push('\n');
+        // Before the frames, which fill the screen.
+        for note in &self.notes {
+            let _ = writeln!(text, "note: {note}");
+        }
         for thread in &self.threads {
             let _ = writeln!(text, "\nthread {} {:?}, {}", thread.tid, thread.name, thread.state);
             for frame in &thread.frames {
@@ -128,9 +146,6 @@ impl Stacks {
         }
         if let Some(python) = &self.python {
             let _ = write!(text, "\npython (py-spy)\n{python}");
-        }
-        for note in &self.notes {
-            let _ = writeln!(text, "\nnote: {note}");
         }
         text
     }

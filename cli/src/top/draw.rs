@@ -1,6 +1,7 @@
 //! Draws the screen: a head, the rows, a pane over them, and a line for messages. It fits 80 columns and 24 lines.
 
 use mobula_protocol::size::ByteSize;
+use mobula_runtime::words::count;
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -8,11 +9,14 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Sparkline, Table, TableState};
 
 use super::app::{App, Pane, Tab};
-use super::rows::{rate, table};
+use super::rows::{self, rate, table};
+use crate::live::sample::ResourceRow;
 use crate::live::{Sample, Session};
 
 /// Lines of a chart.
 const CHART_LINES: u16 = 4;
+/// The least width of a column of texts. In a narrower terminal, other columns are left out first.
+const TEXT_MIN: u16 = 10;
 
 /// The styles of the parts of the screen.
 #[derive(Debug, Clone, Copy)]
@@ -142,18 +146,19 @@ fn resources(sample: &Sample) -> String {
         "memory" | "object_store_memory" => ByteSize(amount.max(0.0) as u64).to_string(),
         _ => format!("{amount}"),
     };
-    let mut parts: Vec<String> = sample
-        .resources
-        .iter()
-        .map(|row| format!("{} {}/{}", row.name, amount(&row.name, row.used), amount(&row.name, row.total)))
-        .collect();
-    let store = &sample.store;
-    parts.push(format!("store {}/{}", ByteSize(store.used_bytes), ByteSize(store.capacity_bytes)));
+    let text = |row: &ResourceRow| {
+        format!("{} {}/{}", row.name, amount(&row.name, row.used), amount(&row.name, row.total))
+    };
+    // The most important first: the end of a line that is too long is cut off.
+    let mut parts = Vec::new();
     let longest = sample.wanted.iter().map(|want| want.waited_s).fold(0.0, f64::max);
     if longest > 1.0 {
         let workers: u32 = sample.wanted.iter().map(|want| want.workers).sum();
-        parts.push(format!("{workers} workers wanted for {longest:.0} s"));
+        parts.push(format!("{} wanted for {longest:.0} s", count(workers.into(), "worker")));
     }
+    let store = &sample.store;
+    parts.push(format!("store {}/{}", ByteSize(store.used_bytes), ByteSize(store.capacity_bytes)));
+    parts.extend(sample.resources.iter().map(text));
     parts.join("  ")
 }
 
@@ -174,16 +179,14 @@ fn draw_tabs(frame: &mut Frame<'_>, area: Rect, app: &App, theme: &Theme) {
 
 fn draw_rows(frame: &mut Frame<'_>, area: Rect, app: &App, theme: &Theme) {
     let table = app.table();
-    let widths: Vec<Constraint> = table
-        .columns
-        .iter()
-        .map(|(_, width)| width.map_or(Constraint::Fill(1), Constraint::Length))
-        .collect();
+    let shown = shown_columns(&table, area.width);
+    let widths: Vec<Constraint> =
+        shown.iter().map(|at| table.columns[*at].1.map_or(Constraint::Fill(1), Constraint::Length)).collect();
     let is_right = |column: usize| table.rows.first().is_some_and(|row| row.cells[column].is_right);
     let align = |text: String, is_right: bool| {
         Text::from(text).alignment(if is_right { Alignment::Right } else { Alignment::Left })
     };
-    let heads = table.columns.iter().enumerate().map(|(at, (name, _))| {
+    let heads = shown.iter().map(|at| (*at, table.columns[*at].0)).map(|(at, name)| {
         let mark = match (at == table.sorted_by, table.is_descending) {
             (false, _) => "",
             (true, true) => "▼",
@@ -193,7 +196,8 @@ fn draw_rows(frame: &mut Frame<'_>, area: Rect, app: &App, theme: &Theme) {
     });
     let head = Row::new(heads).style(theme.head());
     let rows = table.rows.iter().map(|row| {
-        let cells = row.cells.iter().map(|cell| align(cell.text.clone(), cell.is_right));
+        let cells =
+            shown.iter().map(|at| &row.cells[*at]).map(|cell| align(cell.text.clone(), cell.is_right));
         Row::new(cells).style(match row {
             _ if row.is_strong => theme.strong(),
             _ if row.is_dim => theme.dim(),
@@ -209,6 +213,19 @@ fn draw_rows(frame: &mut Frame<'_>, area: Rect, app: &App, theme: &Theme) {
         let below = Rect { y: area.y + 1, height: area.height - 1, ..area };
         frame.render_widget(Paragraph::new(why_empty(app)).style(theme.dim()), below);
     }
+}
+
+/// The columns for which a width has room, in their order.
+fn shown_columns(table: &rows::Table, width: u16) -> Vec<usize> {
+    let mut shown: Vec<usize> = (0..table.columns.len()).collect();
+    for spare in table.spare {
+        let needed: u16 = shown.iter().map(|at| table.columns[*at].1.unwrap_or(TEXT_MIN) + 1).sum();
+        if needed <= width + 1 {
+            break;
+        }
+        shown.retain(|at| at != spare);
+    }
+    shown
 }
 
 /// The reason why there are no rows.

@@ -22,7 +22,7 @@ use self::app::{App, Key};
 use self::draw::Theme;
 use self::orders::Orders;
 use crate::live::{Live, Session, Update};
-use crate::session::Look;
+use crate::session::{Look, explain};
 
 /// The longest wait for a key before the screen is drawn again.
 const TICK: Duration = Duration::from_millis(50);
@@ -53,7 +53,7 @@ impl TopCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let socket = self.look.socket()?;
         let interval = Duration::from_secs_f64(self.interval);
-        let live = Live::start(socket.clone(), interval)?;
+        let live = Live::start(socket.clone(), interval).map_err(|error| explain(&socket, error))?;
         if self.look.is_json() {
             let look = second_look(&live)?.look.ok_or("the session does not answer")?;
             return self.look.show(&look.sample, String::new);

@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 
 use mobula_protocol::size::ByteSize;
+use mobula_runtime::words::{seconds, with_sizes};
 
 use super::app::Tab;
 use crate::live::sample::{ActorRow, FunctionRow, Sample, StoreRow, WorkerRow};
-use crate::session::seconds;
 use crate::table::printable;
 
 /// A column: its name, and its width; `None` for an equal share of the rest.
@@ -16,6 +16,8 @@ pub(super) type Column = (&'static str, Option<u16>);
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) columns: &'static [Column],
+    /// The columns that a narrow terminal leaves out, the first ones first.
+    pub(super) spare: &'static [usize],
     pub(super) rows: Vec<Row>,
     pub(super) sorted_by: usize,
     pub(super) is_descending: bool,
@@ -67,13 +69,13 @@ impl Cell {
 
 /// The rows of a tab.
 pub(super) fn table(sample: &Sample, tab: Tab) -> Table {
-    let (columns, rows): (&'static [Column], Vec<Row>) = match tab {
-        Tab::Workers => (&WORKERS, sample.workers.iter().map(worker).collect()),
-        Tab::Functions => (&FUNCTIONS, sample.functions.iter().map(function).collect()),
-        Tab::Actors => (&ACTORS, sample.actors.iter().map(actor).collect()),
-        Tab::Store => (&STORE, store(&sample.store)),
+    let (columns, spare, rows): (&'static [Column], &'static [usize], Vec<Row>) = match tab {
+        Tab::Workers => (&WORKERS, &WORKERS_SPARE, sample.workers.iter().map(worker).collect()),
+        Tab::Functions => (&FUNCTIONS, &FUNCTIONS_SPARE, sample.functions.iter().map(function).collect()),
+        Tab::Actors => (&ACTORS, &ACTORS_SPARE, sample.actors.iter().map(actor).collect()),
+        Tab::Store => (&STORE, &[], store(&sample.store)),
     };
-    Table { columns, rows, ..Table::default() }
+    Table { columns, spare, rows, ..Table::default() }
 }
 
 const WORKERS: [Column; 8] = [
@@ -86,6 +88,8 @@ const WORKERS: [Column; 8] = [
     ("CPU%", Some(5)),
     ("MEMORY", Some(9)),
 ];
+/// Memory, processor time, kind and state: what runs and what it waits for say more.
+const WORKERS_SPARE: [usize; 4] = [7, 6, 1, 2];
 
 fn worker(row: &WorkerRow) -> Row {
     let waits: Vec<String> =
@@ -99,7 +103,7 @@ fn worker(row: &WorkerRow) -> Row {
             Cell::text(&row.state),
             Cell::text(row.function.as_deref().unwrap_or("")),
             Cell::number(row.running_s, seconds),
-            Cell::text(waits.join(", ")),
+            Cell::text(with_sizes(&waits.join(", "))),
             Cell::number(row.cpu_percent, |percent| format!("{percent:.0}")),
             Cell::number(row.memory_bytes.map(|bytes| bytes as f64), bytes),
         ],
@@ -121,6 +125,7 @@ const FUNCTIONS: [Column; 8] = [
     ("P99", Some(8)),
     ("FAILED", Some(7)),
 ];
+const FUNCTIONS_SPARE: [usize; 6] = [6, 2, 7, 3, 4, 5];
 
 fn function(row: &FunctionRow) -> Row {
     Row {
@@ -150,6 +155,7 @@ const ACTORS: [Column; 8] = [
     ("RUN", Some(4)),
     ("RUNS", None),
 ];
+const ACTORS_SPARE: [usize; 5] = [6, 2, 4, 0, 7];
 
 fn actor(row: &ActorRow) -> Row {
     let is_dead = row.state == "dead";

@@ -9,7 +9,7 @@ use super::app::{App, Key, Pane, Tab};
 use super::draw::{Theme, draw};
 use super::orders::{Answer, Order};
 use crate::live::sample::{
-    ActorRow, Figures, FunctionRow, ResourceRow, Sample, StoreRow, Unknown, WaitRow, WorkerRow,
+    ActorRow, Figures, FunctionRow, ResourceRow, Sample, StoreRow, Unknown, WaitRow, WantedRow, WorkerRow,
 };
 use crate::live::{History, Session};
 
@@ -246,4 +246,28 @@ fn what_is_not_known_and_what_is_over_is_said() {
     assert!(screen(&app).contains("they are not recorded. Set MOBULA_EVENTS"), "{}", screen(&app));
     app.update(Session::Ended("the session has ended".into()), None, History::default());
     assert!(screen(&app).contains("the session has ended: these are the last figures"));
+}
+
+#[test]
+fn a_narrow_screen_keeps_what_runs_and_what_it_waits_for() {
+    let screen = lines(&app(), 40, 24);
+    let head = screen.iter().find(|line| line.contains("PID")).unwrap();
+    for name in ["PID", "RUNS", "FOR", "WAITS FOR"] {
+        assert!(head.contains(name), "{head:?} has no {name}");
+    }
+    assert!(!head.contains("MEMORY") && !head.contains("CPU%"), "{head:?}");
+    let row = screen.iter().find(|line| line.contains("4711")).unwrap();
+    assert!(row.contains("look::") && row.contains("1.25 s") && row.contains("100.7"), "{row:?}");
+}
+
+#[test]
+fn a_wanted_worker_stands_before_what_may_be_cut_off() {
+    let mut app = App::new(1.0);
+    let wanted = WantedRow { workers: 1, waited_s: 12.0, ..WantedRow::default() };
+    let resource = |name: &str| ResourceRow { name: name.into(), total: 4.0, used: 2.0 };
+    let resources = (0..9).map(|number| resource(&format!("licence{number}"))).collect();
+    let sample = Sample { wanted: vec![wanted], resources, ..sample() };
+    app.update(Session::Running, Some(&sample), History::default());
+    let screen = lines(&app, 80, 24);
+    assert!(screen[1].starts_with("1 worker wanted for 12 s  store "), "{screen:#?}");
 }

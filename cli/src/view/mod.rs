@@ -22,7 +22,7 @@ mod map;
 mod site;
 
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use self::access::Token;
@@ -30,9 +30,9 @@ use self::answers::Answers;
 use self::logs::Tail;
 use self::map::Maps;
 use self::site::Page;
-use crate::http::Server;
+use crate::http::{Server, listen_address};
 use crate::live::Live;
-use crate::session::{Look, print};
+use crate::session::{Look, explain, print};
 
 /// Shows a session in the browser: prints the address of a page with workers, functions, actors, memory, calls and a
 /// timeline, and serves it until the command is stopped.
@@ -42,7 +42,7 @@ use crate::session::{Look, print};
 #[derive(Debug, clap::Args)]
 pub(crate) struct ViewCommand {
     /// The address to listen at: a port, or a loopback address and a port. Default: any free port.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = listen_address)]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", value_parser = loopback_address)]
     listen: SocketAddr,
     /// Seconds between two looks at the session.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
@@ -55,7 +55,8 @@ impl ViewCommand {
     /// Serves the page until the process is ended.
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let socket = self.look.socket()?;
-        let live = Live::start(socket.clone(), Duration::from_secs_f64(self.interval))?;
+        let interval = Duration::from_secs_f64(self.interval);
+        let live = Live::start(socket.clone(), interval).map_err(|error| explain(&socket, error))?;
         let answers = Answers::new(Maps::new(socket.clone()), Tail::new(&socket));
         let server = Server::bind(self.listen)
             .map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
@@ -72,14 +73,8 @@ impl ViewCommand {
 }
 
 /// A loopback address and a port, the address alone being optional.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let local = text.strip_prefix("localhost:").unwrap_or(text);
-    let parsed = match local.trim_start_matches(':').parse::<u16>() {
-        Ok(port) => Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
-        Err(_) => text.parse::<SocketAddr>(),
-    };
-    let expected = "expected a port, or a loopback address and a port, such as 127.0.0.1:8000";
-    let address = parsed.map_err(|_| expected.to_owned())?;
+fn loopback_address(text: &str) -> Result<SocketAddr, String> {
+    let address = listen_address(text)?;
     if !address.ip().is_loopback() {
         return Err(format!(
             "{} can be reached from other machines, and the page shows what the session does: listen at 127.0.0.1, and \
@@ -112,13 +107,13 @@ mod tests {
             ("127.0.0.2:0", "127.0.0.2:0"),
             ("[::1]:8000", "[::1]:8000"),
         ] {
-            assert_eq!(listen_address(text).unwrap().to_string(), expected);
+            assert_eq!(loopback_address(text).unwrap().to_string(), expected);
         }
         for text in ["", "view", "127.0.0.1", "127.0.0.1:70000"] {
-            assert!(listen_address(text).unwrap_err().contains("expected a port"), "{text}");
+            assert!(loopback_address(text).unwrap_err().contains("expected a port"), "{text}");
         }
         for text in ["0.0.0.0:8000", "[::]:8000", "192.168.0.7:8000"] {
-            assert!(listen_address(text).unwrap_err().contains("ssh -L"), "{text}");
+            assert!(loopback_address(text).unwrap_err().contains("ssh -L"), "{text}");
         }
     }
 
