@@ -481,7 +481,7 @@ impl Submitter {
     /// The number of begun calls is final although the process lives. Its end of a channel exists as long as a call
     /// that came through it waits or runs, so the loss of the channel means that its end is gone. If this process
     /// closed the channel because of an unreadable record, the head ends the other process before this is due.
-    fn reach_lost_actor(&self, actor: u64) {
+    pub(super) fn reach_lost_actor(&self, actor: u64) {
         let Divided { failed, .. } = {
             let mut state = self.state.lock();
             let Some(link) = state.actors.link(actor).filter(|link| link.is_closed()).cloned() else {

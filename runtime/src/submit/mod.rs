@@ -36,6 +36,8 @@ mod pending_results;
 mod questions;
 mod reach;
 mod running;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
