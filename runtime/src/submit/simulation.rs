@@ -42,6 +42,10 @@ fn calls_of_an_actor_keep_their_order() {
 struct Call {
     is_in_order: bool,
     retries_errors: bool,
+    /// A retry because of an error is due long after the test.
+    is_late: bool,
+    /// It waits for such a retry.
+    waits_long: bool,
     max_retries: u32,
     retries: u32,
     begun: u32,
@@ -154,7 +158,9 @@ impl Life {
         }
         let result = ResultCell::pending(SessionNumber::NONE, id);
         let (class, name) = (Name::Static("Counter"), Name::Static("add"));
-        let error_retries = Some(ErrorRetries { first_delay: Duration::ZERO, is_retried: None });
+        let is_late = self.random.below(4) == 0;
+        let first_delay = if is_late { Duration::from_secs(3600) } else { Duration::ZERO };
+        let error_retries = Some(ErrorRetries { first_delay, is_retried: None });
         let task = Task {
             id,
             parent: 0,
@@ -187,9 +193,18 @@ impl Life {
             memory_retries: AtomicU16::new(0),
         };
         self.submitter.submit(Arc::new(task));
-        let (retries, begun, outcome) = (0, 0, None);
-        let call =
-            Call { is_in_order, retries_errors, max_retries, retries, begun, argument, result, outcome };
+        let call = Call {
+            is_in_order,
+            retries_errors,
+            is_late,
+            waits_long: false,
+            max_retries,
+            retries: 0,
+            begun: 0,
+            argument,
+            result,
+            outcome: None,
+        };
         self.calls.insert(id, call);
         if self.is_over {
             // It fails like a call that was sent: when its arguments are there.
@@ -247,7 +262,12 @@ impl Life {
     fn cancel(&mut self) {
         let unfinished: Vec<u64> =
             self.calls.iter().filter(|(_, call)| call.outcome.is_none()).map(|(id, _)| *id).collect();
-        let Some(id) = self.random.any(&unfinished) else { return };
+        if let Some(id) = self.random.any(&unfinished) {
+            self.cancel_one(id);
+        }
+    }
+
+    fn cancel_one(&mut self, id: u64) {
         self.submitter.cancel(&|task| task.id == id, false, true);
         self.made(id).outcome = Some(Outcome::Cancelled);
         self.made(id).argument = None;
@@ -276,6 +296,10 @@ impl Life {
             }
             if is_answered == Some(false) && call.retries_errors && call.retries < call.max_retries {
                 call.retries += 1;
+                if call.is_late {
+                    call.waits_long = true;
+                    continue;
+                }
                 let at = self.queue.iter().position(|later| *later > id).unwrap_or(self.queue.len());
                 self.queue.insert(at, id);
                 self.drain();
@@ -467,6 +491,9 @@ impl Life {
     /// Each call comes to its end.
     fn end(mut self) {
         for _ in 0..ROUNDS_MAX {
+            let wait_long = |(_, call): &(&u64, &Call)| call.waits_long && call.outcome.is_none();
+            let waiting: Vec<u64> = self.calls.iter().filter(wait_long).map(|(id, _)| *id).collect();
+            waiting.into_iter().for_each(|call| self.cancel_one(call));
             // Those that were cancelled while they ran end, too.
             let is_over = |call: &Call| call.outcome.is_some() && call.argument.is_none();
             if self.calls.values().all(is_over) && !self.submitter.has_calls() {
