@@ -40,7 +40,7 @@ fn every_deadlock_is_reported_and_nothing_else() {
 }
 
 /// The actions of a call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Op {
     /// Makes a call, and passes on references that it has. The call may need one of them as an argument.
     Call { target: Target, is_alone: bool, script: Script, given: Vec<usize>, argument: Option<usize> },
@@ -149,6 +149,8 @@ struct Session {
     tells: bool,
     now: Instant,
     reports: usize,
+    /// The records of this process to other processes arrive late.
+    slow: Option<usize>,
 }
 
 fn id(process: usize) -> OwnerId {
@@ -233,8 +235,10 @@ impl Session {
             tells: true,
             now: Instant::now(),
             reports: 0,
+            slow: None,
             random,
         };
+        session.slow = (session.random.below(2) == 0).then(|| 1 + session.random.below(6));
         for _ in 0..1 + session.random.below(4) {
             let target = session.target();
             let (is_alone, script) = (session.random.below(4) == 0, session.script(0));
@@ -265,7 +269,14 @@ impl Session {
                 let target = self.target();
                 let (is_alone, script) = (self.random.below(4) == 0, self.script(depth + 1));
                 let argument = (self.random.below(4) == 0).then(|| self.random.below(8));
+                // A stream begins with items, for which its caller waits.
+                let items = if self.random.below(4) == 0 { 1 + self.random.below(2) } else { 0 };
+                let script =
+                    Script::new((0..items).map(|_| Op::Give).chain(script.iter().cloned()).collect());
                 ops.push(Op::Call { target, is_alone, script, given: of, argument });
+                for _ in 0..items {
+                    ops.push(Op::Next { of: 0, timed: false });
+                }
             } else {
                 let (all, timed) = (self.random.below(3) > 0, self.random.below(8) == 0);
                 ops.push(Op::Wait { of, all, timed });
@@ -297,8 +308,11 @@ impl Session {
     fn step_any(&mut self) -> bool {
         let wires: Vec<_> = self.wires.keys().copied().collect();
         match (self.random.any(&wires), self.random.below(2)) {
-            (Some(wire), 0) => {
-                self.deliver(wire);
+            (Some((from, to)), 0) => {
+                let is_late = self.slow == Some(from) && to != HEAD && self.random.below(64) > 0;
+                if !is_late {
+                    self.deliver((from, to));
+                }
                 true
             }
             _ => {
