@@ -10,9 +10,14 @@ const SCHEDULES: u64 = 1000;
 
 /// Runs the simulation in this module for each seed that is asked for.
 pub(crate) fn for_each_seed(module: &'static str, run: impl Fn(u64)) {
+    for_each_of(SCHEDULES, module, run);
+}
+
+/// As [`for_each_seed`], for a simulation that takes long: an ordinary run has this many schedules.
+pub(crate) fn for_each_of(schedules: u64, module: &'static str, run: impl Fn(u64)) {
     let number = |name: &str| Some(std::env::var(name).ok()?.parse().expect("a number"));
     let first = number("MOBULA_SEED");
-    let count = number("MOBULA_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { SCHEDULES });
+    let count = number("MOBULA_SCHEDULES").unwrap_or(if first.is_some() { 1 } else { schedules });
     let (first, began) = (first.unwrap_or(0), Instant::now());
     for seed in first..first + count {
         let _replay = Replay { module, seed };

@@ -33,8 +33,10 @@ use super::server::Drivers;
 use crate::demand::Demand;
 use crate::head::pool::simulated::Offer;
 use crate::resources::Resources;
-use crate::simulated::{Random, for_each_seed};
+use crate::simulated::{Random, for_each_of};
 
+/// Schedules of an ordinary run.
+const SCHEDULES: u64 = 100;
 const STEPS: usize = 250;
 const DRIVERS_MAX: usize = 4;
 /// The most rounds at the end until each driver is served, and until all have as much as each other.
@@ -44,7 +46,7 @@ const TURNS_MAX: usize = 50;
 
 #[test]
 fn drivers_share_what_there_is() {
-    for_each_seed("share::simulation", |seed| Session::new(seed).run());
+    for_each_of(SCHEDULES, "share::simulation", |seed| Session::new(seed).run());
 }
 
 struct Session {
