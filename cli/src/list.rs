@@ -373,6 +373,7 @@ impl Row for ActorState {
         "restarts",
         "demand",
         "death",
+        "queued",
         "running",
         "function",
     ];
