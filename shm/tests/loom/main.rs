@@ -49,6 +49,7 @@ mod spilling;
 mod stream;
 mod sync;
 mod takeover;
+#[expect(dead_code, reason = "the models do not search for deadlocks")]
 #[path = "../../../runtime/src/under_way.rs"]
 mod under_way;
 
