@@ -92,7 +92,7 @@ def test_the_resources_of_a_shared_session_are_used_only_by_what_runs(address: s
         with pytest.raises(mobula.exceptions.ActorDiedError):
             mobula.get(endless.pid.remote())
         actors = json.loads(run("list", "actors", "--json", "--socket", address).stdout)["actors"]
-        assert [actor["death"].split(" is gone: ")[0] for actor in actors] == ["the actor of class Endless"], actors
+        assert [actor["death"] for actor in actors] == ["it was killed by `kill`"], actors
     finally:
         mobula.shutdown()
 
