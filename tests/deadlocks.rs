@@ -355,6 +355,7 @@ fn an_actor_all_of_whose_places_wait_for_it_gets_an_error_in_each() {
     let _session = session(1);
     let (wide, _node) = wide();
     let cycles = deadlocks_of([wide.waits_for_itself(), wide.waits_for_itself()]);
+    assert_eq!(cycles.len(), 2, "one process waits, so both get the error");
     for cycle in cycles {
         assert_eq!(functions(&cycle), ["Wide::waits_for_itself"; 2], "{cycle:?}");
         assert!(cycle.iter().all(|call| call.pid == cycle[0].pid), "{cycle:?}");
