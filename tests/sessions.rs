@@ -364,7 +364,7 @@ fn without_a_session_everything_says_so() {
     let _lock = session_lock();
     let check = |error: Error| {
         assert!(matches!(error, Error::NotInitialized), "{error:?}");
-        assert!(error.to_string().contains("mobula::init()"), "{error}");
+        assert!(error.to_string().contains("call `init` first"), "{error}");
     };
     check(pid::remote().get().unwrap_err());
     check(mobula::put(&1).unwrap_err());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mobula::prelude::*;
 use mobula::util::{self, ActorPool};
-use mobula::{Error, Failure};
+use mobula::{Error, Failure, UtilFailure};
 use mobula_tests::{Random, eventually, session};
 
 #[mobula::remote]
@@ -217,7 +217,11 @@ fn a_dead_actor_gets_no_more_calls_and_a_pool_of_dead_ones_ends_them() {
     assert_eq!(results.iter().filter(|result| died(result)).count(), 1, "{results:?}");
     assert!(died(&results[3]));
     let results: Vec<_> = pool.map(0..20, |echo, _| echo.dies()).collect();
-    assert!(results.len() == 20 && results.iter().all(died), "{results:?}");
+    // Once the pool knows that the last actor is dead, it makes no more calls.
+    let (last, before) = results.split_last().unwrap();
+    let ends = matches!(last, Err(Error::Failed(Failure::Util(UtilFailure::PoolEmpty))));
+    assert!(!before.is_empty() && before.iter().all(died), "{results:?}");
+    assert!(ends || results.len() == 20 && died(last), "{results:?}");
     pool.push(Echo::remote());
     let results: Vec<_> = pool.map(0..20, |echo, x| echo.pid(x)).collect();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
