@@ -170,8 +170,8 @@ impl Remains {
 impl TimelineCommand {
     pub(crate) fn run(self) -> Result<(), Box<dyn Error>> {
         let snapshot = self.look.look()?;
-        let trace = snapshot.timeline_json();
         let timeline = snapshot.timeline();
+        let trace = snapshot.timeline_json(&timeline);
         let processes = timeline.iter().filter(|event| event.name == "process_name").count();
         let has_calls = timeline.iter().any(|event| event.cat == "made");
         let written =

@@ -153,7 +153,7 @@ mod tests {
         assert!(text.lines().all(|line| width_of(line) <= 40) && text.matches('…').count() == 2, "{text}");
         let rows = fitted(&head, &rows, 10);
         assert_eq!((width_of(&rows[0][1]), width_of(&rows[0][2])), (8, 9));
-        // What fits is left alone, and characters of two columns are not cut in half.
+        // A row that fits is left alone, and characters of two columns are not cut in half.
         assert_eq!(fitted(&head, &[row("f", "g")], 80), [row("f", "g")]);
         assert_eq!(cut("日本語", 4), "日…");
     }

@@ -131,7 +131,7 @@ impl Session {
         let tasks = seen.tasks();
         assert!(tasks.len() <= 2 * events, "{} calls", tasks.len());
         assert!(seen.timeline().len() <= 16 * events);
-        let trace = seen.timeline_json();
+        let trace = seen.timeline_json(&seen.timeline());
         assert!(trace.starts_with('{') && trace.ends_with('}'));
         let workers = seen.workers();
         assert_eq!(workers.len(), self.processes.len());

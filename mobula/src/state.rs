@@ -213,5 +213,6 @@ pub fn overview() -> Result<Overview> {
 /// # Errors
 /// Those of the [module](self).
 pub fn timeline() -> Result<String> {
-    Ok(look()?.timeline_json())
+    let look = look()?;
+    Ok(look.timeline_json(&look.timeline()))
 }

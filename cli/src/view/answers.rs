@@ -47,7 +47,7 @@ impl Answers {
                 Err(error) => Answer::text("404 Not Found", &error),
             },
             "timeline" => Answer::json(timeline(&look, request).to_string()),
-            "trace.json" => Answer::json(look.snapshot.timeline_json())
+            "trace.json" => Answer::json(look.snapshot.timeline_json(&look.snapshot.timeline()))
                 .with("Content-Disposition: attachment; filename=\"mobula-trace.json\"\r\n"),
             _ => match self.maps.json() {
                 Ok(map) => Answer::json(map.as_ref().clone()),

@@ -68,7 +68,7 @@ pub(crate) struct Executor {
     is_actor: AtomicBool,
     /// The actor, and how often it was restarted.
     actor: OnceLock<(u64, u32, Key)>,
-    /// What decides when a call of an actor with several at a time begins.
+    /// The host's rules for when a call of an actor with several at a time begins.
     places: OnceLock<Arc<dyn Places>>,
     /// The thread that runs the calls.
     serving: OnceLock<ThreadId>,

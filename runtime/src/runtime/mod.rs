@@ -83,7 +83,7 @@ pub(crate) struct ProcessSettings {
     pub(crate) directory: Option<PathBuf>,
 }
 
-/// What a wait needs, which is not there yet.
+/// The thing that a wait needs, and that is not there yet.
 pub(crate) enum Behind {
     /// The wait does not end before this result is there, unless a call fails.
     Surely(Arc<ResultCell>),

@@ -115,21 +115,21 @@ impl Snapshot {
         trace
     }
 
-    /// The [timeline](Self::timeline) as one JSON text.
+    /// The [timeline](Self::timeline) of this snapshot as one JSON text.
     ///
     /// ```
     /// let _mobula = mobula::init()?;
-    /// let json = mobula::state::look()?.timeline_json();
+    /// let look = mobula::state::look()?;
+    /// let json = look.timeline_json(&look.timeline());
     /// # let directory = tempfile::tempdir().expect("a directory");
     /// # let directory = directory.path();
     /// std::fs::write(directory.join("timeline.json"), &json).expect("the disk has room");
     /// assert!(json.contains(r#""displayTimeUnit":"ms""#));
     /// # Ok::<(), mobula::Error>(())
     /// ```
-    pub fn timeline_json(&self) -> String {
-        let lost = self.lost_events();
-        let other = json!({ "overwritten_events": lost });
-        json!({ "traceEvents": self.timeline(), "displayTimeUnit": "ms", "otherData": other }).to_string()
+    pub fn timeline_json(&self, timeline: &[TraceEvent]) -> String {
+        let other = json!({ "overwritten_events": self.lost_events() });
+        json!({ "traceEvents": timeline, "displayTimeUnit": "ms", "otherData": other }).to_string()
     }
 
     /// The time of this snapshot, in seconds on the clock of the [timeline](Self::timeline).

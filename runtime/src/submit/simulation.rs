@@ -385,7 +385,7 @@ impl Life {
         self.submitter.on_worker_gone(link);
     }
 
-    /// The process is gone. What it has answered still counts, and a retry because of that is sent in vain.
+    /// The process is gone. The answers that it has sent still count, and a retry because of them is sent in vain.
     fn lose_process(&mut self) -> Option<Arc<Link>> {
         self.read();
         self.process.as_ref()?;

@@ -1,4 +1,4 @@
-//! What the actors need of the session around them: the links to processes, and the store.
+//! The session around the actors, as far as they need it: the links to processes, and the store.
 
 use std::sync::Arc;
 

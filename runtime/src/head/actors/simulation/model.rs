@@ -59,7 +59,7 @@ impl Actor {
     }
 }
 
-/// What becomes of the process of an actor that ends.
+/// The end of the process of an actor that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Killed,

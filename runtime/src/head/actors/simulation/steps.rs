@@ -1,4 +1,4 @@
-//! What the processes of the simulation do, what reaches the head, and how processes die.
+//! The steps of the simulated processes: their records to the head, and their deaths.
 
 use super::*;
 use crate::definition::Key;
@@ -346,7 +346,7 @@ impl Session {
     /// The head notices that a process has ended, before or after its link is closed.
     pub(super) fn notice(&mut self, token: u64) {
         self.unnoticed.remove(&token);
-        // What it has sent before still counts.
+        // The records that it has sent before still count.
         while self.wires.get(&token).is_some_and(|wire| !matches!(wire[0], Record::Closed)) {
             self.deliver(token);
         }

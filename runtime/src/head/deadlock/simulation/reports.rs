@@ -1,4 +1,5 @@
-//! What simulated processes report, and what the head's steps do. Each report of a deadlock is compared with the model.
+//! The reports of simulated processes, and the effects of the head's steps. Each report of a deadlock is compared with
+//! the model.
 
 use super::*;
 

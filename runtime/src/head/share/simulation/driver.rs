@@ -31,7 +31,7 @@ struct Process {
 }
 
 impl Process {
-    /// What it has of the session's resources.
+    /// The resources of the session that it has.
     fn held(&self) -> Resources {
         let demand = match (&self.lease, &self.actor, &self.finishing) {
             (Some((_, demand)), ..) | (_, Some(demand), _) => Resources::clone(demand),
